@@ -1,0 +1,1 @@
+//! Append-only hash chain: mints Seq for a durable record.

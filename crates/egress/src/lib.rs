@@ -1,0 +1,1 @@
+//! The only door out: parse, resolve, classify, pin, inject, send, scan.

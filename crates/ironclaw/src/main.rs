@@ -1,0 +1,2 @@
+//! The binary: read configuration, build each part once, run, drain.
+fn main() {}

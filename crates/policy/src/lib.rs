@@ -1,0 +1,1 @@
+//! Manifests, grants, Cedar, labels: decides, and mints Permit.

@@ -1,0 +1,1 @@
+//! Untrusted in, Screened out: sanitizer, validator, rulebook, leak detector.

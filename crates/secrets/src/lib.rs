@@ -1,0 +1,1 @@
+//! Sealed secrets, key slots, leases: unseals into one permitted request.

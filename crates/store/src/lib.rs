@@ -1,0 +1,1 @@
+//! SQLite behind narrow repositories: migrations, one method one transaction.

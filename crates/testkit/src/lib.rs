@@ -1,0 +1,1 @@
+//! Development only: loopback upstreams, fixtures, the attack runner.

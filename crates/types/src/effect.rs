@@ -1,0 +1,178 @@
+//! What an agent can do to the world, as data. `policy` alone wraps an effect in a `Permit`.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::limits::Bytes;
+use crate::{CallId, Digest, SecretName, Target, ToolName};
+
+/// Which sandbox runs a tool.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Lane {
+    /// A WebAssembly component in a fresh instance.
+    Wasm,
+    /// The built-in file tools, confined to one workspace folder.
+    Files,
+}
+
+/// One call of one tool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ToolCall {
+    /// Names this call in every record and request that it leads to.
+    pub id: CallId,
+    /// The tool.
+    pub tool: ToolName,
+    /// The digest of the code that will run: a grant is for these bytes, not for a name.
+    pub digest: Digest,
+    /// Where it runs.
+    pub lane: Lane,
+    /// The arguments as JSON text, screened and checked against the tool's schema.
+    pub arguments: String,
+}
+
+/// Who sends a request.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Caller {
+    /// A tool, inside one permitted call.
+    Tool {
+        /// Its name.
+        tool: ToolName,
+        /// The digest of its code.
+        digest: Digest,
+        /// The call it is part of.
+        call: CallId,
+    },
+    /// The agent itself, to its language model.
+    Agent,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tool { tool, .. } => write!(f, "tool {tool}"),
+            Self::Agent => f.write_str("agent"),
+        }
+    }
+}
+
+/// One request to the network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outbound {
+    /// Who sends it.
+    pub caller: Caller,
+    /// The one place it goes to.
+    pub target: Target,
+    /// The secrets that the owner granted for exactly this target.
+    pub secrets: Vec<SecretUse>,
+    /// The longest response body after decoding.
+    pub response: Bytes,
+    /// The time for the whole exchange.
+    pub time: Duration,
+}
+
+/// A secret and its one place in a request.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SecretUse {
+    /// Which secret.
+    pub secret: SecretName,
+    /// Where the host puts it.
+    pub inject: Injection,
+}
+
+/// Where a secret stands in a request.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Injection {
+    /// `Authorization: Bearer VALUE` (RFC 6750).
+    Bearer,
+    /// `Authorization: Basic base64(user:VALUE)` (RFC 7617).
+    Basic {
+        /// The user name.
+        user: String,
+    },
+    /// `NAME: VALUE`.
+    Header {
+        /// The header.
+        name: HeaderName,
+    },
+    /// `?name=VALUE`.
+    Query {
+        /// The parameter.
+        name: String,
+    },
+    /// The segment part `{SECRET_NAME}` of the path.
+    Path,
+}
+
+/// Why an injection was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the place of a secret is one of bearer, basic:USER, header:NAME, query:NAME and path")]
+pub struct InjectionError;
+
+impl Injection {
+    /// Reads `bearer`, `basic:USER`, `header:NAME`, `query:NAME` or `path`.
+    pub fn parse(text: &str) -> Result<Self, InjectionError> {
+        let plain = |name: &str| {
+            !name.is_empty()
+                && name.len() <= 64
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        match text.split_once(':') {
+            None if text == "bearer" => Ok(Self::Bearer),
+            None if text == "path" => Ok(Self::Path),
+            Some(("basic", user)) if user.is_empty() || plain(user) => {
+                Ok(Self::Basic { user: user.to_owned() })
+            }
+            Some(("query", name)) if plain(name) => Ok(Self::Query { name: name.to_owned() }),
+            Some(("header", name)) if plain(name) => {
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| InjectionError)?;
+                // A header that frames or routes the message is not a place for a secret.
+                let framing = [
+                    http::header::HOST,
+                    http::header::CONTENT_LENGTH,
+                    http::header::TRANSFER_ENCODING,
+                    http::header::CONNECTION,
+                    http::header::TE,
+                    http::header::TRAILER,
+                    http::header::UPGRADE,
+                    http::header::EXPECT,
+                ];
+                if framing.contains(&name) || name.as_str().starts_with("proxy-") {
+                    return Err(InjectionError);
+                }
+                Ok(Self::Header { name })
+            }
+            _ => Err(InjectionError),
+        }
+    }
+}
+
+impl fmt::Display for Injection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bearer => f.write_str("bearer"),
+            Self::Basic { user } => write!(f, "basic:{user}"),
+            Self::Header { name } => write!(f, "header:{name}"),
+            Self::Query { name } => write!(f, "query:{name}"),
+            Self::Path => f.write_str("path"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn injections_read_themselves_back() {
+        for text in ["bearer", "basic:app", "basic:", "header:x-api-key", "query:appid", "path"] {
+            assert_eq!(Injection::parse(text).unwrap().to_string(), text);
+        }
+        for bad in
+            ["", "Bearer", "header:", "header:host", "header:proxy-authorization", "query:a b", "cookie:x"]
+        {
+            assert!(Injection::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! One permitted tool call in a fresh sandbox.

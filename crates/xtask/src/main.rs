@@ -1,0 +1,2 @@
+//! Development only: tidy, break, guests.
+fn main() {}
