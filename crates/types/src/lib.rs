@@ -5,6 +5,7 @@
 
 pub mod digest;
 pub mod effect;
+pub mod grant;
 pub mod host;
 pub mod id;
 pub mod label;
@@ -18,6 +19,7 @@ pub mod trace;
 
 pub use digest::Digest;
 pub use effect::{Caller, Injection, Lane, Outbound, SecretUse, ToolCall};
+pub use grant::Grant;
 pub use host::{Endpoint, Host, HostName, Port};
 pub use id::{CallId, FindingId, RefusalId, TurnId};
 pub use label::{Confidentiality, Integrity, Label};

@@ -32,8 +32,9 @@ impl Source {
             Self::Owner => Integrity::Trusted,
             _ => Integrity::Untrusted,
         };
+        // What the owner types is theirs to disclose by asking; what they own is not.
         let confidentiality = match self {
-            Self::Web(_) => Confidentiality::Public,
+            Self::Owner | Self::Web(_) => Confidentiality::Public,
             _ => Confidentiality::Private,
         };
         Label { integrity, confidentiality }
