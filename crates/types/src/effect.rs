@@ -48,6 +48,20 @@ pub enum Caller {
     Agent,
 }
 
+impl Caller {
+    /// The name under which grants know the agent itself. No tool can be installed under it.
+    pub const AGENT: &'static str = "agent";
+
+    /// The name and the digest of code that a grant must bind to serve this caller. The agent is part
+    /// of this program, so its digest is a constant.
+    pub fn identity(&self) -> (ToolName, Digest) {
+        match self {
+            Self::Tool { tool, digest, .. } => (tool.clone(), *digest),
+            Self::Agent => (ToolName::agent(), Digest::of(b"ironclaw agent")),
+        }
+    }
+}
+
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

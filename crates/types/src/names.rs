@@ -76,6 +76,13 @@ name! {
     |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'
 }
 
+impl ToolName {
+    /// The reserved name of the agent itself.
+    pub fn agent() -> Self {
+        Self(crate::Caller::AGENT.into())
+    }
+}
+
 impl Tenant {
     /// The tenant of a personal installation.
     pub fn local() -> Self {
