@@ -1,2 +1,32 @@
-//! Development only: tidy, break, guests.
-fn main() {}
+//! `cargo xtask tidy`: the command line of the development tools.
+
+use std::process::ExitCode;
+
+use xtask::{ambient, tidy, workspace_root};
+
+const USAGE: &str = "\
+cargo xtask tidy            check the shape of the tree: tiers, owners, sizes, promises";
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let passed = match arguments.split_first() {
+        Some((command, [])) if command == "tidy" => tidy_tree()?,
+        _ => {
+            ambient::say(USAGE);
+            return Ok(ExitCode::from(2));
+        }
+    };
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints every finding; true when there is none.
+fn tidy_tree() -> anyhow::Result<bool> {
+    let findings = tidy::run(&workspace_root())?;
+    for finding in &findings {
+        ambient::say(&finding.to_string());
+    }
+    if findings.is_empty() {
+        ambient::say("tidy");
+    }
+    Ok(findings.is_empty())
+}

@@ -1,0 +1,14 @@
+//! Development only: the checks and chores that no compiler does for us.
+//!
+//! `cargo xtask tidy` holds the shape of the tree (see [`tidy`]). Nothing here is shipped.
+
+pub mod ambient;
+pub mod tidy;
+
+use std::path::{Path, PathBuf};
+
+/// The folder that holds the workspace this program was built from.
+pub fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
