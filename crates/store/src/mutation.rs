@@ -1,0 +1,154 @@
+//! Every change that anyone can make to the database, and every way in which one can come too late.
+//!
+//! A mutation reaches the database only together with its audit record, in one transaction (see
+//! [`Batch::append`](crate::Batch::append)): a change without a record cannot be written.
+
+use types::{Digest, FindingId, SecretName, Tenant, ToolName};
+
+use crate::rows::{
+    ApprovalRow, ApprovalState, GrantRow, Meter, SecretRow, SlotRow, TenantKeyRow, ToolRow, ToolState,
+};
+
+/// One change. Where two clients could race, it says what it expects to find and is [`Lost`] when
+/// it finds something else.
+#[derive(Clone, Debug)]
+pub enum Mutation {
+    /// The first key slot and the first tenant key. Lost when any slot, tenant key or living secret
+    /// exists: a master key is never made a second time.
+    InitVault {
+        /// The slot.
+        slot: SlotRow,
+        /// The key.
+        tenant_key: TenantKeyRow,
+    },
+    /// Another slot for the same key-encryption key.
+    AddSlot(SlotRow),
+    /// Removes a slot; the last one stays.
+    RemoveSlot {
+        /// Its id.
+        id: String,
+    },
+    /// Puts a tenant's key under a new wrap.
+    RewrapTenantKey {
+        /// The new wrap.
+        row: TenantKeyRow,
+        /// The generation of the wrap that it replaces.
+        expected: i64,
+    },
+    /// Puts a version of a secret in use. The version before becomes `previous`, and the one
+    /// before that is destroyed.
+    PutSecret {
+        /// The new version: one above the highest number that the name ever had
+        /// ([`Reader::last_secret_version`](crate::Reader::last_secret_version)), `current` or `disabled`.
+        row: SecretRow,
+        /// The version in use now.
+        expected: Option<i64>,
+    },
+    /// Destroys every version of a secret and removes every grant of it.
+    DeleteSecret {
+        /// Whose.
+        tenant: Tenant,
+        /// Which.
+        name: SecretName,
+        /// The version in use now.
+        expected: i64,
+    },
+    /// Installs a tool or replaces its code. Grants of replaced code stay in the table; they bind a
+    /// digest and so are worth nothing to the new code.
+    InstallTool {
+        /// The tool.
+        row: ToolRow,
+        /// The digest that is installed now.
+        expected: Option<Digest>,
+    },
+    /// Approves or suspends exactly these bytes.
+    SetToolState {
+        /// Whose.
+        tenant: Tenant,
+        /// Which.
+        name: ToolName,
+        /// The code that was looked at.
+        digest: Digest,
+        /// The state that was seen.
+        from: ToolState,
+        /// The state to go to.
+        to: ToolState,
+    },
+    /// Removes a tool and every grant to it.
+    RemoveTool {
+        /// Whose.
+        tenant: Tenant,
+        /// Which.
+        name: ToolName,
+    },
+    /// Adds a grant.
+    PutGrant(GrantRow),
+    /// Takes a grant back.
+    DeleteGrant {
+        /// Whose.
+        tenant: Tenant,
+        /// Its id.
+        id: String,
+    },
+    /// Keeps a call or a finding for a person.
+    Hold(ApprovalRow),
+    /// Moves an approval on. Past its expiry it can only become `denied` or `expired`.
+    Answer {
+        /// Which.
+        id: FindingId,
+        /// The state that was seen.
+        from: ApprovalState,
+        /// The state to go to.
+        to: ApprovalState,
+    },
+    /// Charges a day's budgets, all of them or none.
+    Spend {
+        /// Whose.
+        tenant: Tenant,
+        /// Days since 1970-01-01.
+        day: u32,
+        /// What is spent.
+        charges: Vec<Charge>,
+    },
+}
+
+/// An amount against one budget.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Charge {
+    /// What is counted.
+    pub meter: Meter,
+    /// How much this takes.
+    pub amount: u64,
+    /// The most that may be spent on that day, this amount included.
+    pub limit: u64,
+}
+
+/// Why a change found something other than it expected. Nothing was changed and nothing recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Lost {
+    /// It is there already.
+    #[error("it exists already")]
+    Exists,
+    /// It is not there.
+    #[error("it does not exist")]
+    Missing,
+    /// Its version, digest, generation or state is another one by now.
+    #[error("it was changed by someone else")]
+    Changed,
+    /// The last key slot cannot be removed.
+    #[error("it is the last key slot; without one every secret would be lost")]
+    LastSlot,
+    /// The time for an answer or a use is over.
+    #[error("it has expired")]
+    Expired,
+    /// A budget does not cover the amount.
+    #[error("the day's budget of {limit} {meter} does not cover it: {spent} are spent")]
+    Budget {
+        /// Which budget.
+        meter: Meter,
+        /// Spent so far.
+        spent: u64,
+        /// The most that may be spent.
+        limit: u64,
+    },
+}
