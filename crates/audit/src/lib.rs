@@ -1,1 +1,25 @@
-//! Append-only hash chain: mints Seq for a durable record.
+//! The audit log: an append-only chain of records, and the only way to write to the database.
+//!
+//! [`Audit::start`] consumes the database's only writer. From then on an event becomes a
+//! [`Seq`], which proves that its record is durable, and a change to the database is made in the
+//! same transaction as its record. Whoever must not act without a record asks for a `Seq`.
+//!
+//! - `recorder`: the handle, and what comes back.
+//! - `task`: the one task that writes, in groups that share one sync of the disk.
+//! - [`chain`]: how each record is tied to those before it.
+//! - [`Log`]: reading, and finding the first bad record.
+//! - `clock`: the only reading of the wall clock, for rows as well ([`now_ms`]).
+//!
+//! Several processes may hold one database: each reads the head inside its write transaction, so
+//! that all append to one chain. When the disk is full or the database gone, every record is
+//! refused with an error until it returns; reading goes on.
+
+pub mod chain;
+mod clock;
+mod log;
+mod recorder;
+mod task;
+
+pub use clock::now_ms;
+pub use log::{Broken, Entry, Fault, Log, Verified};
+pub use recorder::{Audit, AuditError, ChangeError, Drain, Seq};

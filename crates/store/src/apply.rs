@@ -151,11 +151,8 @@ async fn retire(
 ) -> Result<(), StoreError> {
     let destroy = "UPDATE secret SET state = 'destroyed', sealed = $1
          WHERE tenant = $2 AND name = $3 AND state <> 'destroyed' AND (state = 'previous' OR $4 = 'destroyed')";
-    let destroy = sqlx::query(destroy)
-        .bind([].as_slice())
-        .bind(tenant.as_str())
-        .bind(name.as_str())
-        .bind(to.as_str());
+    let destroy =
+        sqlx::query(destroy).bind([].as_slice()).bind(tenant.as_str()).bind(name.as_str()).bind(to.as_str());
     run(db, destroy).await?;
     let step_back = sqlx::query(
         "UPDATE secret SET state = 'previous'

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{ConnectOptions as _, SqliteConnection};
 
 use crate::error::StoreError;
@@ -38,12 +40,20 @@ pub(crate) async fn write(path: &Path) -> Result<SqliteConnection, StoreError> {
 /// without an error.
 async fn durable(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     const WHAT: &str = "write ahead with full synchronisation";
-    let journal: String =
-        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await.map_err(StoreError::at(WHAT))?;
-    let synchronous: i64 =
-        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *connection).await.map_err(StoreError::at(WHAT))?;
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(StoreError::at(WHAT))?;
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(StoreError::at(WHAT))?;
     // 2 is FULL (sqlite.org/pragma.html#pragma_synchronous).
-    if journal == "wal" && synchronous == 2 { Ok(()) } else { Err(StoreError::Failed { what: WHAT, code: 0 }) }
+    if journal == "wal" && synchronous == 2 {
+        Ok(())
+    } else {
+        Err(StoreError::Failed { what: WHAT, code: 0 })
+    }
 }
 
 /// The reading connections. SQLite itself refuses every write on them.

@@ -38,7 +38,8 @@ type Statement = Query<'static, Sqlite, SqliteArguments>;
 impl Reader {
     /// Every key slot, oldest first.
     pub async fn slots(&self) -> Result<Vec<SlotRow>, StoreError> {
-        let query = "SELECT id, kind, params, wrapped, generation, created_ms FROM key_slot ORDER BY created_ms, id";
+        let query =
+            "SELECT id, kind, params, wrapped, generation, created_ms FROM key_slot ORDER BY created_ms, id";
         self.all(sqlx::query(query)).await
     }
 
@@ -63,7 +64,11 @@ impl Reader {
     }
 
     /// Every version of one secret that was ever put, oldest first.
-    pub async fn secret_versions(&self, tenant: &Tenant, name: &SecretName) -> Result<Vec<SecretRow>, StoreError> {
+    pub async fn secret_versions(
+        &self,
+        tenant: &Tenant,
+        name: &SecretName,
+    ) -> Result<Vec<SecretRow>, StoreError> {
         let query = "SELECT tenant, name, version, state, sealed, fingerprints, created_ms FROM secret
              WHERE tenant = $1 AND name = $2 ORDER BY version";
         self.all(sqlx::query(query).bind(tenant.to_string()).bind(name.to_string())).await

@@ -71,12 +71,11 @@ impl Batch<'_> {
     /// The last record of the chain, read under the write lock: nobody can append after it but
     /// this batch.
     pub async fn head(&mut self) -> Result<Option<AuditRow>, StoreError> {
-        let row = sqlx::query(
-            "SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1",
-        )
-        .fetch_optional(&mut *self.transaction)
-        .await
-        .map_err(StoreError::at("read the head of the log"))?;
+        let row =
+            sqlx::query("SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1")
+                .fetch_optional(&mut *self.transaction)
+                .await
+                .map_err(StoreError::at("read the head of the log"))?;
         Ok(row.as_ref().map(crate::decode::audit_row))
     }
 

@@ -77,6 +77,8 @@ closed! {
         Clock = 15 "clock",
         /// A language model was asked.
         Model = 16 "model",
+        /// Records for which nobody waited could not be written.
+        Loss = 17 "loss",
     }
 }
 

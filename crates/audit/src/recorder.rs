@@ -1,0 +1,175 @@
+//! Recording: how an event gets from any task of the process into the chain, and what comes back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use store::{Lost, Mutation, StoreError, Writer};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use types::Record;
+
+use crate::task;
+
+/// How many records may wait for the disk. Beyond it, [`Audit::record`] waits too: who acts faster
+/// than the disk can remember is slowed down, not forgotten.
+const QUEUE: usize = 1024;
+
+/// The number of a record that is on the disk. Only a commit makes one, so holding one proves that
+/// the record is durable.
+///
+/// ```compile_fail,E0423
+/// fn forge(durable: audit::Seq) -> audit::Seq {
+///     audit::Seq(durable.get() + 1)
+/// }
+/// ```
+///
+/// It can be copied and read:
+///
+/// ```
+/// fn forge(durable: audit::Seq) -> audit::Seq {
+///     durable
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Seq(u64);
+
+impl Seq {
+    /// Called by the writer task after COMMIT has returned, and nowhere else.
+    pub(crate) fn minted(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number: 1 for the first record of a database, and one more for each after it.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why there is no record. Whoever asked for one must not act.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The database took nothing; the old state stands.
+    #[error("the audit log cannot be written: {0}")]
+    Unavailable(StoreError),
+    /// The commit itself failed: the old state stands for this process, but the disk may have kept
+    /// the new one. What happened shows in the log when the database is opened again.
+    #[error("the audit log may have lost its last records: {0}")]
+    Uncertain(StoreError),
+    /// The last record in the log is not one that this program can continue.
+    #[error("the last record of the audit log is damaged; `ironclaw audit verify` names the first bad one")]
+    Head,
+    /// The log was closed.
+    #[error("the audit log is closed")]
+    Closed,
+}
+
+/// Why a change was not made. It left no record either.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Somebody else was first, or a limit stands against it.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// It could not be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+}
+
+/// The log, for those who write to it. A handle to the one writer task; cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    queue: mpsc::Sender<Job>,
+    losses: Losses,
+}
+
+/// Finishes the log. See [`Drain::finish`].
+#[must_use = "a process that ends without draining may drop records that nobody waits for"]
+#[derive(Debug)]
+pub struct Drain(JoinHandle<()>);
+
+impl Audit {
+    /// Starts the writer task on the current tokio runtime. The writer is consumed: from here on
+    /// nothing reaches this database without a record.
+    pub fn start(writer: Writer) -> (Self, Drain) {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let losses = Losses::default();
+        let task = tokio::spawn(task::run(writer, jobs, losses.clone()));
+        (Self { queue, losses }, Drain(task))
+    }
+
+    /// Records an event. Returns once the record is durable; waits while the queue is full.
+    ///
+    /// Cancelling the future does not take the record back.
+    pub async fn record(&self, record: Record) -> Result<Seq, AuditError> {
+        match self.submit(record, None).await {
+            Ok(seq) => Ok(seq),
+            Err(ChangeError::Audit(error)) => Err(error),
+            // Only a mutation can be lost.
+            Err(ChangeError::Lost(_)) => Err(AuditError::Closed),
+        }
+    }
+
+    /// Makes a change and records it, both or neither. Returns once both are durable.
+    pub async fn change(&self, record: Record, mutation: Mutation) -> Result<Seq, ChangeError> {
+        self.submit(record, Some(mutation)).await
+    }
+
+    /// Records an event for which nobody can wait, such as the end of a permit in its `Drop`. Never
+    /// blocks. A record that finds no room, or that the database does not take, is counted, and the
+    /// count is recorded as soon as records can be written again.
+    pub fn record_detached(&self, record: Record) {
+        if self.queue.try_send(Job { record, mutation: None, answer: None }).is_err() {
+            self.losses.add(1);
+        }
+    }
+
+    async fn submit(&self, record: Record, mutation: Option<Mutation>) -> Result<Seq, ChangeError> {
+        let (answer, durable) = oneshot::channel();
+        let job = Job { record, mutation, answer: Some(answer) };
+        self.queue.send(job).await.map_err(|_| AuditError::Closed)?;
+        durable.await.map_err(|_| AuditError::Closed)?
+    }
+}
+
+impl Drain {
+    /// Waits until everything in the queue is durable and the database is closed. Every [`Audit`]
+    /// handle must be dropped first: as long as one lives, more can come.
+    pub async fn finish(self) {
+        // The task does not panic; and if it did, nobody would have been told of a durable record.
+        let _ = self.0.await;
+    }
+}
+
+/// One record on its way to the writer task.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) record: Record,
+    pub(crate) mutation: Option<Mutation>,
+    /// Empty for a detached record.
+    pub(crate) answer: Option<oneshot::Sender<Result<Seq, ChangeError>>>,
+}
+
+/// Detached records that could not be written and are not yet told of.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Losses(Arc<AtomicU64>);
+
+impl Losses {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn pending(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Takes off what a durable record tells of.
+    pub(crate) fn told(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+}

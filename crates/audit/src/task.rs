@@ -1,0 +1,142 @@
+//! The one task that writes: takes what has gathered in the queue, commits it as one group, and
+//! answers each waiting caller only then.
+
+use store::{AuditRow, Batch, Lost, Mutation, NewRecord, Writer};
+use tokio::sync::mpsc;
+use types::{Digest, Field, Kind, Record, RefusalId, Verdict};
+
+use crate::chain;
+use crate::clock;
+use crate::recorder::{AuditError, ChangeError, Job, Losses, Seq};
+
+/// The most records in one transaction: enough that the disk's sync is shared by all who wait, few
+/// enough that the first of them does not wait long for the last.
+const GROUP: usize = 256;
+
+/// Runs until every handle is dropped and the queue is empty.
+pub(crate) async fn run(mut writer: Writer, mut queue: mpsc::Receiver<Job>, losses: Losses) {
+    let mut group = Vec::with_capacity(GROUP);
+    while queue.recv_many(&mut group, GROUP).await > 0 {
+        write_group(&mut writer, &mut group, &losses).await;
+    }
+    if losses.pending() > 0 {
+        write_group(&mut writer, &mut group, &losses).await;
+    }
+}
+
+/// Writes a group and answers everyone in it.
+async fn write_group(writer: &mut Writer, group: &mut Vec<Job>, losses: &Losses) {
+    let lost = losses.pending();
+    match commit(writer, group, lost).await {
+        Ok(outcomes) => {
+            losses.told(lost);
+            for (job, outcome) in group.drain(..).zip(outcomes) {
+                if let Some(answer) = job.answer {
+                    // A caller that no longer waits has cancelled; its record stands.
+                    let _ = answer.send(outcome.map(Seq::minted).map_err(ChangeError::Lost));
+                }
+            }
+        }
+        Err(error) => {
+            writer.reset();
+            for job in group.drain(..) {
+                match job.answer {
+                    Some(answer) => drop(answer.send(Err(ChangeError::Audit(error.clone())))),
+                    None => losses.add(1),
+                }
+            }
+        }
+    }
+}
+
+/// Writes a group in one transaction: for each job its number, or why its change was lost. When
+/// this returns an error, nothing of the group is acknowledged.
+async fn commit(writer: &mut Writer, group: &[Job], lost: u64) -> Result<Vec<Result<u64, Lost>>, AuditError> {
+    let batch = writer.begin().await.map_err(AuditError::Unavailable)?;
+    let mut tail = Tail::read(batch).await?;
+    if lost > 0 {
+        tail.append(&loss(lost), None).await?.map_err(|_| AuditError::Closed)?;
+    }
+    let mut outcomes = Vec::with_capacity(group.len());
+    for job in group {
+        outcomes.push(tail.append(&job.record, job.mutation.as_ref()).await?);
+    }
+    tail.batch.commit().await.map_err(AuditError::Uncertain)?;
+    Ok(outcomes)
+}
+
+/// The growing end of the chain inside one transaction.
+struct Tail<'w> {
+    batch: Batch<'w>,
+    seq: u64,
+    chain: Digest,
+    now_ms: u64,
+}
+
+impl<'w> Tail<'w> {
+    /// Reads the head under the write lock, so that of two processes each continues the other's
+    /// chain, and the clock after it, so that their times do not cross.
+    async fn read(mut batch: Batch<'w>) -> Result<Self, AuditError> {
+        let head = batch.head().await.map_err(AuditError::Unavailable)?;
+        let now_ms = clock::now_ms();
+        let Some(head) = head else {
+            return Ok(Self { batch, seq: 0, chain: chain::genesis(), now_ms });
+        };
+        let (seq, chain, at_ms) = continued(&head).ok_or(AuditError::Head)?;
+        let mut tail = Self { batch, seq, chain, now_ms };
+        if now_ms < at_ms {
+            tail.append(&clock_went_back(at_ms - now_ms), None).await?.map_err(|_| AuditError::Closed)?;
+        }
+        Ok(tail)
+    }
+
+    /// Appends one record and makes its change. A lost change takes no number.
+    async fn append(
+        &mut self,
+        record: &Record,
+        change: Option<&Mutation>,
+    ) -> Result<Result<u64, Lost>, AuditError> {
+        let seq = self.seq + 1;
+        let bytes = record.encode(self.now_ms);
+        let chain = chain::link(&self.chain, seq, &bytes);
+        let row = NewRecord {
+            seq: i64::try_from(seq).map_err(|_| AuditError::Head)?,
+            record: &bytes,
+            chain: chain.as_bytes(),
+            refusal: refusal_of(record),
+            at_ms: self.now_ms,
+        };
+        match self.batch.append(row, change).await.map_err(AuditError::Unavailable)? {
+            Err(lost) => Ok(Err(lost)),
+            Ok(()) => {
+                (self.seq, self.chain) = (seq, chain);
+                Ok(Ok(seq))
+            }
+        }
+    }
+}
+
+/// Number, chain and time of a head that can be continued.
+fn continued(head: &AuditRow) -> Option<(u64, Digest, u64)> {
+    let seq = u64::try_from(head.seq).ok().filter(|seq| *seq > 0)?;
+    let chain = head.chain.as_slice().try_into().ok().map(Digest::from_bytes)?;
+    let (at_ms, _) = Record::decode(&head.record).ok()?;
+    Some((seq, chain, at_ms))
+}
+
+/// The id under which the record is found again, where it tells of a refusal.
+pub(crate) fn refusal_of(record: &Record) -> Option<RefusalId> {
+    record.field(Field::Refusal).and_then(RefusalId::parse)
+}
+
+fn clock_went_back(by_ms: u64) -> Record {
+    Record::new(Kind::Clock, Verdict::Warn)
+        .with(Field::Reason, "the clock is behind the record before")
+        .with(Field::Micros, by_ms.saturating_mul(1000))
+}
+
+fn loss(count: u64) -> Record {
+    Record::new(Kind::Loss, Verdict::Failed)
+        .with(Field::Reason, "records for which nobody waited could not be written")
+        .with(Field::Count, count)
+}
