@@ -1,16 +1,18 @@
-//! `cargo xtask tidy`: the command line of the development tools.
+//! `cargo xtask tidy | break`: the command line of the development tools.
 
 use std::process::ExitCode;
 
-use xtask::{ambient, tidy, workspace_root};
+use xtask::{ambient, breaks, tidy, workspace_root};
 
 const USAGE: &str = "\
-cargo xtask tidy            check the shape of the tree: tiers, owners, sizes, promises";
+cargo xtask tidy            check the shape of the tree: tiers, owners, sizes, promises
+cargo xtask break [NAME]..  take each layer away in a copy and see its test notice";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let passed = match arguments.split_first() {
         Some((command, [])) if command == "tidy" => tidy_tree()?,
+        Some((command, names)) if command == "break" => breaks::run(&workspace_root(), names)?,
         _ => {
             ambient::say(USAGE);
             return Ok(ExitCode::from(2));

@@ -23,6 +23,7 @@ use std::fmt;
 use std::path::Path;
 
 pub use files::File;
+pub(crate) use files::paths as tracked_paths;
 pub use graph::Built;
 pub use members::Member;
 
