@@ -22,6 +22,7 @@ pub(crate) async fn run(mut writer: Writer, mut queue: mpsc::Receiver<Job>, loss
     if losses.pending() > 0 {
         write_group(&mut writer, &mut group, &losses).await;
     }
+    writer.close().await;
 }
 
 /// Writes a group and answers everyone in it.

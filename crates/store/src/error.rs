@@ -94,6 +94,12 @@ impl StoreError {
         }
     }
 
+    /// Whether the fault lies in what was to be stored: too big, against a constraint or of a wrong
+    /// type. SQLite then takes back the one statement and the transaction stands.
+    pub(crate) fn blames_the_change(&self) -> bool {
+        matches!(self, Self::Failed { code, .. } if matches!(code & 0xff, 18..=20))
+    }
+
     /// For `map_err`: sorts an error of the driver under the name of what was tried.
     pub(crate) fn at(what: &'static str) -> impl Fn(sqlx::Error) -> Self {
         move |error| Self::from_driver(&error, what)

@@ -33,8 +33,9 @@ impl Place {
             let mut beside = path.as_os_str().to_owned();
             beside.push(suffix);
             let beside = PathBuf::from(beside);
-            if fs::symlink_metadata(&beside).is_ok() {
-                private(&beside, Expect::File)?;
+            // Another process may remove them at any moment; what is gone exposes nothing.
+            if let Ok(found) = fs::symlink_metadata(&beside) {
+                judge(&beside, &found, Expect::File)?;
             }
         }
         Ok(Self { path: path.to_owned(), identity })
@@ -102,9 +103,13 @@ struct Identity {
     inode: u64,
 }
 
-/// Refuses what is not plainly ours alone.
 fn private(path: &Path, expect: Expect) -> Result<Identity, StoreError> {
     let found = fs::symlink_metadata(path).map_err(|_| failed("look at the data folder"))?;
+    judge(path, &found, expect)
+}
+
+/// Refuses what is not plainly ours alone.
+fn judge(path: &Path, found: &fs::Metadata, expect: Expect) -> Result<Identity, StoreError> {
     let exposed = |fault, repair| Err(StoreError::Exposed { path: path.to_owned(), fault, repair });
     let name = quoted(path);
     if found.is_symlink() {

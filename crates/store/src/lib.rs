@@ -50,7 +50,8 @@ pub use writer::{Batch, Writer};
 /// Opens the database file at `path` and brings its schema up to date; makes the file (0600) and its
 /// folder (0700) where they are missing.
 ///
-/// Needs a running tokio runtime. Tests open a file in a temporary folder.
+/// Needs a running tokio runtime. A temporary folder is open to others until someone closes it: let
+/// this make one inside, as in `open(&temporary.path().join("data/ironclaw.db"))`.
 ///
 /// # Errors
 /// [`StoreError::Exposed`] names the command that closes a folder or file which others could touch;

@@ -141,6 +141,9 @@ pub enum Lost {
     /// The time for an answer or a use is over.
     #[error("it has expired")]
     Expired,
+    /// It breaks a rule of the schema, or is larger than the database takes.
+    #[error("the database does not take it")]
+    Invalid,
     /// A budget does not cover the amount.
     #[error("the day's budget of {limit} {meter} does not cover it: {spent} are spent")]
     Budget {

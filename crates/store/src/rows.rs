@@ -90,7 +90,7 @@ words! {
 }
 
 /// One record of the audit chain as it lies in the table. The reader promises nothing about it:
-/// a column of the wrong type reads as empty, so that verification names the row and goes no further.
+/// a number in the place of bytes reads as empty, so that verification names the row and goes no further.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AuditRow {
     /// The number; -1 where the column holds no integer.

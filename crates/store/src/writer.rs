@@ -56,6 +56,15 @@ impl Writer {
         Ok(Batch { transaction })
     }
 
+    /// Closes the connection and returns once it is closed. The last connection of all processes
+    /// moves what is in the write-ahead log into the database file.
+    pub async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            // What was committed is durable already; a failing clean-up is repeated at the next start.
+            let _ = connection.close().await;
+        }
+    }
+
     /// Drops a connection after a failure in the middle of a batch.
     pub fn reset(&mut self) {
         self.connection = None;
@@ -94,7 +103,11 @@ impl Batch<'_> {
         };
         // A nested transaction is a savepoint; dropped, it rolls back to it.
         let mut pair = self.transaction.begin().await.map_err(StoreError::at("set a savepoint"))?;
-        if let Err(lost) = apply(&mut pair, mutation, record.at_ms).await? {
+        let outcome = match apply(&mut pair, mutation, record.at_ms).await {
+            Err(error) if error.blames_the_change() => Err(Lost::Invalid),
+            outcome => outcome?,
+        };
+        if let Err(lost) = outcome {
             pair.rollback().await.map_err(StoreError::at("return to a savepoint"))?;
             return Ok(Err(lost));
         }
