@@ -6,6 +6,7 @@ use super::{Finding, Member};
 /// around: `deny.toml` holds the same for what comes in through other packages.
 const OWNERS: &[(&str, &[&str])] = &[
     // The sandbox.
+    ("cap-fs-ext", &["wasm"]),
     ("cap-std", &["wasm"]),
     ("wasmtime", &["wasm"]),
     ("wasmtime-wasi", &["wasm"]),
@@ -24,6 +25,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("argon2", &["secrets"]),
     ("aws-lc-rs", &["secrets"]),
     ("keyring-core", &["secrets"]),
+    ("secret-service", &["secrets"]),
     ("windows-native-keyring-store", &["secrets"]),
     ("zbus-secret-service-keyring-store", &["secrets"]),
     // Decisions and storage.
