@@ -1,0 +1,332 @@
+//! What a request carries when it leaves, and what a response carries when it arrives.
+//!
+//! The sender of a request has no word in framing, identity and credentials: those headers are ours
+//! to set. What merely repeats what we set anyway is dropped; what would change the host, the path,
+//! the method, the protocol or the credential that was judged is refused.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Uri, response};
+use http_body_util::Full;
+use types::limits::MAX_REQUEST_BODY;
+use types::{Injection, Outbound, Refusal, Rule, Target};
+
+use crate::{limits, rules};
+
+/// What a tool or the agent wants to send to the target of its permit.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// The headers. The target's host, the framing and credentials are not among them.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// Headers that frame a message or negotiate a connection. We do both ourselves; a sender's library
+/// sets them out of habit.
+const FRAMING: [HeaderName; 8] = [
+    header::ACCEPT_ENCODING,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Headers that prove who the sender is. The vault alone fills these.
+const CREDENTIALS: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("x-authorization"),
+];
+
+/// Headers by which servers, frameworks and proxies in front of them read another host, path, method
+/// or protocol than the request line says.
+const ROUTING: [HeaderName; 19] = [
+    header::UPGRADE,
+    header::FORWARDED,
+    header::VIA,
+    HeaderName::from_static("alt-used"),
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-http-host-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-original-method"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-override-url"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-script-name"),
+    HeaderName::from_static("x-wap-profile"),
+];
+
+/// Builds the request of a permit: its target, the sender's headers as far as they are the sender's
+/// to set, its body.
+pub(crate) fn outgoing(effect: &Outbound, message: Message) -> Result<Request<Full<Bytes>>, Refusal> {
+    let Message { headers, body } = message;
+    if body.len() > MAX_REQUEST_BODY.as_usize() {
+        return Err(Refusal::new(&rules::TOO_LARGE, format!("a body of more than {MAX_REQUEST_BODY}")));
+    }
+    if headers.len() > limits::MAX_HEADERS {
+        return Err(Refusal::new(&rules::TOO_LARGE, format!("more than {} headers", limits::MAX_HEADERS)));
+    }
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = effect.target.method.clone();
+    *request.uri_mut() = uri(&effect.target)?;
+    let own = request.headers_mut();
+    for (name, value) in &headers {
+        if admit(effect, name, value)? {
+            own.append(name, value.clone());
+        }
+    }
+    own.insert(header::HOST, host(&effect.target)?);
+    // What arrives is scanned; what is not compressed is scanned soonest.
+    own.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    own.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("ironclaw"));
+    Ok(request)
+}
+
+/// True for a header that is sent on, false for one that is dropped.
+fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bool, Refusal> {
+    let refuse =
+        |rule: &'static Rule| Err(Refusal::new(rule, format!("the header {name}; nothing was sent")));
+    let text = name.as_str();
+    if *name == header::HOST {
+        return match value.as_bytes() == effect.target.host_header().as_bytes() {
+            true => Ok(false),
+            false => refuse(&rules::HOST),
+        };
+    }
+    if CREDENTIALS.contains(name) || is_place_of_secret(effect, name) {
+        return refuse(&rules::OWN_CREDENTIAL);
+    }
+    if ROUTING.contains(name) || text.starts_with("x-forwarded-") || text.starts_with("proxy-") {
+        return refuse(&rules::ROUTING_HEADER);
+    }
+    if *name == header::CONTENT_ENCODING {
+        return match value.as_bytes().eq_ignore_ascii_case(b"identity") {
+            true => Ok(false),
+            false => refuse(&rules::ENCODED_BODY),
+        };
+    }
+    // Two halves of an answer could each hide half of an echoed secret from the scanner.
+    let halves = !effect.secrets.is_empty() && matches!(*name, header::RANGE | header::IF_RANGE);
+    Ok(!FRAMING.contains(name) && !halves)
+}
+
+/// True when a secret of this request will stand in that header.
+fn is_place_of_secret(effect: &Outbound, header: &HeaderName) -> bool {
+    effect.secrets.iter().any(|used| matches!(&used.inject, Injection::Header { name } if name == header))
+}
+
+/// The absolute form; the wire sends its path and query.
+fn uri(target: &Target) -> Result<Uri, Refusal> {
+    let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Uri::builder()
+        .scheme(target.scheme.as_str())
+        .authority(target.host_header())
+        .path_and_query(format!("{}{query}", target.path))
+        .build()
+        .map_err(|_| Refusal::new(&rules::TOO_LARGE, "the address does not fit a request"))
+}
+
+fn host(target: &Target) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_str(&target.host_header()).map_err(|_| Refusal::new(&rules::HOST, ""))
+}
+
+/// The head of a request as text for the scanner: everything that leaves but the body.
+pub(crate) fn head_of_request<B>(request: &Request<B>) -> Vec<u8> {
+    let uri = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let mut head = format!("{} {uri}\r\n", request.method()).into_bytes();
+    append(&mut head, request.headers());
+    head
+}
+
+/// Header or trailer fields as text for the scanner.
+pub(crate) fn fields(headers: &HeaderMap) -> Vec<u8> {
+    let mut text = Vec::with_capacity(1024);
+    append(&mut text, headers);
+    text
+}
+
+fn append(text: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in headers {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Headers of a response that are about our connection, about bytes that are no longer as they were,
+/// or that would make a tool keep state between calls.
+const NOT_PASSED_ON: [HeaderName; 15] = [
+    header::ALT_SVC,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::SET_COOKIE,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("set-cookie2"),
+];
+
+/// Keeps of a response's head what its reader may see: status and headers, no reason phrase.
+pub(crate) fn incoming<B>(parts: response::Parts, body: B) -> http::Response<B> {
+    let mut response = http::Response::new(body);
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    for name in &NOT_PASSED_ON {
+        response.headers_mut().remove(name);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use types::limits::Bytes as Limit;
+    use types::{CallId, Caller, Digest, SecretName, SecretUse, ToolName};
+
+    use super::*;
+
+    fn effect(secrets: &[Injection]) -> Outbound {
+        let secret = SecretName::parse("KEY").unwrap();
+        let used = |inject: &Injection| SecretUse { secret: secret.clone(), inject: inject.clone() };
+        Outbound {
+            caller: Caller::Tool {
+                tool: ToolName::parse("weather").unwrap(),
+                digest: Digest::of(b"x"),
+                call: CallId::new(),
+            },
+            target: Target::parse("POST", "https://api.example:8443/v1/x?q=a%20b").unwrap(),
+            secrets: secrets.iter().map(used).collect(),
+            response: Limit::kib(1),
+            time: Duration::from_secs(1),
+        }
+    }
+
+    fn send(
+        secrets: &[Injection],
+        headers: &[(&'static str, &str)],
+    ) -> Result<Request<Full<Bytes>>, &'static str> {
+        let mut message = Message::default();
+        for (name, value) in headers {
+            message.headers.append(*name, value.parse().unwrap());
+        }
+        outgoing(&effect(secrets), message).map_err(|refusal| refusal.rule.id)
+    }
+
+    #[test]
+    fn the_request_is_what_was_permitted() {
+        let request =
+            send(&[], &[("x-custom", "1"), ("x-custom", "2"), ("content-type", "text/plain")]).unwrap();
+        assert_eq!(request.uri(), "https://api.example:8443/v1/x?q=a%20b");
+        assert_eq!(request.headers()["host"], "api.example:8443");
+        assert_eq!(request.headers()["accept-encoding"], "identity");
+        assert_eq!(request.headers().get_all("x-custom").iter().count(), 2);
+    }
+
+    #[test]
+    fn w20_framing_is_not_the_senders() {
+        let headers = [
+            ("host", "api.example:8443"),
+            ("connection", "keep-alive"),
+            ("keep-alive", "timeout=5"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("trailer", "x"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "gzip"),
+            ("content-encoding", "identity"),
+        ];
+        let request = send(&[], &headers).unwrap();
+        let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept-encoding", "host", "user-agent"]);
+        assert_eq!(request.headers()["accept-encoding"], "identity");
+    }
+
+    #[test]
+    fn w20_c07_credentials_are_not_the_senders() {
+        for name in ["authorization", "cookie", "proxy-authorization", "x-authorization"] {
+            assert_eq!(send(&[], &[(name, "x")]).unwrap_err(), "egress.own-credential", "{name}");
+        }
+        let place = Injection::Header { name: HeaderName::from_static("x-api-key") };
+        assert_eq!(
+            send(std::slice::from_ref(&place), &[("x-api-key", "own")]).unwrap_err(),
+            "egress.own-credential"
+        );
+        assert!(send(&[], &[("x-api-key", "own")]).is_ok());
+    }
+
+    #[test]
+    fn m08_t02_nothing_changes_host_path_or_method() {
+        assert_eq!(send(&[], &[("host", "evil.example")]).unwrap_err(), "egress.host");
+        for name in [
+            "x-original-url",
+            "x-rewrite-url",
+            "x-forwarded-host",
+            "x-forwarded-for",
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "forwarded",
+            "upgrade",
+            "proxy-connection",
+            "x-original-host",
+        ] {
+            assert_eq!(send(&[], &[(name, "x")]).unwrap_err(), "egress.routing-header", "{name}");
+        }
+    }
+
+    #[test]
+    fn c06_c11_nothing_hides_from_the_scanner() {
+        assert_eq!(send(&[], &[("content-encoding", "gzip")]).unwrap_err(), "egress.encoded-body");
+        let ranged = [("range", "bytes=0-9"), ("if-range", "x")];
+        assert!(send(&[], &ranged).unwrap().headers().contains_key("range"));
+        let request = send(&[Injection::Bearer], &ranged).unwrap();
+        assert!(!request.headers().contains_key("range") && !request.headers().contains_key("if-range"));
+    }
+
+    #[test]
+    fn a_request_has_bounds() {
+        let body = vec![0; MAX_REQUEST_BODY.as_usize() + 1].into();
+        let large = Message { headers: HeaderMap::new(), body };
+        assert_eq!(outgoing(&effect(&[]), large).unwrap_err().rule.id, "egress.too-large");
+        let mut many = Message::default();
+        for index in 0..=limits::MAX_HEADERS {
+            many.headers.append("x-many", index.into());
+        }
+        assert_eq!(outgoing(&effect(&[]), many).unwrap_err().rule.id, "egress.too-large");
+    }
+
+    #[test]
+    fn c15_a_response_keeps_only_what_is_for_its_reader() {
+        let mut head = http::Response::builder().status(302).header("location", "https://b.example/");
+        for name in &NOT_PASSED_ON {
+            head = head.header(name, "x");
+        }
+        let (parts, ()) = head.body(()).unwrap().into_parts();
+        let response = incoming(parts, ());
+        assert_eq!(response.status(), 302);
+        assert_eq!(response.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["location"]);
+        assert!(response.extensions().is_empty());
+    }
+}

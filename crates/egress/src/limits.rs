@@ -1,0 +1,31 @@
+//! Every quantity that a guest, a name server or a peer controls, with its bound and the reason.
+
+use std::time::Duration;
+
+/// Header fields of a request or a response. Honest APIs stay under 40.
+pub const MAX_HEADERS: usize = 100;
+
+/// Bytes of a request's header, the target included. Most servers refuse beyond 8 or 16 KiB.
+pub const MAX_REQUEST_HEAD: usize = 32 * 1024;
+
+/// Bytes of a response's header or trailer. Real ones with long policies reach 16 KiB.
+pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+
+/// Bytes buffered between the socket and the scanner. A body of any length passes through this.
+pub const READ_BUFFER: usize = 64 * 1024;
+
+/// Addresses of one name that are looked at. A larger answer is refused: nobody needs it, and the
+/// whole set has to be classified.
+pub const MAX_ADDRESSES: usize = 64;
+
+/// Addresses of one name that are tried, one after the other.
+pub const MAX_ATTEMPTS: usize = 3;
+
+/// How long one address may take to accept a connection and prove who it is.
+pub const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// How long one name server may take; two attempts are made.
+pub const DNS_TIME: Duration = Duration::from_secs(2);
+
+/// Answers of name servers that are kept for their time to live.
+pub const DNS_CACHE: u64 = 1024;

@@ -1,0 +1,248 @@
+//! A real HTTPS or HTTP server on 127.0.0.1, for the demo and for tests.
+//!
+//! It listens on a port the kernel chooses, answers through a closure, and keeps what it received:
+//! connections, bytes below TLS, and every request as it arrived. So "not one byte reached the
+//! upstream" is something a test can ask the upstream. Dropped, it closes everything.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use types::{Host, HostName, Port};
+
+use crate::ca::{Authority, AuthorityError, Identity};
+use crate::config::Exception;
+
+/// What a handler answers.
+pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+type Handler = dyn Fn(Request<Bytes>) -> Reply + Send + Sync;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopbackError {
+    /// Its certificate could not be made or used.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The TLS library refused the certificate.
+    #[error("the certificate cannot be used")]
+    Tls,
+    /// No port could be opened.
+    #[error("no port on 127.0.0.1 could be opened")]
+    Listen(#[source] io::Error),
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Loopback {
+    addr: SocketAddr,
+    ca: Option<String>,
+    seen: Arc<Seen>,
+    accepting: AbortHandle,
+}
+
+/// What reached a server.
+#[derive(Debug, Default)]
+struct Seen {
+    connections: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    requests: Mutex<Vec<Request<Bytes>>>,
+}
+
+impl Loopback {
+    /// Serves HTTPS as `host`, with a certificate of an authority made for this server alone.
+    pub async fn https(
+        host: &Host,
+        handler: impl Fn(Request<Bytes>) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self, LoopbackError> {
+        let authority = Authority::new()?;
+        let identity = authority.issue(host)?;
+        Self::start(Some(identity), Some(authority.pem().to_owned()), Arc::new(handler)).await
+    }
+
+    /// Serves HTTPS with any certificate: expired, for another name, signed by itself.
+    pub async fn https_as(
+        identity: Identity,
+        handler: impl Fn(Request<Bytes>) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self, LoopbackError> {
+        Self::start(Some(identity), None, Arc::new(handler)).await
+    }
+
+    /// Serves HTTP in clear text.
+    pub async fn http(
+        handler: impl Fn(Request<Bytes>) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self, LoopbackError> {
+        Self::start(None, None, Arc::new(handler)).await
+    }
+
+    async fn start(
+        identity: Option<Identity>,
+        ca: Option<String>,
+        handler: Arc<Handler>,
+    ) -> Result<Self, LoopbackError> {
+        let tls = identity.map(acceptor).transpose()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(LoopbackError::Listen)?;
+        let addr = listener.local_addr().map_err(LoopbackError::Listen)?;
+        let seen = Arc::new(Seen::default());
+        let accepting = tokio::spawn(accept(listener, tls, seen.clone(), handler)).abort_handle();
+        Ok(Self { addr, ca, seen, accepting })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The authority that vouches for it, as PEM text; `None` in clear text.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca.as_deref()
+    }
+
+    /// The exception that leads requests for `host` and `port` here.
+    pub fn exception(&self, host: &HostName, port: Port) -> Exception {
+        Exception {
+            host: host.clone(),
+            port,
+            address: self.addr,
+            ca: self.ca.clone().map(String::into_bytes),
+        }
+    }
+
+    /// Connections that were accepted.
+    pub fn connections(&self) -> u64 {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that arrived on all connections, TLS handshakes included.
+    pub fn received(&self) -> u64 {
+        self.seen.received.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that the kernel took from this server on all connections.
+    pub fn sent(&self) -> u64 {
+        self.seen.sent.load(Ordering::SeqCst)
+    }
+
+    /// Every request that was read to its end, oldest first.
+    pub fn requests(&self) -> Vec<Request<Bytes>> {
+        self.seen.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Loopback {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// A reply with a body of known length.
+pub fn reply(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
+
+/// A reply in chunks exactly as given, each sent as one chunk of the chunked coding; trailers come
+/// as a last frame.
+pub fn reply_in_frames(frames: impl Stream<Item = Frame<Bytes>> + Send + 'static) -> Reply {
+    Response::new(StreamBody::new(frames.map(Ok::<_, Infallible>)).boxed_unsync())
+}
+
+fn acceptor(identity: Identity) -> Result<TlsAcceptor, LoopbackError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(identity.chain, identity.key))
+        .map_err(|_| LoopbackError::Tls)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Accepts until it is aborted; its connections end with it.
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, seen: Arc<Seen>, handler: Arc<Handler>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        seen.connections.fetch_add(1, Ordering::SeqCst);
+        let stream = Counting { stream, seen: seen.clone() };
+        let (tls, seen, handler) = (tls.clone(), seen.clone(), handler.clone());
+        connections.spawn(async move {
+            match tls {
+                None => serve(stream, seen, handler).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, seen, handler).await;
+                    }
+                }
+            }
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>, handler: Arc<Handler>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (seen, handler) = (seen.clone(), handler.clone());
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let request = Request::from_parts(parts, body);
+            seen.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+            Ok::<_, hyper::Error>(handler(request))
+        }
+    });
+    // A client that goes away is an everyday event for a server, not an error of ours.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Counts the bytes below TLS.
+struct Counting {
+    stream: TcpStream,
+    seen: Arc<Seen>,
+}
+
+impl AsyncRead for Counting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.seen.received.fetch_add((buf.filled().len() - before) as u64, Ordering::SeqCst);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.seen.sent.fetch_add(written as u64, Ordering::SeqCst);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

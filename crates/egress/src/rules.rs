@@ -1,0 +1,57 @@
+//! The rules that refuse a request in this crate. Each stands in records and traces by its id.
+
+use types::{Layer, Rule};
+
+/// A name or address that leads to anywhere but the public internet.
+pub static ADDRESS: Rule =
+    Rule { id: "egress.address", layer: Layer::Egress, says: "the host does not lead to a public address" };
+
+/// A connection that would end on this very machine.
+pub static SELF: Rule =
+    Rule { id: "egress.self", layer: Layer::Egress, says: "the host leads back to this machine" };
+
+/// A secret toward a connection that anyone on the way can read.
+pub static CLEAR_TEXT: Rule = Rule {
+    id: "egress.clear-text",
+    layer: Layer::Egress,
+    says: "a secret is never sent over a connection without TLS",
+};
+
+/// A `Host` that is not the host of the permitted target.
+pub static HOST: Rule = Rule {
+    id: "egress.host",
+    layer: Layer::Egress,
+    says: "the request names another host than the one it is permitted for",
+};
+
+/// `Authorization`, `Cookie` and their kind, set by the sender itself.
+pub static OWN_CREDENTIAL: Rule = Rule {
+    id: "egress.own-credential",
+    layer: Layer::Egress,
+    says: "the request carries a credential of its own; credentials come from the vault only",
+};
+
+/// A header by which some servers read another host, path or method than was judged.
+pub static ROUTING_HEADER: Rule = Rule {
+    id: "egress.routing-header",
+    layer: Layer::Egress,
+    says: "the request carries a header that can change its host, path, method or protocol",
+};
+
+/// A body that is compressed and so cannot be scanned on its way out.
+pub static ENCODED_BODY: Rule = Rule {
+    id: "egress.encoded-body",
+    layer: Layer::Egress,
+    says: "a compressed request body cannot be scanned",
+};
+
+/// A request beyond the bounds of [`crate::limits`] or [`types::limits::MAX_REQUEST_BODY`].
+pub static TOO_LARGE: Rule =
+    Rule { id: "egress.too-large", layer: Layer::Egress, says: "the request is too large" };
+
+/// A permit for a secret where no vault is open.
+pub static NO_VAULT: Rule = Rule {
+    id: "egress.no-vault",
+    layer: Layer::Egress,
+    says: "the request needs a secret and the vault is not open",
+};
