@@ -168,6 +168,11 @@ impl Reader {
         Self { pool }
     }
 
+    /// Closes the connections of this reader and of all its copies, which then only fail.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
     async fn rows(&self, query: Statement, table: &'static str) -> Result<Vec<SqliteRow>, StoreError> {
         query.fetch_all(&self.pool).await.map_err(StoreError::at(table))
     }

@@ -1,0 +1,116 @@
+//! L06 and K15: no room on the disk, or no database. Records are refused, reading goes on, nothing is
+//! half written, and everything works again by itself.
+
+use audit::{Audit, AuditError, ChangeError, Log};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use store::StoreError;
+use types::{Kind, Tenant};
+
+use crate::fixture::{Fixture, Other, number_of, numbered, pair, say, told_path, whole};
+
+#[tokio::test]
+async fn l06_records_are_refused_while_the_database_is_gone_and_taken_when_it_returns() {
+    let fixture = Fixture::new().await;
+    fixture.audit.record(numbered(1)).await.unwrap();
+    let path = fixture.path();
+    let aside = path.with_extension("aside");
+    std::fs::rename(&path, &aside).unwrap();
+
+    let gone = StoreError::Gone { path: path.clone() };
+    let refused = fixture.audit.record(numbered(2)).await;
+    assert_eq!(refused, Err(AuditError::Unavailable(gone.clone())));
+    let (record, mutation) = pair(3);
+    let refused = fixture.audit.change(record, mutation).await;
+    assert_eq!(refused, Err(ChangeError::Audit(AuditError::Unavailable(gone))));
+    fixture.audit.record_detached(numbered(4));
+    assert_eq!(fixture.log().tail(10).await.unwrap().len(), 1, "reading goes on");
+
+    std::fs::rename(&aside, &path).unwrap();
+    // The detached record may still be in the queue and be written now, or be told of as lost.
+    fixture.audit.record(numbered(5)).await.unwrap();
+    let entries = whole(&fixture.reader).await;
+    assert_eq!(number_of(&entries[0]), 1);
+    assert!(matches!(entries[1].record.kind, Kind::Loss | Kind::Call));
+    assert_eq!(number_of(entries.last().unwrap()), 5);
+    assert_eq!(entries.len(), 3);
+}
+
+/// A limit on the size of files stands for a full disk: the write fails in the middle just the same.
+#[tokio::test]
+async fn l06_k15_a_full_disk_refuses_whole_groups_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = crate::fixture::file_in(folder.path());
+    // Beyond the limit a process is sent SIGXFSZ and dies, unless it was started to ignore it.
+    let ignore = ["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""];
+    let mut other = Other::start_under(&ignore, "outage::child_fills_the_disk", &path);
+    let refused: u32 = other.next("refused").unwrap().parse().unwrap();
+    let recovered: u64 = other.next("recovered").unwrap().parse().unwrap();
+    other.finish();
+    assert!(refused > 0);
+
+    let (reader, _writer) = store::open(&path).await.unwrap();
+    assert_eq!(whole(&reader).await.len() as u64, recovered);
+}
+
+/// Not a test of its own: the other process of the one above.
+#[tokio::test]
+#[ignore = "started by l06_k15_a_full_disk_refuses_whole_groups_and_recovers"]
+async fn child_fills_the_disk() {
+    let Some(path) = told_path() else { return };
+    let (reader, writer) = store::open(&path).await.unwrap();
+    let (audit, drain) = Audit::start(writer);
+    let mut durable = Vec::new();
+    let mut refused = 0;
+    // Room for some frames of the write-ahead log, and a different remainder in each round.
+    for round in 0..8 {
+        let used = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+        limit(Some(used + 10_000 + round * 1_500));
+        refused += fill(&audit, round * 1_000, &mut durable).await;
+        let log = Log::new(reader.clone());
+        assert_eq!(log.verify().await.unwrap().records, durable.len() as u64, "reading goes on");
+        limit(None);
+        audit.record(numbered(round * 1_000 + 999)).await.unwrap();
+        durable.push(round * 1_000 + 999);
+    }
+    say("refused", refused);
+
+    let entries = whole(&reader).await;
+    let mut found: Vec<u64> = entries.iter().map(number_of).collect();
+    durable.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, durable, "what was refused is not there, and nothing else is missing");
+    assert!(reader.all_grants(&Tenant::local()).await.unwrap().len() < durable.len());
+    say("recovered", durable.len());
+    drop(audit);
+    drain.finish().await;
+}
+
+/// Records and changes until the disk has refused some; how many it refused.
+async fn fill(audit: &Audit, first: u64, durable: &mut Vec<u64>) -> u32 {
+    let mut refused = 0;
+    for number in first..first + 400 {
+        let outcome = if number.is_multiple_of(2) {
+            audit.record(numbered(number)).await
+        } else {
+            let (record, mutation) = pair(number);
+            audit.change(record, mutation).await.map_err(|error| match error {
+                ChangeError::Audit(error) => error,
+                ChangeError::Lost(lost) => panic!("{lost}"),
+            })
+        };
+        match outcome {
+            Ok(_) => durable.push(number),
+            Err(AuditError::Unavailable(_) | AuditError::Uncertain(_)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        if refused == 5 {
+            return refused;
+        }
+    }
+    panic!("the disk never filled");
+}
+
+fn limit(bytes: Option<u64>) {
+    let hard = getrlimit(Resource::Fsize).maximum;
+    setrlimit(Resource::Fsize, Rlimit { current: bytes.or(hard), maximum: hard }).unwrap();
+}
