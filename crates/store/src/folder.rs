@@ -57,15 +57,35 @@ impl Place {
     }
 }
 
+/// Creates the folder and those above it that are missing, each for its owner alone. The folder above
+/// is synced, so that a power failure cannot take back the way to what was called durable; inside the
+/// folder itself SQLite does so.
 fn make_folder(folder: &Path) -> Result<(), StoreError> {
-    if fs::symlink_metadata(folder).is_ok() {
+    const WHAT: &str = "create the data folder";
+    if folder.as_os_str().is_empty() || fs::symlink_metadata(folder).is_ok() {
         return Ok(());
     }
+    let above = folder.parent().unwrap_or(Path::new(""));
+    make_folder(above)?;
+    #[allow(unused_mut, reason = "there is a mode to set on Unix only")]
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|_| failed("create the data folder"))
+    match builder.create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(WHAT)),
+        _ => sync_folder(above).map_err(|_| failed(WHAT)),
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// Creates the file only where there is none. An existing file is never opened here: closing it
