@@ -1,0 +1,67 @@
+//! How much of a buffer can be read for good: whole lines, overlapping pieces of very long ones,
+//! and private keys only as a whole.
+
+use memchr::memrchr;
+
+use super::private_key;
+
+/// A line longer than this is read in pieces.
+pub(super) const LONG_LINE: usize = 64 * 1024;
+/// Pieces overlap by this: longer than any token but a private key, which has its own rule.
+const OVERLAP: usize = 4 * 1024;
+
+/// How far a buffer is settled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Cut {
+    /// Bytes to read.
+    pub(super) read: usize,
+    /// Findings that begin before this are final; the next reading starts here.
+    pub(super) accept: usize,
+}
+
+/// Decides from the content alone how much of `buffer`, which begins where the last cut ended, no
+/// later byte can change. `finished` says that no byte will follow.
+pub(super) fn settled(buffer: &[u8], finished: bool) -> Cut {
+    let whole = match memrchr(b'\n', buffer) {
+        _ if finished => buffer.len(),
+        Some(newline) => newline + 1,
+        None => 0,
+    };
+    if let Some(start) = long_line(buffer, whole) {
+        return match start {
+            0 => Cut { read: LONG_LINE, accept: LONG_LINE - OVERLAP },
+            _ => Cut { read: start, accept: start },
+        };
+    }
+    held(buffer, whole, finished)
+}
+
+/// Where the first line longer than [`LONG_LINE`] begins.
+fn long_line(buffer: &[u8], whole: usize) -> Option<usize> {
+    let mut start = 0;
+    while start + LONG_LINE < buffer.len() {
+        // The last line feed that would still make this line short enough, if there is one.
+        match memrchr(b'\n', &buffer[start..start + LONG_LINE]) {
+            Some(newline) => start += newline + 1,
+            None => return Some(start),
+        }
+        if start >= whole {
+            break;
+        }
+    }
+    None
+}
+
+/// Holds back a private key that has begun and not ended.
+fn held(buffer: &[u8], whole: usize, finished: bool) -> Cut {
+    if finished {
+        return Cut { read: whole, accept: whole };
+    }
+    match private_key::undecided(&buffer[..whole]) {
+        Some(begin) => {
+            let line = memrchr(b'\n', &buffer[..begin]).map_or(0, |newline| newline + 1);
+            Cut { read: line, accept: line }
+        }
+        None => Cut { read: whole, accept: whole },
+    }
+}

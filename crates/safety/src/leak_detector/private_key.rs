@@ -1,0 +1,185 @@
+//! Private keys in text: PEM (RFC 7468), OpenSSH, PGP (RFC 9580) and PuTTY, withheld from their
+//! first line on.
+//!
+//! A block is judged as a whole: from its opening line to its closing line, or as far as
+//! [`FAR`] where it does not close. Documentation that shows the two lines around `...` is no key.
+
+use std::ops::Range;
+
+use memchr::memmem;
+
+use crate::finding::{Kind, Severity};
+use crate::signal::{Fingerprinter, Signal};
+
+/// The id of the rule.
+pub(super) const RULE: &str = "private-key";
+
+/// A block that has not closed after this many bytes is judged without its end. An RSA key of
+/// 16,384 bits takes 12.5 KB.
+const FAR: usize = 32 * 1024;
+
+/// The fewest base64 characters of a key: an Ed25519 seed alone has 43.
+const LEAST_BODY: usize = 40;
+
+/// The private keys of a text.
+pub(super) fn find(text: &[u8]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(block) = next_block(text, from) {
+        if is_key(&text[block.body.clone()]) {
+            found.push(block.whole.clone());
+        }
+        from = block.whole.end;
+    }
+    found
+}
+
+/// Where the first block begins that has neither closed nor gone on too long in `settled`.
+pub(super) fn undecided(settled: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(block) = next_block(settled, from) {
+        if !block.closed && settled.len() - block.whole.start < FAR {
+            return Some(block.whole.start);
+        }
+        from = block.whole.end;
+    }
+    None
+}
+
+/// The signal for a key that stands at `span`.
+pub(super) fn signal(prints: &Fingerprinter, key: &[u8], span: Range<usize>) -> Signal {
+    Signal {
+        rule: RULE.into(),
+        reason: "a private key between its opening and its closing line".into(),
+        kind: Kind::PrivateKey,
+        severity: Severity::Critical,
+        fingerprint: prints.of(RULE, key),
+        span,
+        view: "plain",
+        secret: None,
+    }
+}
+
+struct Block {
+    whole: Range<usize>,
+    body: Range<usize>,
+    closed: bool,
+}
+
+fn next_block(text: &[u8], from: usize) -> Option<Block> {
+    let (begin, after, closing) = next_opening(text, from)?;
+    let limit = text.len().min(begin + FAR);
+    match memmem::find(&text[after..limit], closing) {
+        Some(end) => {
+            let body = after..after + end;
+            let tail = &text[body.end + closing.len()..limit];
+            let marker = tail.iter().take_while(|byte| is_marker(**byte)).count();
+            let rest = closing.len() + tail[..marker].trim_ascii_end().len();
+            Some(Block { whole: begin..body.end + rest, body, closed: true })
+        }
+        None => Some(Block { whole: begin..limit, body: after..limit, closed: false }),
+    }
+}
+
+/// What may follow `-----END` on its line.
+fn is_marker(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b' ')
+}
+
+/// The next opening line: where it begins, where it ends, and what closes it.
+fn next_opening(text: &[u8], from: usize) -> Option<(usize, usize, &'static [u8])> {
+    const WORDS: &[u8] = b"PRIVATE KEY";
+    const PUTTY: &[u8] = b"PuTTY-User-Key-File-";
+    let putty = memmem::find(&text[from..], PUTTY).map(|at| from + at);
+    let mut search = from;
+    while let Some(at) = memmem::find(&text[search..], WORDS).map(|at| search + at) {
+        if putty.is_some_and(|putty| putty < at) {
+            break;
+        }
+        let head = &text[at.saturating_sub(48).max(from)..at];
+        let after = at + WORDS.len();
+        if let Some(begin) = memmem::rfind(head, b"-- BEGIN ").or_else(|| memmem::rfind(head, b"--BEGIN ")) {
+            let between = &head[begin + 2..];
+            let tail = &text[after..text.len().min(after + 12)];
+            if !between.contains(&b'\n') && memmem::find(tail, b"--").is_some() {
+                let dashes = head[..begin].iter().rev().take_while(|byte| **byte == b'-').count();
+                let begin = at - head.len() + begin - dashes;
+                return Some((begin, after, b"END "));
+            }
+        }
+        search = after;
+    }
+    putty.map(|at| (at, at + PUTTY.len(), b"Private-MAC".as_slice()))
+}
+
+/// True when enough base64 stands between the markers, outside lines such as `DEK-Info: ...`.
+fn is_key(body: &[u8]) -> bool {
+    let mut characters = 0;
+    let mut seen = [false; 256];
+    for line in body.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        if memmem::find(line, b": ").is_some() && line.len() < 100 {
+            continue;
+        }
+        // In JSON and in source the line ends are written as `\n`; a literal break ends a run too.
+        let runs = line.split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')));
+        for run in runs.filter(|run| run.len() >= 16) {
+            characters += run.len();
+            run.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+        }
+    }
+    characters >= LEAST_BODY && seen.iter().filter(|seen| **seen).count() >= 12
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pem(label: &str, separator: &str) -> String {
+        let body = "MC4CAQAwBQYDK2VwBCIEIJ0x3Rk7".repeat(3);
+        format!("-----BEGIN {label}-----{separator}{body}{separator}-----END {label}-----")
+    }
+
+    #[test]
+    fn keys_are_found_whole_in_every_wrapping() {
+        for label in [
+            "PRIVATE KEY",
+            "RSA PRIVATE KEY",
+            "OPENSSH PRIVATE KEY",
+            "PGP PRIVATE KEY BLOCK",
+            "EC PRIVATE KEY",
+        ] {
+            for separator in ["\n", "\\n", "\r\n", " ", "\" +\n  \""] {
+                let key = pem(label, separator);
+                let text = format!("before {key} after");
+                assert_eq!(find(text.as_bytes()), vec![7..7 + key.len()], "{label} {separator:?}");
+            }
+        }
+        let putty = format!(
+            "PuTTY-User-Key-File-2: ssh-rsa\nPrivate-Lines: 1\n{}\nPrivate-MAC: 00",
+            "aB3dE6gH9kL2nP5r".repeat(4)
+        );
+        assert_eq!(find(putty.as_bytes()).len(), 1);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_key_is_left_alone() {
+        for text in [
+            "-----BEGIN RSA PRIVATE KEY-----\n...\n-----END RSA PRIVATE KEY-----",
+            "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA\n-----END PUBLIC KEY-----",
+            "grep -r 'BEGIN RSA PRIVATE KEY' .",
+            "-----BEGIN PRIVATE KEY-----\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n-----END PRIVATE KEY-----",
+        ] {
+            assert!(find(text.as_bytes()).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_open_block_is_undecided_until_it_closes_or_goes_on_too_long() {
+        let open = b"x\n-----BEGIN PRIVATE KEY-----\nabc\n".to_vec();
+        assert_eq!(undecided(&open), Some(2));
+        assert_eq!(undecided(pem("PRIVATE KEY", "\n").as_bytes()), None);
+        let mut long = open;
+        long.resize(FAR + 2, b'\n');
+        assert_eq!(undecided(&long), None);
+    }
+}

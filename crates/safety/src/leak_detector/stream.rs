@@ -1,0 +1,164 @@
+//! Leak detection on a stream: bytes in, released bytes out, nothing released before it was read
+//! together with everything that could belong to it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use memchr::memchr;
+use types::Source;
+
+use super::{Cursor, KnownValues, LeakDetector, lines, merge};
+use crate::Channel;
+use crate::finding::{Action, Finding};
+use crate::rulebook::Rulebook;
+use crate::screened::redaction;
+use crate::signal::Signal;
+
+/// Bytes that stay behind because a value of the vault could begin in them.
+const HELD: usize = 15;
+
+/// One stream on its way through the detector.
+pub(crate) struct LeakStream {
+    known: Arc<KnownValues>,
+    cursor: Cursor,
+    channel: Channel,
+    source: Source,
+    /// Bytes not released yet; the first stands at offset `start`.
+    buffer: Vec<u8>,
+    start: usize,
+    /// Offset up to which lines were read for good.
+    settled: usize,
+    /// Replacements that are not released yet, in order.
+    edits: VecDeque<(Range<usize>, String)>,
+    /// Offset of the first zero byte: what holds one is not text and is never altered.
+    zero: Option<usize>,
+    findings: Vec<Finding>,
+}
+
+/// The stream may not go on.
+pub(crate) struct Stopped;
+
+impl LeakStream {
+    pub(crate) fn new(known: Arc<KnownValues>, channel: Channel, source: Source) -> Self {
+        Self {
+            known,
+            cursor: Cursor::new(),
+            channel,
+            source,
+            buffer: Vec::new(),
+            start: 0,
+            settled: 0,
+            edits: VecDeque::new(),
+            zero: None,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Takes the next bytes and appends to `out` what may be released.
+    pub(crate) fn push(
+        &mut self,
+        leaks: &LeakDetector,
+        rules: &Rulebook,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stopped> {
+        if self.zero.is_none() {
+            self.zero = memchr(0, bytes).map(|at| self.start + self.buffer.len() + at);
+        }
+        self.buffer.extend_from_slice(bytes);
+        let pending = self.start + self.buffer.len() - self.settled;
+        if memchr(b'\n', bytes).is_none() && pending <= lines::LONG_LINE {
+            return Ok(());
+        }
+        self.advance(leaks, rules, false, out)
+    }
+
+    /// Ends the stream and releases the rest.
+    pub(crate) fn finish(
+        &mut self,
+        leaks: &LeakDetector,
+        rules: &Rulebook,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stopped> {
+        self.advance(leaks, rules, true, out)?;
+        self.release(usize::MAX, out);
+        Ok(())
+    }
+
+    /// What was found so far.
+    pub(crate) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    fn advance(
+        &mut self,
+        leaks: &LeakDetector,
+        rules: &Rulebook,
+        finished: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stopped> {
+        loop {
+            let pending = &self.buffer[self.settled - self.start..];
+            let cut = lines::settled(pending, finished);
+            if cut.accept == 0 {
+                return Ok(());
+            }
+            let mut signals = Vec::new();
+            leaks.scan_lines(&pending[..cut.read], self.settled, cut.accept, &mut signals);
+            self.cursor.read(&self.known, &pending[..cut.accept], &mut signals);
+            self.settled += cut.accept;
+            self.decide(rules, merge(signals))?;
+            self.release(self.settled.saturating_sub(HELD), out);
+        }
+    }
+
+    fn decide(&mut self, rules: &Rulebook, signals: Vec<Signal>) -> Result<(), Stopped> {
+        let mut stop = false;
+        for mut finding in rules.judge(signals, self.channel, &self.source).findings {
+            let is_text = self.zero.is_none_or(|zero| zero >= finding.span.end);
+            match finding.action {
+                Action::Redact if is_text => self.replace(&finding),
+                Action::Redact => finding.action = Action::Flag,
+                Action::Block => stop = true,
+                _ => {}
+            }
+            self.findings.push(finding);
+        }
+        if stop { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// Two pieces of one long line may find parts of one token: that is one replacement.
+    fn replace(&mut self, finding: &Finding) {
+        match self.edits.back_mut() {
+            Some((span, _)) if finding.span.start < span.end => span.end = span.end.max(finding.span.end),
+            _ => self.edits.push_back((finding.span.clone(), redaction(&finding.rule))),
+        }
+    }
+
+    /// Releases everything before the offset `until`, with replacements. A replaced span that
+    /// reaches into what is not settled waits as a whole.
+    fn release(&mut self, until: usize, out: &mut Vec<u8>) {
+        let mut until = until.min(self.settled).max(self.start);
+        let mut from = self.start;
+        while let Some((span, _)) = self.edits.front() {
+            if span.start >= until {
+                break;
+            }
+            out.extend_from_slice(&self.buffer[from - self.start..span.start - self.start]);
+            from = span.start;
+            if span.end > self.settled {
+                until = from;
+                break;
+            }
+            if let Some((span, replacement)) = self.edits.pop_front() {
+                out.extend_from_slice(replacement.as_bytes());
+                from = span.end;
+                until = until.max(from);
+            }
+        }
+        out.extend_from_slice(&self.buffer[from - self.start..until - self.start]);
+        self.buffer.drain(..until - self.start);
+        self.start = until;
+    }
+}

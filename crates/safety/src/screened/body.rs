@@ -1,0 +1,269 @@
+//! A body from the network on its way to whoever asked for it: decoded within bounds, read by the
+//! leak detector while it streams, and released only as far as it was read.
+
+mod decode;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use types::{Layer, Source, Trace, Verdict, limits};
+
+use super::Screened;
+use crate::finding::{Action, Finding, Report, Severity};
+use crate::leak_detector::LeakStream;
+use crate::{Blocked, Channel, Safety};
+pub use decode::Encoding;
+use decode::{Decoder, Fault};
+
+/// Why a body ended early. Quotes nothing of it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BodyFault {
+    /// It holds a secret. What was released before is free of it.
+    #[error(transparent)]
+    Blocked(Blocked),
+    /// More bytes than were allowed, after decoding.
+    #[error("the body is longer than {0}")]
+    TooLarge(limits::Bytes),
+    /// It grows so much in decoding that it was made to.
+    #[error("the body grows too much in decoding")]
+    Ratio,
+    /// Not what its encoding says, or cut short.
+    #[error("the body is not what its content encoding says")]
+    Encoding,
+    /// The connection broke.
+    #[error("the connection broke before the end of the body")]
+    Upstream,
+}
+
+/// How a body ended, for the record.
+#[derive(Clone, Debug)]
+pub struct BodyEnd {
+    /// Bytes that came from the network.
+    pub received: u64,
+    /// Bytes after decoding.
+    pub decoded: u64,
+    /// Allow, warn, flag or redact when it ended by itself; block, failed or abandoned otherwise.
+    pub verdict: Verdict,
+    /// Why it was stopped, when a rule stopped it.
+    pub blocked: Option<Blocked>,
+    /// What was found in what passed.
+    pub findings: Vec<Finding>,
+}
+
+/// A stream of screened bytes. Dropping it early ends the exchange as abandoned.
+pub struct ScreenedBody {
+    inner: Pin<Box<dyn Stream<Item = Option<Bytes>> + Send>>,
+    safety: Arc<Safety>,
+    source: Source,
+    decoder: Decoder,
+    leaks: LeakStream,
+    limit: limits::Bytes,
+    received: u64,
+    spent: Duration,
+    trace: Trace,
+    /// What ends the stream once everything before it was taken.
+    fault: Option<BodyFault>,
+    ended: bool,
+    on_end: Option<Box<dyn FnOnce(BodyEnd) + Send>>,
+}
+
+impl Safety {
+    /// Screens a body while it streams. `limit` bounds it after decoding.
+    pub fn body<S, E>(
+        self: &Arc<Self>,
+        stream: S,
+        origin: Source,
+        encoding: Option<Encoding>,
+        limit: limits::Bytes,
+        trace: Trace,
+    ) -> ScreenedBody
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+    {
+        ScreenedBody {
+            inner: Box::pin(WithoutError(Box::pin(stream))),
+            safety: Arc::clone(self),
+            leaks: LeakStream::new(self.known(), Channel::Response, origin.clone()),
+            source: origin,
+            decoder: Decoder::new(encoding, limit),
+            limit,
+            received: 0,
+            spent: Duration::ZERO,
+            trace,
+            fault: None,
+            ended: false,
+            on_end: None,
+        }
+    }
+}
+
+impl ScreenedBody {
+    /// What is called once with the outcome, also when the body is dropped half-way.
+    #[must_use]
+    pub fn on_end(mut self, call: Box<dyn FnOnce(BodyEnd) + Send>) -> Self {
+        self.on_end = Some(call);
+        self
+    }
+
+    /// Reads to the end.
+    pub async fn collect(mut self) -> Result<Screened<Vec<u8>>, BodyFault> {
+        let mut value = Vec::new();
+        while let Some(piece) = std::future::poll_fn(|context| Pin::new(&mut self).poll_next(context)).await {
+            value.extend_from_slice(&piece?);
+        }
+        let flagged = self.leaks.findings().iter().any(|finding| finding.action >= Action::Flag);
+        let source = self.source.clone();
+        Ok(Screened { value, label: source.label(), source, generation: self.safety.generation(), flagged })
+    }
+
+    /// Decodes and reads the next bytes from the network.
+    fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), BodyFault> {
+        self.received += bytes.len() as u64;
+        let started = Instant::now();
+        // In pieces, so that a bomb is noticed before it has unfolded.
+        let mut result = Ok(());
+        for piece in bytes.chunks(4096) {
+            let mut plain = Vec::new();
+            result = self.decoder.decode(piece, &mut plain).map_err(|fault| self.fault(fault));
+            let read = self.leaks.push(&self.safety.leaks, &self.safety.rulebook, &plain, out);
+            if read.is_err() {
+                result = Err(self.stopped());
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        self.spent += started.elapsed();
+        result
+    }
+
+    /// Reads what is left when the network has ended.
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BodyFault> {
+        let started = Instant::now();
+        let mut plain = Vec::new();
+        self.decoder.finish(&mut plain).map_err(|fault| self.fault(fault))?;
+        let leaks = &self.safety.leaks;
+        let read = self
+            .leaks
+            .push(leaks, &self.safety.rulebook, &plain, out)
+            .and_then(|()| self.leaks.finish(leaks, &self.safety.rulebook, out));
+        self.spent += started.elapsed();
+        read.map_err(|_| self.stopped())
+    }
+
+    fn fault(&self, fault: Fault) -> BodyFault {
+        match fault {
+            Fault::TooLarge => BodyFault::TooLarge(self.limit),
+            Fault::Ratio => BodyFault::Ratio,
+            Fault::Encoding => BodyFault::Encoding,
+        }
+    }
+
+    fn stopped(&self) -> BodyFault {
+        let mut report = Report::clean();
+        report.findings = self.leaks.findings().to_vec();
+        report.verdict = Verdict::Block;
+        report.severity =
+            report.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::None);
+        BodyFault::Blocked(Blocked::by(report))
+    }
+
+    /// Says once how it ended.
+    fn end(&mut self, verdict: Verdict) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let findings = self.leaks.findings().to_vec();
+        let worst = findings.iter().max_by_key(|finding| (finding.action, finding.severity));
+        let verdict = match (verdict, worst) {
+            (Verdict::Allow, Some(worst)) => worst.action.into(),
+            (other, _) => other,
+        };
+        let decoded = self.decoder.decoded();
+        self.trace.push(Layer::Leaks, "leak detector", verdict, self.spent, || match worst {
+            Some(worst) => format!("{}: {}", worst.rule, worst.reason),
+            None => format!("{decoded} bytes, no secret"),
+        });
+        let blocked = match &self.fault {
+            Some(BodyFault::Blocked(blocked)) => Some(blocked.clone()),
+            _ => None,
+        };
+        if let Some(call) = self.on_end.take() {
+            call(BodyEnd { received: self.received, decoded, verdict, blocked, findings });
+        }
+    }
+
+    /// Keeps a fault until what came before it was taken.
+    fn close(&mut self, result: Result<(), BodyFault>) {
+        if let Err(fault) = result {
+            let verdict =
+                if matches!(fault, BodyFault::Blocked(_)) { Verdict::Block } else { Verdict::Failed };
+            self.fault = Some(fault);
+            self.end(verdict);
+        }
+    }
+}
+
+impl Stream for ScreenedBody {
+    type Item = Result<Bytes, BodyFault>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(fault) = this.fault.take() {
+                return Poll::Ready(Some(Err(fault)));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            let mut out = Vec::new();
+            match this.inner.as_mut().poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Some(bytes))) => {
+                    let result = this.take(&bytes, &mut out);
+                    this.close(result);
+                }
+                Poll::Ready(Some(None)) => this.close(Err(BodyFault::Upstream)),
+                Poll::Ready(None) => {
+                    let result = this.finish(&mut out);
+                    this.close(result);
+                    this.end(Verdict::Allow);
+                }
+            }
+            if !out.is_empty() {
+                return Poll::Ready(Some(Ok(out.into())));
+            }
+        }
+    }
+}
+
+impl Drop for ScreenedBody {
+    fn drop(&mut self) {
+        self.end(Verdict::Abandoned);
+    }
+}
+
+impl fmt::Debug for ScreenedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScreenedBody({}, {} bytes received)", self.source, self.received)
+    }
+}
+
+/// A stream whose errors are only that: what an upstream's error says is not for us to read.
+struct WithoutError<S>(Pin<Box<S>>);
+
+impl<S, E> Stream for WithoutError<S>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+{
+    type Item = Option<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().0.as_mut().poll_next(context).map(|item| item.map(Result::ok))
+    }
+}

@@ -1,0 +1,8 @@
+//! Form: lengths, characters, JSON, XML, and tool arguments against their schema.
+
+pub(crate) mod characters;
+pub mod json;
+pub mod schema;
+pub mod xml;
+
+pub use schema::{ArgumentsError, CompiledSchema, SchemaError, arguments};
