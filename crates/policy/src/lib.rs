@@ -1,1 +1,31 @@
-//! Manifests, grants, Cedar, labels: decides, and mints Permit.
+//! Decides what may happen, and mints the only value that lets it happen.
+//!
+//! Tier 3. A tool's manifest asks, a grant by the owner gives, nothing grants itself. Every question
+//! goes through the same three gates, in this order:
+//!
+//! 1. the [`floor`]: rules fixed in Rust about manifests, grants, labels and limits;
+//! 2. Cedar ([`cedar`]): the shipped policy set and the owner's own, which can only narrow the floor;
+//! 3. the budget, charged in the same transaction as the decision's record.
+//!
+//! A [`Permit`] is minted here and nowhere else, after its record is durable, and carries the one
+//! effect it is for. [`decide`] is the file to read first.
+
+pub mod catalog;
+pub mod cedar;
+mod decide;
+pub mod floor;
+mod judge;
+pub mod manifest;
+mod permit;
+mod question;
+pub mod rules;
+mod settings;
+mod turn;
+
+pub use catalog::{Catalog, Tool};
+pub use decide::{Decision, Policy};
+pub use manifest::Manifest;
+pub use permit::{Effect, Permit, Settlement};
+pub use question::{Answer, Card, Question};
+pub use settings::{Budget, ModelRule, Permission, Settings};
+pub use turn::{Scope, Turn};

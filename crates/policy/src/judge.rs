@@ -1,0 +1,204 @@
+//! Judgements: what the floor, Cedar and the grants say, before anything is recorded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use safety::Screened;
+use serde_json::Value;
+use store::{ApprovalState, Mutation};
+use types::limits::Bytes;
+use types::{Caller, Digest, Grant, Outbound, Refusal, Rule, SecretUse, Target, ToolCall, ToolName};
+
+use crate::catalog::Tool;
+use crate::decide::{InForce, Policy};
+use crate::manifest::SecretWish;
+use crate::question::call_digest;
+use crate::settings::Permission;
+use crate::turn::{Scope, Turn};
+use crate::{cedar, floor, rules};
+
+/// The time a model may take for one answer, from the first byte sent to the last received.
+const MODEL_TIME: Duration = Duration::from_secs(300);
+
+/// The longest answer of a model. The largest context windows hold a few megabytes of text.
+const MODEL_RESPONSE: Bytes = Bytes::mib(16);
+
+/// A judgement about a tool call.
+pub(crate) enum Judged {
+    /// It may run; the policy that says so.
+    Permit {
+        /// The policy's id.
+        by: String,
+    },
+    /// The owner must be asked.
+    Ask {
+        /// Why.
+        rule: &'static Rule,
+        /// The policy that asks, where one does.
+        by: String,
+    },
+}
+
+impl Policy {
+    pub(crate) async fn judge_call(
+        &self,
+        rules: &InForce,
+        turn: &Turn,
+        name: &ToolName,
+        arguments: &Screened<Value>,
+    ) -> Result<(Arc<Tool>, Judged), Refusal> {
+        let tool = self.0.catalog.find(name).await?;
+        safety::validator::arguments(&tool.schema, arguments.get())
+            .map_err(|fault| Refusal::new(&rules::ARGUMENTS, format!("{name}: {fault}")))?;
+        let judged = judge_tool(rules, turn, &tool)?;
+        Ok((tool, judged))
+    }
+
+    pub(crate) async fn judge_request(
+        &self,
+        rules: &InForce,
+        scope: &Scope,
+        target: &Target,
+    ) -> Result<(Outbound, String), Refusal> {
+        if !scope.count_request() {
+            return Err(Refusal::new(
+                &rules::TOO_MANY_REQUESTS,
+                format!("{} may send {}", scope.tool(), scope.limits().requests),
+            ));
+        }
+        let rule = floor::host_rule(scope.manifest(), target)?;
+        let wishes: Vec<&SecretWish> =
+            scope.manifest().secrets.iter().filter(|wish| wish.host == rule.host).collect();
+        let outbound = Outbound {
+            caller: scope.caller(),
+            target: target.clone(),
+            secrets: self.granted(scope.tool(), scope.digest(), target, &wishes).await?,
+            response: scope.limits().response,
+            time: scope.limits().time,
+        };
+        match rules.engine.request(&outbound, scope.turn().label()) {
+            cedar::Answer::Permit(by) => Ok((outbound, by)),
+            cedar::Answer::Ask(by) => Err(Refusal::new(&rules::CEDAR_ASKS, by)),
+            cedar::Answer::Refuse(rule, by) => Err(Refusal::new(rule, by)),
+        }
+    }
+
+    pub(crate) async fn judge_model(
+        &self,
+        rules: &InForce,
+        turn: &Turn,
+        target: &Target,
+    ) -> Result<(Outbound, String), Refusal> {
+        let Some(model) = rules.settings.model.as_ref().filter(|model| model.rule.covers(target)) else {
+            return Err(Refusal::new(
+                &rules::HOST_NOT_LISTED,
+                format!("the agent asked for {}", target.endpoint),
+            )
+            .widened_by("set [model] in the configuration: ironclaw config explain model"));
+        };
+        let caller = Caller::Agent;
+        let (name, digest) = caller.identity();
+        let wishes: Vec<&SecretWish> = model.secret.iter().collect();
+        let outbound = Outbound {
+            secrets: self.granted(&name, &digest, target, &wishes).await?,
+            caller,
+            target: target.clone(),
+            response: MODEL_RESPONSE,
+            time: MODEL_TIME,
+        };
+        match rules.engine.request(&outbound, turn.label()) {
+            cedar::Answer::Permit(by) => Ok((outbound, by)),
+            cedar::Answer::Ask(by) => Err(Refusal::new(&rules::CEDAR_ASKS, by)),
+            cedar::Answer::Refuse(rule, by) => Err(Refusal::new(rule, by)),
+        }
+    }
+
+    /// The uses that the owner granted for what the manifest wishes. Of several grants the one with the
+    /// longest path decides. The vault checks each grant's authenticity when it is used.
+    async fn granted(
+        &self,
+        tool: &ToolName,
+        digest: &Digest,
+        target: &Target,
+        wishes: &[&SecretWish],
+    ) -> Result<Vec<SecretUse>, Refusal> {
+        if wishes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .0
+            .reader
+            .grants(&self.0.tenant, tool)
+            .await
+            .map_err(|_| Refusal::new(&rules::NOT_READ, "grants"))?;
+        let now = audit::now_ms();
+        let grants: Vec<Grant> = rows
+            .iter()
+            .filter_map(|row| Grant::decode(&row.body).ok())
+            .filter(|grant| {
+                grant.covers(tool, digest, target) && grant.expires_ms.is_none_or(|end| now < end)
+            })
+            .collect();
+        let mut uses: Vec<SecretUse> = Vec::new();
+        for wish in wishes {
+            let fits = |grant: &&Grant| grant.secret == wish.secret && grant.inject == wish.inject;
+            let Some(grant) = grants.iter().filter(fits).max_by_key(|grant| grant.path.as_str().len()) else {
+                let detail = format!("{tool} needs {} for {}", wish.secret, target.endpoint);
+                return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, detail).widened_by(format!(
+                    "ironclaw secret grant {} --tool {tool} --host {} --inject {}",
+                    wish.secret, wish.host, wish.inject
+                )));
+            };
+            if uses.iter().any(|used| used.inject == grant.inject) {
+                return Err(Refusal::new(
+                    &rules::GRANTS_TIE,
+                    format!("{} for {}", grant.inject, target.endpoint),
+                ));
+            }
+            uses.push(grant.secret_use());
+        }
+        Ok(uses)
+    }
+
+    /// An approval that the owner gave with `ironclaw approvals approve` for exactly this call, as the
+    /// change that uses it up.
+    pub(crate) async fn standing_approval(&self, call: &ToolCall) -> Result<Option<Mutation>, Refusal> {
+        let digest = call_digest(call);
+        let now = audit::now_ms();
+        let rows = self
+            .0
+            .reader
+            .approvals(&self.0.tenant)
+            .await
+            .map_err(|_| Refusal::new(&rules::NOT_READ, "approvals"))?;
+        let found = rows
+            .iter()
+            .find(|row| row.digest == digest && row.state == ApprovalState::Approved && now < row.expires_ms);
+        Ok(found.map(|row| Mutation::Answer {
+            id: row.id,
+            from: ApprovalState::Approved,
+            to: ApprovalState::Used,
+        }))
+    }
+}
+
+/// Permission, policies and labels; everything about a call but its arguments.
+pub(crate) fn judge_tool(rules: &InForce, turn: &Turn, tool: &Tool) -> Result<Judged, Refusal> {
+    let name = &tool.manifest.name;
+    let permission = rules.settings.permissions.get(name).copied().unwrap_or_default();
+    if permission == Permission::Never {
+        return Err(Refusal::new(&rules::TOOL_NEVER, name.to_string())
+            .widened_by(format!("set [tools.{name}] permission = \"ask\" in the configuration")));
+    }
+    let flow = turn.flow();
+    let by = match rules.engine.call(&tool.manifest, flow.label()) {
+        cedar::Answer::Permit(by) => by,
+        cedar::Answer::Ask(by) => return Ok(Judged::Ask { rule: &rules::CEDAR_ASKS, by }),
+        cedar::Answer::Refuse(rule, by) => return Err(Refusal::new(rule, by)),
+    };
+    Ok(match floor::must_ask(&flow, &tool.manifest) {
+        Some(rule) => Judged::Ask { rule, by: String::new() },
+        None if permission == Permission::Ask => Judged::Ask { rule: &rules::TOOL_ASKS, by: String::new() },
+        None => Judged::Permit { by },
+    })
+}

@@ -1,0 +1,199 @@
+//! [`Permit`]: the proof that an effect was decided and recorded.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use audit::{Audit, AuditError, Seq};
+use types::limits::PERMIT_LIFETIME;
+use types::{Field, Kind, Outbound, Record, Refusal, ToolCall, TurnId, Verdict};
+
+use crate::rules;
+use crate::turn::Scope;
+
+/// Permission for exactly one effect, once, soon, under the policy that gave it.
+///
+/// It is minted only in this crate, after the decision's record is durable. It cannot be copied:
+///
+/// ```compile_fail
+/// fn twice(permit: policy::Permit<types::Outbound>) {
+///     let copy = permit.clone();
+///     let _ = (permit.redeem(), copy.redeem());
+/// }
+/// ```
+///
+/// only used up:
+///
+/// ```
+/// fn once(permit: policy::Permit<types::Outbound>) {
+///     let _ = (permit.redeem(),);
+/// }
+/// ```
+///
+/// and nobody else can make one:
+///
+/// ```compile_fail
+/// fn forge(effect: types::Outbound, seq: audit::Seq) -> policy::Permit<types::Outbound> {
+///     policy::Permit { effect, seq }
+/// }
+/// ```
+#[must_use = "a permit that is not redeemed permits nothing"]
+pub struct Permit<E: Effect> {
+    effect: E,
+    authority: Authority,
+    seq: Seq,
+    turn: TurnId,
+    deadline: Instant,
+    generation: u64,
+    context: E::Context,
+}
+
+/// What a permit can be for, and what comes with it.
+pub trait Effect: sealed::Sealed {
+    /// What the holder of the permit may refer to.
+    type Context: Send;
+}
+
+/// A tool call opens a scope: the authority for the requests of the call.
+impl Effect for ToolCall {
+    type Context = Scope;
+}
+
+/// A request stands alone.
+impl Effect for Outbound {
+    type Context = ();
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for types::ToolCall {}
+    impl Sealed for types::Outbound {}
+}
+
+/// What permits and decisions share: the log and the number of the policy in force.
+#[derive(Clone)]
+pub(crate) struct Authority {
+    pub(crate) audit: Audit,
+    pub(crate) generation: Arc<AtomicU64>,
+}
+
+impl<E: Effect> Permit<E> {
+    /// The one place where authority is created.
+    pub(crate) fn mint(
+        effect: E,
+        context: E::Context,
+        authority: &Authority,
+        seq: Seq,
+        turn: TurnId,
+        generation: u64,
+    ) -> Self {
+        let deadline = Instant::now() + PERMIT_LIFETIME;
+        Self { effect, context, authority: authority.clone(), seq, turn, deadline, generation }
+    }
+
+    /// The effect that is permitted.
+    pub fn effect(&self) -> &E {
+        &self.effect
+    }
+
+    /// The record of the decision.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The turn in which it was decided.
+    pub fn turn(&self) -> TurnId {
+        self.turn
+    }
+
+    /// When it ends.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Refuses a permit that is late or older than the policy in force.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if Instant::now() > self.deadline {
+            return Err(Refusal::new(
+                &rules::PERMIT_EXPIRED,
+                format!("after {} s", PERMIT_LIFETIME.as_secs()),
+            ));
+        }
+        if self.authority.generation.load(Ordering::Acquire) != self.generation {
+            return Err(Refusal::new(&rules::PERMIT_STALE, ""));
+        }
+        Ok(())
+    }
+
+    /// Uses the permit up, checking it once more. The settlement says what became of it.
+    pub fn redeem(self) -> Result<(E, Settlement), Refusal> {
+        let settlement =
+            Settlement { audit: self.authority.audit.clone(), of: self.seq, turn: self.turn, open: true };
+        match self.check() {
+            Ok(()) => Ok((self.effect, settlement)),
+            Err(refusal) => {
+                settlement.settle_detached(Verdict::Block, [(Field::Rule, refusal.rule.id.to_owned())]);
+                Err(refusal)
+            }
+        }
+    }
+}
+
+impl Permit<ToolCall> {
+    /// What the call may do next.
+    pub fn scope(&self) -> &Scope {
+        &self.context
+    }
+}
+
+impl<E: Effect + fmt::Debug> fmt::Debug for Permit<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("seq", &self.seq).field("effect", &self.effect).finish_non_exhaustive()
+    }
+}
+
+/// The obligation to say what became of a permitted effect. Dropped, it records "abandoned".
+#[must_use = "settle it, or the record says that the effect was abandoned"]
+pub struct Settlement {
+    audit: Audit,
+    of: Seq,
+    turn: TurnId,
+    open: bool,
+}
+
+impl Settlement {
+    /// Records the outcome and waits until the record is durable.
+    pub async fn settle(
+        mut self,
+        verdict: Verdict,
+        fields: impl IntoIterator<Item = (Field, String)>,
+    ) -> Result<Seq, AuditError> {
+        self.open = false;
+        self.audit.record(self.record(verdict, fields)).await
+    }
+
+    /// Hands the outcome to the writer without waiting, for code that cannot.
+    pub fn settle_detached(mut self, verdict: Verdict, fields: impl IntoIterator<Item = (Field, String)>) {
+        self.open = false;
+        self.audit.record_detached(self.record(verdict, fields));
+    }
+
+    /// The record of the decision that this settles.
+    pub fn of(&self) -> Seq {
+        self.of
+    }
+
+    fn record(&self, verdict: Verdict, fields: impl IntoIterator<Item = (Field, String)>) -> Record {
+        let record = Record::new(Kind::Settle, verdict).of_turn(self.turn).with(Field::Of, self.of.get());
+        fields.into_iter().fold(record, |record, (field, value)| record.with(field, value))
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        if self.open {
+            self.audit.record_detached(self.record(Verdict::Abandoned, []));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Every rule of this layer that can refuse.
+
+use types::{Layer, Rule};
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $says:literal;)*) => {
+        $($(#[$doc])* pub static $name: Rule = Rule { id: $id, layer: Layer::Policy, says: $says };)*
+        /// All of them, for `ironclaw policy check` and the documentation.
+        pub static ALL: &[&Rule] = &[$(&$name,)*];
+    };
+}
+
+rules! {
+    /// No tool of that name is installed.
+    TOOL_UNKNOWN = "policy.tool-unknown", "there is no such tool";
+    /// The tool waits for the owner's approval.
+    TOOL_PENDING = "policy.tool-pending", "the tool has not been approved by the owner";
+    /// The tool was suspended after repeated leaks or by the owner.
+    TOOL_SUSPENDED = "policy.tool-suspended", "the tool is suspended";
+    /// Code or manifest are not those that were approved.
+    TOOL_CHANGED = "policy.tool-changed", "the tool is not the one that was approved";
+    /// The configuration says `never`.
+    TOOL_NEVER = "policy.tool-never", "the owner does not allow this tool";
+    /// The arguments do not fit the tool's schema.
+    ARGUMENTS = "policy.arguments", "the arguments do not fit the parameters of the tool";
+    /// Content from outside drives a tool that changes something.
+    UNTRUSTED_DRIVES = "policy.untrusted-drives",
+        "this turn has read untrusted content, so a tool that changes something needs the owner's approval";
+    /// Private content could leave through a tool with network access.
+    PRIVATE_FLOWS_OUT = "policy.private-flows-out",
+        "this turn has read private content, so a tool that sends to the network needs the owner's approval";
+    /// The configuration says `ask`.
+    TOOL_ASKS = "policy.tool-asks", "the owner wants to be asked before this tool runs";
+    /// A Cedar policy annotated `@decision("ask")` matched.
+    CEDAR_ASKS = "policy.cedar-asks", "a policy wants the owner to be asked";
+    /// A Cedar `forbid` matched.
+    CEDAR_FORBIDS = "policy.cedar-forbids", "a policy forbids this";
+    /// No Cedar `permit` matched.
+    CEDAR_DEFAULT = "policy.default-deny", "no policy permits this";
+    /// Cedar could not evaluate a policy.
+    CEDAR_ERROR = "policy.evaluation", "a policy could not be evaluated";
+    /// Nobody could be asked.
+    UNATTENDED = "policy.needs-approval", "this needs the owner's approval and nobody could be asked";
+    /// The owner said no.
+    DECLINED = "policy.declined", "the owner declined";
+    /// The question was answered too late.
+    ANSWERED_LATE = "policy.answered-late", "the approval came after the time limit";
+    /// The host is not in the tool's manifest.
+    HOST_NOT_LISTED = "policy.host-not-listed", "the tool may not connect to this host";
+    /// The host is listed, but not with this method or path.
+    PATH_NOT_LISTED = "policy.path-not-listed", "the tool may not use this method and path on this host";
+    /// Clear text where the manifest asks for TLS.
+    CLEAR_TEXT = "policy.clear-text", "the tool may only use https on this host";
+    /// More requests in one call than the tool's limit.
+    TOO_MANY_REQUESTS = "policy.requests", "the tool has used up its requests for this call";
+    /// The tool wants a secret for this host that the owner has not granted.
+    SECRET_NOT_GRANTED = "policy.secret-not-granted", "the owner has not granted the secret that this request needs";
+    /// Two grants put different secrets in one place.
+    GRANTS_TIE = "policy.grants-tie", "two grants put a secret in the same place of this request";
+    /// A budget of the day is used up.
+    BUDGET = "policy.budget", "the budget of the day is used up";
+    /// The permit was not used in time.
+    PERMIT_EXPIRED = "policy.permit-expired", "the permit was not used in time";
+    /// The policy changed between decision and use.
+    PERMIT_STALE = "policy.permit-stale", "the policy changed after this was permitted";
+    /// The decision could not be recorded.
+    NOT_RECORDED = "audit.not-recorded", "the decision could not be recorded, so nothing was done";
+    /// The database did not answer.
+    NOT_READ = "policy.not-read", "what was granted could not be read, so nothing was done";
+}
