@@ -12,7 +12,7 @@ mod run;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -32,18 +32,20 @@ const LAYERS: &[&str] = &["safety", "policy", "wasm", "egress", "vault", "leaks"
 /// If a patch has no valid head or does not apply, if its test is missing or fails in the
 /// untouched copy, or if cargo or git cannot be run.
 pub fn run(root: &Path, names: &[String]) -> anyhow::Result<bool> {
-    run_on(&target_folder(root)?.join("break"), root, names)
+    run_in(&target_folder(root)?, root, names)
 }
 
-/// Works in the folder `bench`: the copy and what is built from it stay there for the next run.
-fn run_on(bench: &Path, root: &Path, names: &[String]) -> anyhow::Result<bool> {
+/// Works in `target/break`: the copy and what is built from it stay there for the next run.
+fn run_in(target: &Path, root: &Path, names: &[String]) -> anyhow::Result<bool> {
     let patches = choose(patch::read_all(&root.join("breaks"))?, names)?;
-    fs::create_dir_all(bench)?;
+    let bench = target.join("break");
+    fs::create_dir_all(&bench)?;
     let lock = File::create(bench.join("lock"))?;
     lock.lock().context("waiting for another run to end")?;
 
     let copy = Copy::open(root, &bench.join("tree"))?;
     let runner = Runner::new(copy.folder(), &bench.join("target"));
+    runner.begin_with(target)?;
     copy.refresh()?;
     pass_untouched(&runner, &patches)?;
     let mut all_noticed = !names.is_empty() || report_uncovered(&patches);
@@ -68,7 +70,7 @@ fn choose(patches: Vec<Patch>, names: &[String]) -> anyhow::Result<Vec<Patch>> {
 }
 
 /// Where cargo builds for `root`: the copies are built in a folder of their own beneath it.
-fn target_folder(root: &Path) -> anyhow::Result<std::path::PathBuf> {
+fn target_folder(root: &Path) -> anyhow::Result<PathBuf> {
     let metadata = cargo_metadata::MetadataCommand::new()
         .manifest_path(root.join("Cargo.toml"))
         .no_deps()

@@ -38,6 +38,19 @@ impl Runner {
         Self { tree: tree.to_owned(), target: target.to_owned() }
     }
 
+    /// The first time, begins with what stands in the folder `built`: the foreign packages are the
+    /// same in every copy, and building them takes minutes.
+    pub(super) fn begin_with(&self, built: &Path) -> anyhow::Result<()> {
+        if self.target.exists() || !built.join("debug").exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.target)?;
+        let mut copy = ambient::command("cp", built);
+        copy.args(["-a", "debug"]).arg(&self.target);
+        ambient::output_of(copy)?;
+        Ok(())
+    }
+
     /// Builds and runs `test`.
     pub(super) fn outcome(&self, test: &TestName) -> anyhow::Result<Outcome> {
         if test.in_documentation {

@@ -60,7 +60,7 @@ const TEST: &str = "layer: policy\nexpect: test-fails\ntest: door a_child_is_ref
 
 fn run_one(head: &str, (from, to): (&str, &str)) -> anyhow::Result<bool> {
     let folder = project(&[("only", head, from, to)]);
-    let outcome = run_on(&folder.path().join("target"), folder.path(), &["only".to_owned()]);
+    let outcome = run_in(&folder.path().join("target"), folder.path(), &["only".to_owned()]);
     assert_eq!(fs::read_to_string(folder.path().join("src/lib.rs")).unwrap(), DOOR);
     outcome
 }
@@ -101,7 +101,7 @@ fn a_patch_that_does_not_apply_or_names_no_test_is_an_error() {
 #[test]
 fn a_layer_without_a_patch_is_not_noticed() {
     let folder = project(&[("only", TEST, NO_CHECK.0, NO_CHECK.1)]);
-    let run = |names: &[String]| run_on(&folder.path().join("target"), folder.path(), names);
+    let run = |names: &[String]| run_in(&folder.path().join("target"), folder.path(), names);
     assert!(!run(&[]).unwrap());
     assert!(run(&["other".to_owned()]).is_err());
 }
