@@ -1,18 +1,36 @@
 //! The only door out: parse, resolve, classify, pin, inject, send, scan.
+//!
+//! Begin with [`Egress::send`] in `send.rs`. It takes a permit for one target and gives back a
+//! screened answer; there is no other way from this program to the network that a user, a tool or a
+//! model can influence.
+//!
+//! - [`address`], `resolve`: which addresses may be dialled. Only what was judged is dialled.
+//! - `connect`, `tls`: the one site that opens a connection, and who may vouch for whom.
+//! - [`headers`]: what a sender has no word in.
+//! - `credential_injector`, `wire`: secrets enter at the last moment; the wire alone sees them.
+//! - `receive`: what comes back is scanned before its reader sees it.
+//! - `account`: trace and audit record of every request, allowed, refused or failed.
+//! - [`ca`], [`loopback`]: a real upstream for the demo and for tests.
 
+mod account;
 pub mod address;
 pub mod ca;
 pub mod config;
 mod connect;
+mod credential_injector;
 pub mod error;
 pub mod headers;
 pub mod limits;
 pub mod loopback;
+mod receive;
 mod resolve;
 pub mod rules;
+mod send;
 mod tls;
+mod wire;
 
 pub use config::{Config, ConfigError, Exception};
 pub use error::{Failure, SendError};
 pub use headers::Message;
+pub use send::Egress;
 pub use tls::Roots;

@@ -55,3 +55,10 @@ pub static NO_VAULT: Rule = Rule {
     layer: Layer::Egress,
     says: "the request needs a secret and the vault is not open",
 };
+
+/// A compressed answer that claims not to be, toward a request that held a secret.
+pub static DISGUISED_BODY: Rule = Rule {
+    id: "egress.disguised-body",
+    layer: Layer::Egress,
+    says: "the answer is compressed without saying so and cannot be scanned",
+};

@@ -1,0 +1,196 @@
+//! The account of one request: every step for the trace, and the outcome for the audit record.
+//!
+//! It knows names, numbers and rules. Queries, headers and bodies never enter it.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use policy::{Permit, Settlement};
+use safety::BodyEnd;
+use types::{Field, Layer, Outbound, Refusal, Trace, Verdict};
+
+use crate::error::{Failure, SendError};
+
+/// Why a body ended early, told by the part that ended it.
+#[derive(Clone, Debug)]
+pub(crate) enum Fate {
+    /// The exchange broke.
+    Failed(Failure),
+    /// A rule stopped it.
+    Refused(Refusal),
+}
+
+/// One request on its way.
+#[derive(Clone)]
+pub(crate) struct Account {
+    trace: Trace,
+    started: Instant,
+    time: Duration,
+    target: String,
+    addr: Option<IpAddr>,
+    status: Option<StatusCode>,
+    sent: u64,
+}
+
+impl Account {
+    /// Opens the account of a permitted request.
+    pub(crate) fn open(permit: &Permit<Outbound>, trace: &Trace) -> Self {
+        let effect = permit.effect();
+        Self {
+            trace: trace.clone(),
+            started: Instant::now(),
+            time: effect.time,
+            target: effect.target.to_string(),
+            addr: None,
+            status: None,
+            sent: 0,
+        }
+    }
+
+    /// When the whole exchange has to be over.
+    pub(crate) fn deadline(&self) -> tokio::time::Instant {
+        (self.started + self.time).into()
+    }
+
+    /// The trace that steps go to.
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Lists a step of the way out that began at `since` and passes its result on.
+    pub(crate) fn step<T, E: Into<SendError>>(
+        &self,
+        stage: &'static str,
+        since: Instant,
+        result: Result<T, E>,
+        reason: impl FnOnce(&T) -> String,
+    ) -> Result<T, SendError> {
+        self.list(Layer::Egress, stage, since, result.map_err(Into::into), reason)
+    }
+
+    /// Lists a scan of what came back and passes its result on.
+    pub(crate) fn leak_step<T>(
+        &self,
+        stage: &'static str,
+        since: Instant,
+        result: Result<T, SendError>,
+    ) -> Result<T, SendError> {
+        self.list(Layer::Leaks, stage, since, result, |_| "no secret".to_owned())
+    }
+
+    fn list<T>(
+        &self,
+        layer: Layer,
+        stage: &'static str,
+        since: Instant,
+        result: Result<T, SendError>,
+        reason: impl FnOnce(&T) -> String,
+    ) -> Result<T, SendError> {
+        let verdict = result.as_ref().map_or_else(verdict, |_| Verdict::Allow);
+        self.trace.step(layer, stage, verdict, since, || match &result {
+            Ok(value) => reason(value),
+            Err(error) => explain(error),
+        });
+        result
+    }
+
+    /// Notes the address that took the connection.
+    pub(crate) fn connected(&mut self, addr: IpAddr) {
+        self.addr = Some(addr);
+    }
+
+    /// Notes how many bytes of head and body leave, secrets not counted.
+    pub(crate) fn sends(&mut self, bytes: usize) {
+        self.sent = bytes as u64;
+    }
+
+    /// Notes the status of the answer.
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.trace
+            .step(Layer::Egress, "status", Verdict::Allow, self.started, || status.as_u16().to_string());
+    }
+
+    /// Settles a request that ended before it was armed: nothing of it was sent.
+    pub(crate) async fn close_unsent(mut self, permit: Permit<Outbound>, error: SendError) -> SendError {
+        self.sent = 0;
+        match permit.redeem() {
+            Ok((_, settlement)) => self.close(settlement, error).await,
+            // The permit ended meanwhile, which redeeming it has recorded.
+            Err(_) => error,
+        }
+    }
+
+    /// Settles a request that has no usable answer.
+    pub(crate) async fn close(self, settlement: Settlement, error: SendError) -> SendError {
+        let mut fields = self.fields();
+        match &error {
+            SendError::Refused(refusal) => fields.extend(of_refusal(refusal)),
+            SendError::Failed(failure) => fields.push((Field::Reason, failure.to_string())),
+        }
+        // The decision is on record already; the caller gets this error whether or not a second
+        // record could be written.
+        let _ = settlement.settle(verdict(&error), fields).await;
+        error
+    }
+
+    /// Settles a request whose answer was read, or dropped half-way. Called from where nothing can
+    /// wait.
+    pub(crate) fn close_with_body(self, settlement: Settlement, end: BodyEnd, fate: Option<&Fate>) {
+        let mut fields = self.fields();
+        fields.push((Field::Received, end.received.to_string()));
+        let refusal = match fate {
+            Some(Fate::Refused(refusal)) => Some(refusal),
+            _ => end.blocked.as_ref().map(|blocked| &blocked.refusal),
+        };
+        let verdict = match (refusal, end.verdict) {
+            (Some(_), _) => Verdict::Block,
+            (None, Verdict::Allow) => Verdict::Done,
+            (None, other) => other,
+        };
+        match (refusal, fate) {
+            (Some(refusal), _) => fields.extend(of_refusal(refusal)),
+            (None, Some(Fate::Failed(failure))) => fields.push((Field::Reason, failure.to_string())),
+            (None, _) if verdict == Verdict::Failed => {
+                fields.push((Field::Reason, "the body is not what it claims to be, or too long".to_owned()));
+            }
+            _ => fields.extend(end.findings.first().map(|finding| (Field::Rule, finding.rule.to_string()))),
+        }
+        settlement.settle_detached(verdict, fields);
+    }
+
+    fn fields(&self) -> Vec<(Field, String)> {
+        let mut fields = vec![(Field::Target, self.target.clone())];
+        fields.extend(self.addr.map(|addr| (Field::Address, addr.to_string())));
+        fields.extend(self.status.map(|status| (Field::Status, status.as_u16().to_string())));
+        fields.push((Field::Sent, self.sent.to_string()));
+        fields.push((Field::Micros, self.started.elapsed().as_micros().to_string()));
+        fields
+    }
+}
+
+fn verdict(error: &SendError) -> Verdict {
+    match error {
+        SendError::Refused(_) => Verdict::Block,
+        SendError::Failed(_) => Verdict::Failed,
+    }
+}
+
+fn explain(error: &SendError) -> String {
+    match error {
+        SendError::Refused(refusal) if refusal.detail.is_empty() => refusal.rule.id.to_owned(),
+        SendError::Refused(refusal) => format!("{}: {}", refusal.rule.id, refusal.detail),
+        SendError::Failed(failure) => failure.to_string(),
+    }
+}
+
+fn of_refusal(refusal: &Refusal) -> Vec<(Field, String)> {
+    let mut fields = vec![
+        (Field::Rule, refusal.rule.id.to_owned()),
+        (Field::Refusal, refusal.id.to_string()),
+        (Field::Reason, refusal.detail.clone()),
+    ];
+    fields.extend(refusal.widen.clone().map(|widen| (Field::Widen, widen)));
+    fields
+}

@@ -1,0 +1,118 @@
+//! What comes back: a head that was read by the leak detector, a body that is read while it streams.
+//!
+//! Everything of an answer that can carry a byte is either scanned or not passed on: status and
+//! headers, the body after decoding, and the trailers, which are scanned and then dropped. The reason
+//! phrase and informational answers (1xx) are dropped unread.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::header::{CONTENT_ENCODING, HeaderMap};
+use http::response;
+use http_body::Frame;
+use policy::Settlement;
+use safety::{Channel, Encoding, Safety, ScreenedBody};
+use types::{Outbound, Refusal, Source};
+
+use crate::account::{Account, Fate};
+use crate::error::{Failure, SendError, UpstreamFault};
+use crate::wire::Arriving;
+use crate::{headers, rules};
+
+/// Scans a head and reads how its body is encoded.
+pub(crate) fn screen_head(safety: &Safety, head: &response::Parts) -> Result<Option<Encoding>, SendError> {
+    scan_fields(safety, &head.headers)?;
+    encoding(&head.headers).map_err(SendError::Failed)
+}
+
+/// The body of an answer as its reader gets it. However it ends, its settlement is recorded.
+pub(crate) fn body(
+    arriving: Arriving,
+    encoding: Option<Encoding>,
+    effect: Outbound,
+    safety: &Arc<Safety>,
+    account: Account,
+    settlement: Settlement,
+) -> ScreenedBody {
+    let fate = Arc::new(OnceLock::new());
+    let watch = Watch {
+        safety: safety.clone(),
+        start: encoding.is_none().then(Vec::new).filter(|_| !effect.secrets.is_empty()),
+    };
+    let stream = data(arriving, watch, fate.clone());
+    let origin = Source::Web(effect.target.host().clone());
+    let trace = account.trace().clone();
+    safety
+        .body(stream, origin, encoding, effect.response, trace)
+        .on_end(Box::new(move |end| account.close_with_body(settlement, end, fate.get())))
+}
+
+/// The data of a body. A fault ends it and is left in `fate`.
+fn data(
+    arriving: Arriving,
+    mut watch: Watch,
+    fate: Arc<OnceLock<Fate>>,
+) -> impl Stream<Item = Result<Bytes, Broken>> + Send + 'static {
+    arriving.filter_map(move |frame| {
+        let passed = frame.map_err(Fate::Failed).and_then(|frame| watch.pass(frame).map_err(Fate::Refused));
+        let passed = passed.map_err(|cause| {
+            let _ = fate.set(cause);
+            Broken
+        });
+        std::future::ready(passed.transpose())
+    })
+}
+
+/// A body ended early; the reason is told elsewhere.
+struct Broken;
+
+/// Looks at what the leak detector does not see as text.
+struct Watch {
+    safety: Arc<Safety>,
+    /// The first bytes of a body that claims not to be compressed and could hold a secret.
+    start: Option<Vec<u8>>,
+}
+
+impl Watch {
+    fn pass(&mut self, frame: Frame<Bytes>) -> Result<Option<Bytes>, Refusal> {
+        match frame.into_data() {
+            Ok(data) => self.sniff(&data).map(|()| Some(data)),
+            Err(frame) => match frame.trailers_ref() {
+                Some(trailers) => scan_fields(&self.safety, trailers).map(|()| None),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Refuses a compressed body that does not say so: nothing could be found in it. The bytes that
+    /// tell are fewer than those the detector holds back, so none has been released.
+    fn sniff(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        const LONGEST: usize = 4;
+        let Some(start) = &mut self.start else { return Ok(()) };
+        start.extend(data.iter().take(LONGEST - start.len()));
+        let known = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd"];
+        if known.iter().any(|magic| start.starts_with(magic)) {
+            return Err(Refusal::new(&rules::DISGUISED_BODY, "gzip or zstd without a Content-Encoding"));
+        }
+        if start.len() == LONGEST {
+            self.start = None;
+        }
+        Ok(())
+    }
+}
+
+fn scan_fields(safety: &Safety, fields: &HeaderMap) -> Result<(), Refusal> {
+    safety.scan_bytes(&headers::fields(fields), Channel::Response).map_err(|blocked| blocked.refusal)
+}
+
+/// One encoding that can be undone, or none.
+fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Failure> {
+    let unknown = Failure::Upstream(UpstreamFault::Encoding);
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let first = values.next().map(|value| value.to_str().map_err(|_| unknown)).transpose()?;
+    if values.next().is_some() {
+        return Err(unknown);
+    }
+    Encoding::parse(first.unwrap_or_default()).map_err(|_| unknown)
+}

@@ -1,0 +1,157 @@
+//! The one function through which everything leaves: six steps, read from top to bottom.
+//!
+//! A permit is for one request. It is used up by sending:
+//!
+//! ```compile_fail
+//! async fn send(egress: &egress::Egress, permit: policy::Permit<types::Outbound>) {
+//!     let _ = egress.send(permit, egress::Message::default(), &types::Trace::off()).await;
+//!     let _ = egress.send(permit, egress::Message::default(), &types::Trace::off()).await;
+//! }
+//! ```
+//!
+//! ```
+//! async fn send(egress: &egress::Egress, permit: policy::Permit<types::Outbound>) {
+//!     let _ = egress.send(permit, egress::Message::default(), &types::Trace::off()).await;
+//!     let _ = egress.roots();
+//! }
+//! ```
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use policy::Permit;
+use safety::{Channel, Safety, ScreenedBody};
+use secrets::{Leases, Vault};
+use tokio::time::timeout_at;
+use types::{Outbound, Trace};
+
+use crate::account::Account;
+use crate::connect::{Connected, connect};
+use crate::credential_injector as injector;
+use crate::error::{Failure, SendError};
+use crate::headers::{self, Message};
+use crate::resolve::Resolver;
+use crate::tls::{Roots, Tls};
+use crate::{Config, ConfigError, receive, wire};
+
+/// The door. Built once and shared: resolver and TLS configurations live here.
+pub struct Egress {
+    connect: std::time::Duration,
+    resolver: Resolver,
+    tls: Tls,
+    safety: Arc<Safety>,
+    vault: Option<Arc<Vault>>,
+}
+
+/// A request that may leave, the line it leaves on, and the secrets it leaves with.
+struct Ready {
+    request: Request<Full<Bytes>>,
+    leases: Leases,
+    connected: Connected,
+}
+
+impl Egress {
+    /// Reads the owner's settings. Without a vault, requests that need a secret are refused.
+    pub fn new(config: Config, safety: Arc<Safety>, vault: Option<Arc<Vault>>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            connect: config.connect,
+            resolver: Resolver::new(&config.name_servers, &config.exceptions)?,
+            tls: Tls::new(&config.exceptions)?,
+            safety,
+            vault,
+        })
+    }
+
+    /// Carries out one permitted request and gives back its answer, whatever the status: a redirect
+    /// is an answer too, and following it takes a permit of its own.
+    ///
+    /// The body streams through the leak detector; how the request ended is recorded when the body
+    /// ends, fails or is dropped. An error is recorded before it is returned.
+    pub async fn send(
+        &self,
+        permit: Permit<Outbound>,
+        message: Message,
+        trace: &Trace,
+    ) -> Result<Response<ScreenedBody>, SendError> {
+        let mut account = Account::open(&permit, trace);
+        let deadline = account.deadline();
+        let effect = permit.effect().clone();
+        let ready = timeout_at(deadline, self.prepare(&permit, message, &mut account)).await;
+        let Ready { request, leases, connected } = match ready.unwrap_or(Err(Failure::Timeout.into())) {
+            Ok(ready) => ready,
+            Err(error) => return Err(account.close_unsent(permit, error).await),
+        };
+        let (armed, settlement) = secrets::inject(leases, permit, request)?;
+        let (head, arriving) = match wire::exchange(connected.line, armed, deadline).await {
+            Ok(answer) => answer,
+            Err(failure) => return Err(account.close(settlement, failure.into()).await),
+        };
+        account.answered(head.status);
+        let since = Instant::now();
+        let encoding = receive::screen_head(&self.safety, &head);
+        let encoding = match account.leak_step("response head", since, encoding) {
+            Ok(encoding) => encoding,
+            Err(error) => return Err(account.close(settlement, error).await),
+        };
+        let body = receive::body(arriving, encoding, effect, &self.safety, account, settlement);
+        Ok(headers::incoming(head, body))
+    }
+
+    /// Everything that can refuse a request before a byte of it leaves: build, resolve, scan, lease,
+    /// connect.
+    async fn prepare(
+        &self,
+        permit: &Permit<Outbound>,
+        message: Message,
+        account: &mut Account,
+    ) -> Result<Ready, SendError> {
+        let effect = permit.effect();
+        let since = Instant::now();
+        let body = message.body.clone();
+        let request = permit
+            .check()
+            .and_then(|()| injector::refuse_clear_text(effect))
+            .and_then(|()| headers::outgoing(effect, message));
+        let request = account.step("request", since, request, |request| {
+            format!(
+                "{} headers, {} bytes, record {}",
+                request.headers().len(),
+                body.len(),
+                permit.seq().get()
+            )
+        })?;
+        let since = Instant::now();
+        let pinned = self.resolver.pin(&effect.target.endpoint).await;
+        let pinned = account.step("resolve", since, pinned, |pinned| pinned.verdict())?;
+        let since = Instant::now();
+        let scanned = self.scan_out(&request, &body);
+        account.sends(account.step("scan out", since, scanned, |bytes| format!("{bytes} bytes, no secret"))?);
+        let since = Instant::now();
+        let leases = injector::lease(self.vault.as_deref(), permit).await;
+        let leases = account.step("secret", since, leases, |_| injector::names(effect))?;
+        let since = Instant::now();
+        let connected = connect(&pinned, &effect.target, &self.tls, self.connect).await;
+        let connected = account.step("connect", since, connected, |connected| {
+            format!("{} at {}, {}", effect.target.endpoint, connected.addr, effect.target.scheme.as_str())
+        })?;
+        account.connected(connected.addr);
+        Ok(Ready { request, leases, connected })
+    }
+
+    /// Scans head and body for secrets and counts their bytes.
+    fn scan_out(&self, request: &Request<Full<Bytes>>, body: &[u8]) -> Result<usize, SendError> {
+        let head = headers::head_of_request(request);
+        for bytes in [&head[..], body] {
+            self.safety.scan_bytes(bytes, Channel::Outbound).map_err(|blocked| blocked.refusal)?;
+        }
+        Ok(head.len() + body.len())
+    }
+
+    /// Whose word counts for the certificates of public hosts, for reports.
+    pub fn roots(&self) -> Result<Roots, SendError> {
+        self.tls.roots().map_err(|fault| Failure::Tls(fault).into())
+    }
+}

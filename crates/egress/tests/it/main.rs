@@ -1,0 +1,15 @@
+//! The way out against real parts: policy, audit log, store, vault and scanners in a temporary folder,
+//! name servers that speak DNS and upstreams that speak TLS on 127.0.0.1.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where it stopped")]
+
+mod answers;
+mod bounds;
+mod certificates;
+mod echoes;
+mod name_server;
+mod names;
+mod raw;
+mod records;
+mod requests;
+mod world;
