@@ -12,6 +12,8 @@
 mod checksum;
 pub(crate) mod context;
 mod encodings;
+#[cfg(test)]
+mod examples;
 mod known;
 mod lines;
 mod private_key;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
 /// Which look-alikes a rule leaves out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -9,18 +11,41 @@ pub(super) enum Filter {
     /// Tokens with a fixed form: runs of one character and documentation's own examples.
     #[default]
     Token,
-    /// Passwords: every placeholder, reference and piece of code.
+    /// Passwords in a place that holds nothing else: placeholders and references.
+    UrlPassword,
+    /// Values of a name such as `password`: also words, types and pieces of code.
     Password,
+    /// Values of a name such as `token`, which names many honest things: also identifiers.
+    Secret,
 }
 
 impl Filter {
     /// True when the secret at `span` of `line` is none of the look-alikes.
     pub(super) fn passes(self, line: &[u8], span: &Range<usize>) -> bool {
         let value = &line[span.clone()];
-        match self {
-            Self::Token => !is_masked(value) && !is_example(value),
-            Self::Password => is_password(line, span),
+        if is_masked(value) || has_example_word(value) {
+            return false;
         }
+        match self {
+            Self::Token => true,
+            Self::UrlPassword => !is_placeholder(value),
+            Self::Password => !is_placeholder(value) && is_password(line, span),
+            Self::Secret => !is_placeholder(value) && is_secret(line, span),
+        }
+    }
+
+    /// The span without the punctuation that closes what it stands in.
+    pub(super) fn trimmed(self, line: &[u8], span: Range<usize>) -> Range<usize> {
+        if !matches!(self, Self::Password | Self::Secret) {
+            return span;
+        }
+        let value = &line[span.clone()];
+        let tail = value
+            .iter()
+            .rev()
+            .take_while(|byte| matches!(byte, b',' | b';' | b')' | b']' | b'}' | b'\\' | b'.'));
+        let cut = tail.count().min(value.len() - 1);
+        span.start..span.end - cut
     }
 }
 
@@ -41,16 +66,12 @@ pub(super) fn entropy(value: &[u8]) -> f32 {
         counts[usize::from(*byte)] = counts[usize::from(*byte)].saturating_add(1);
     }
     let length = value.len() as f32;
-    counts
-        .iter()
-        .filter(|count| **count > 0)
-        .map(|count| f32::from(*count) / length)
-        .map(|p| -p * p.log2())
-        .sum()
+    let shares = counts.iter().filter(|count| **count > 0).map(|count| f32::from(*count) / length);
+    shares.map(|share| -share * share.log2()).sum()
 }
 
-/// `xxxx`, `****`, `....`, `0000`: one character over and over, or so few that nothing is secret.
-pub(super) fn is_masked(value: &[u8]) -> bool {
+/// `xxxx`, `****`, `....`, `0000`: one character over and over.
+fn is_masked(value: &[u8]) -> bool {
     let mut longest = 0;
     let mut run = 0;
     let mut last = 0u8;
@@ -59,26 +80,34 @@ pub(super) fn is_masked(value: &[u8]) -> bool {
         last = *byte;
         longest = longest.max(run);
     }
-    longest >= 5 && longest * 4 >= value.len() || longest >= 10
+    longest >= 4 && longest * 3 >= value.len() || longest >= 8
 }
 
-/// Words of documentation inside a value.
-fn is_example(value: &[u8]) -> bool {
-    const WORDS: [&str; 8] =
-        ["example", "placeholder", "your_", "your-", "redacted", "abcdefghij", "1234567890", "0123456789"];
-    let text = value.to_ascii_lowercase();
-    let counted = |word: &&str| memchr::memmem::find(&text, word.as_bytes()).is_some();
-    WORDS.iter().any(|word| counted(word))
-}
-
-/// True when a value that is assigned to a password's name is a password.
-fn is_password(line: &[u8], span: &Range<usize>) -> bool {
-    let value = &line[span.clone()];
+/// Words and rows of letters that documentation puts where a secret would stand.
+fn has_example_word(value: &[u8]) -> bool {
+    const WORDS: [&str; 14] = [
+        "example",
+        "placeholder",
+        "your_",
+        "your-",
+        "your ",
+        "yourapi",
+        "redacted",
+        "abcdefghij",
+        "1234567890",
+        "0123456789",
+        "_here",
+        "-here",
+        "dummy",
+        "fake",
+    ];
     let lower = value.to_ascii_lowercase();
-    if value.len() < 4 || is_masked(value) || is_example(value) || is_reference(value) {
-        return false;
-    }
-    const WHOLE: [&str; 26] = [
+    WORDS.iter().any(|word| memmem::find(&lower, word.as_bytes()).is_some())
+}
+
+/// A value that says where the secret belongs, or what nobody takes for one.
+fn is_placeholder(value: &[u8]) -> bool {
+    const WHOLE: [&str; 46] = [
         "null",
         "none",
         "nil",
@@ -88,6 +117,7 @@ fn is_password(line: &[u8], span: &Range<usize>) -> bool {
         "string",
         "password",
         "passwd",
+        "pass",
         "secret",
         "token",
         "changeme",
@@ -105,67 +135,154 @@ fn is_password(line: &[u8], span: &Range<usize>) -> bool {
         "todo",
         "foobar",
         "unknown",
+        "admin",
+        "root",
+        "user",
+        "username",
+        "postgres",
+        "mysql",
+        "guest",
+        "pwd",
+        "passwd123",
+        "mypassword",
+        "mysecretpassword",
+        "my-secret-pw",
+        "yourpassword",
+        "somepassword",
+        "thepassword",
+        "passwordhere",
+        "password123",
+        "pass123",
+        "secret123",
     ];
-    if WHOLE.iter().any(|word| word.as_bytes() == lower) {
+    const PARTS: [&str; 12] = [
+        "changeme",
+        "change_me",
+        "change-me",
+        "your",
+        "insert",
+        "replace",
+        "sample",
+        "xxxx",
+        "....",
+        "****",
+        "<",
+        ">",
+    ];
+    let lower = value.to_ascii_lowercase();
+    WHOLE.iter().any(|word| word.as_bytes() == lower)
+        || PARTS.iter().any(|part| memmem::find(&lower, part.as_bytes()).is_some())
+        || is_reference(value)
+}
+
+/// A reference to a value that stands elsewhere: a variable, a template, a path, a lookup.
+fn is_reference(value: &[u8]) -> bool {
+    const WITHIN: [&str; 12] = [
+        "${",
+        "$(",
+        "{{",
+        "#{",
+        "process.env",
+        "os.environ",
+        "getenv",
+        "secrets.",
+        "://",
+        "vault:",
+        "()",
+        "%s",
+    ];
+    let variable = |rest: &[u8]| rest.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    match value {
+        [b'$', rest @ ..] if variable(rest) => return true,
+        [b'%', rest @ .., b'%'] if variable(rest) => return true,
+        [b'{' | b'<' | b'[' | b'/' | b'(' | b'&' | b'*', ..] => return true,
+        [b'.', b'/' | b'.', ..] => return true,
+        _ => {}
+    }
+    WITHIN.iter().any(|part| memmem::find(value, part.as_bytes()).is_some())
+}
+
+/// A value of a name such as `password` that a person would keep secret.
+fn is_password(line: &[u8], span: &Range<usize>) -> bool {
+    let value = &line[span.clone()];
+    let kinds = kinds(value);
+    match is_quoted(line, span) {
+        true => {
+            value.len() >= 6
+                && (kinds >= 2 && !is_wordy(value) || kinds >= 2 && value.len() >= 8 && has_digit(value))
+        }
+        false => {
+            value.len() >= 7 && kinds >= 2 && has_digit(value) && !is_wordy(value) && !is_code(line, span)
+        }
+    }
+}
+
+/// A value of a name such as `token` that is no identifier.
+fn is_secret(line: &[u8], span: &Range<usize>) -> bool {
+    let value = &line[span.clone()];
+    let letters = value.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+    let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
+    if letters < 2 || digits < 2 || is_wordy(value) || is_uuid(value) || is_version(value) {
         return false;
     }
-    const PARTS: [&str; 12] =
-        ["changeme", "my_", "your", "<", "{{", "${", "enter", "insert", "replace", "dummy", "fake", "sample"];
-    if PARTS.iter().any(|part| memchr::memmem::find(&lower, part.as_bytes()).is_some()) {
-        return false;
+    match is_quoted(line, span) {
+        true => value.len() >= 10,
+        false => value.len() >= 16 && !is_code(line, span),
     }
-    let quoted = span.start > 0 && matches!(line[span.start - 1], b'"' | b'\'' | b'`');
+}
+
+fn kinds(value: &[u8]) -> usize {
     let classes = [
         value.iter().any(u8::is_ascii_lowercase),
         value.iter().any(u8::is_ascii_uppercase),
         value.iter().any(u8::is_ascii_digit),
-        value.iter().any(|byte| byte.is_ascii_punctuation()),
+        value.iter().any(u8::is_ascii_punctuation),
     ];
-    let kinds = classes.iter().filter(|present| **present).count();
-    let wordy =
-        value.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'-' | b'.' | b' '));
-    match quoted {
-        true => value.len() >= 6 && !wordy && kinds >= 2 && !value.contains(&b' '),
-        false => value.len() >= 8 && !wordy && kinds >= 3 && !is_code(line, span),
-    }
+    classes.iter().filter(|present| **present).count()
 }
 
-/// A reference to a value that stands elsewhere.
-fn is_reference(value: &[u8]) -> bool {
-    let starts = |prefix: &str| value.starts_with(prefix.as_bytes());
-    let holds = |part: &str| memchr::memmem::find(value, part.as_bytes()).is_some();
-    starts("$")
-        || starts("%")
-        || starts("{")
-        || starts("@")
-        || starts("<")
-        || starts("[")
-        || starts("/")
-        || holds("${")
-        || holds("$(")
-        || holds("{{")
-        || holds("process.env")
-        || holds("os.environ")
-        || holds("getenv")
-        || holds("secrets.")
-        || holds("://")
-        || holds("vault:")
-        || holds("()")
+fn has_digit(value: &[u8]) -> bool {
+    value.iter().any(u8::is_ascii_digit)
+}
+
+fn is_quoted(line: &[u8], span: &Range<usize>) -> bool {
+    span.start > 0 && matches!(line[span.start - 1], b'"' | b'\'' | b'`')
+}
+
+/// Words joined by signs, each of letters with at most a few digits behind: `next_page`, `oauth2-v1`.
+fn is_wordy(value: &[u8]) -> bool {
+    let separator = |byte: &u8| matches!(byte, b'_' | b'-' | b'.' | b'/' | b' ' | b':' | b'@' | b',');
+    value.split(separator).all(|part| {
+        let letters = part.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+        let rest = &part[letters..];
+        rest.len() <= 4
+            && rest.iter().all(u8::is_ascii_digit)
+            && (rest.len() <= 1 || value.len() > part.len())
+    })
+}
+
+fn is_uuid(value: &[u8]) -> bool {
+    value.len() == 36 && [8, 13, 18, 23].iter().all(|at| value[*at] == b'-')
+}
+
+fn is_version(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b':' | b'T' | b'Z' | b'v'))
 }
 
 /// An expression of a program rather than a literal: a call, an index, a member, a type.
 fn is_code(line: &[u8], span: &Range<usize>) -> bool {
     let value = &line[span.clone()];
     let next = line.get(span.end).copied().unwrap_or(b' ');
-    let member = value.iter().filter(|byte| **byte == b'.').count() > 0
-        && value
-            .split(|byte| *byte == b'.')
-            .all(|part| part.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_'));
+    let name = |part: &[u8]| {
+        part.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+            && part.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    };
+    let member = value.contains(&b'.') && value.split(|byte| *byte == b'.').all(name);
+    let bracket = |byte: &u8| matches!(byte, b'(' | b'[' | b'{' | b';' | b'|');
     matches!(next, b'(' | b'[' | b'.')
-        || value.iter().any(|byte| matches!(byte, b'(' | b'[' | b'{' | b';'))
+        || value.iter().any(bracket)
         || member
-        || value.starts_with(b"self")
-        || value.starts_with(b"this")
-        || memchr::memmem::find(value, b"::").is_some()
-        || memchr::memmem::find(value, b"->").is_some()
+        || ["self", "this", "await", "new"].iter().any(|word| value.starts_with(word.as_bytes()))
+        || memmem::find(value, b"::").is_some()
+        || memmem::find(value, b"->").is_some()
 }

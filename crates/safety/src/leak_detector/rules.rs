@@ -80,6 +80,13 @@ pub(super) fn shipped() -> Result<Vec<LeakRule>, String> {
     Ok(rules)
 }
 
+/// The positive and negative examples of every rule, in the order of [`shipped`].
+#[cfg(test)]
+pub(super) fn examples() -> impl Iterator<Item = (Vec<String>, Vec<String>)> {
+    let files = FILES.into_iter().map(|text| toml::from_str::<File>(text).unwrap());
+    files.flat_map(|file| file.rule.into_iter().map(|rule| (rule.positive, rule.negative)))
+}
+
 impl LeakRule {
     fn new(kind: Kind, written: Written) -> Result<Self, String> {
         let needs_operator = written.name.is_some();
@@ -127,6 +134,7 @@ impl LeakRule {
                 }
             };
             at = whole.end().max(whole.start() + 1);
+            let secret = self.filter.trimmed(line, secret);
             if let Some(severity) = self.weigh(line, &secret) {
                 found(secret, severity);
             }

@@ -1,0 +1,115 @@
+//! Prints the figures of labelled files, and the time of one message:
+//! `cargo run --release -p safety --example figures -- leaks FILE...` (or `injection`, `speed`, `show`).
+//! Files are JSON lines as `ironclaw eval` reads them, plain or gzipped.
+
+#![allow(clippy::disallowed_macros, reason = "a measuring program for developers, not part of the product")]
+
+use std::io::Read as _;
+use std::time::Instant;
+
+use safety::eval::{self, Row};
+use safety::{Channel, Safety, Untrusted};
+use types::{Source, Trace};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let what = arguments.next().unwrap_or_default();
+    let safety = Safety::new(Default::default())?;
+    if what == "speed" {
+        return speed(&safety, arguments.next());
+    }
+    for file in arguments {
+        let rows = read(&file)?;
+        if what == "show" {
+            show(&safety, &file, rows);
+            continue;
+        }
+        let figures =
+            if what == "leaks" { eval::leaks(&safety, rows) } else { eval::injection(&safety, rows) };
+        let name = file.rsplit('/').next().unwrap_or_default();
+        print!(
+            "{name}: recall {:.3} fpr {:.4} precision {:.3}",
+            figures.recall, figures.fpr, figures.precision
+        );
+        match figures.blocked {
+            Some(blocked) => println!(
+                " | blocked: tp {} fp {} | tpr@1% {:.3} tpr@0.1% {:.3} | {:?}",
+                blocked.tp,
+                blocked.fp,
+                figures.tpr_at_1_percent.unwrap_or(0.0),
+                figures.tpr_at_0_1_percent.unwrap_or(0.0),
+                figures.all
+            ),
+            None => println!(" | {:?}", figures.all),
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &str) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
+    let bytes = std::fs::read(file)?;
+    let mut text = String::new();
+    if file.ends_with(".gz") {
+        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?;
+    } else {
+        text = String::from_utf8(bytes)?;
+    }
+    Ok(text.lines().map(Row::parse).collect::<Result<_, _>>()?)
+}
+
+/// One line for each row: label, id, and the rules that fired.
+fn show(safety: &Safety, file: &str, rows: Vec<Row>) {
+    for row in rows {
+        let report = safety.inspect(&Untrusted::new(Source::Pipe, row.text.clone()), Channel::Result);
+        let rules: Vec<String> = report
+            .findings
+            .iter()
+            .map(|finding| format!("{}/{}/{}", finding.rule, finding.severity, finding.view))
+            .collect();
+        let text: String = row.text.chars().take(240).collect();
+        println!(
+            "{}\t{}\t{}\t{}\t{:?}",
+            file.rsplit('/').next().unwrap_or_default(),
+            row.label,
+            row.id,
+            rules.join(" "),
+            text
+        );
+    }
+}
+
+/// The time of one screening of about 4 KB, or of a file.
+fn speed(safety: &Safety, file: Option<String>) -> Result<(), Box<dyn std::error::Error>> {
+    const SENTENCES: [&str; 6] = [
+        "The meeting on Tuesday has been moved to the larger room, so please bring the printed notes with you. ",
+        "We measured the temperature three times a day and wrote the results into the shared table. ",
+        "If the package arrives before noon, leave it with the neighbours and send me a short message. ",
+        "Her first novel sold slowly, but the second one was read aloud on the radio and made her known. ",
+        "Every password reset is now confirmed by a second message, as the support team had asked for.\n",
+        "The train from Hamburg was late again; we used the time to go through the previous version of the plan. ",
+    ];
+    let text: String = match file {
+        Some(file) => std::fs::read_to_string(file)?,
+        None => SENTENCES.iter().cycle().take(42).copied().collect(),
+    };
+    let rounds = (40_000_000 / text.len().max(1)).clamp(5, 5_000);
+    let mut times = Vec::with_capacity(rounds);
+    let mut last = None;
+    for _ in 0..rounds {
+        let value = Untrusted::new(Source::Pipe, text.clone());
+        let started = Instant::now();
+        let screened = safety.screen(value, Channel::Result, &Trace::off());
+        times.push(started.elapsed());
+        last = Some(screened.is_ok());
+    }
+    times.sort();
+    let report = safety.inspect(&Untrusted::new(Source::Pipe, text.clone()), Channel::Result);
+    println!(
+        "{} bytes, passed: {last:?}, median {:?}, 99th {:?}, {:?}",
+        text.len(),
+        times[rounds / 2],
+        times[rounds * 99 / 100],
+        report.timings
+    );
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The examples of the rule files, as tests. A class in braces becomes characters that are made up from
+//! a counter, so that no file of this project holds a token.
+
+use super::LeakDetector;
+use super::rules::{LeakRule, examples, shipped};
+use crate::signal::Fingerprinter;
+
+/// `{hex32}` and the like become that many characters; `~` becomes nothing, `<tilde>` a tilde.
+fn expand(template: &str, seed: &mut u64) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(&before.replace('~', ""));
+        let inside = after.split_once('}').and_then(|(name, tail)| Some((characters(name, seed)?, tail)));
+        match inside {
+            Some((made, tail)) => {
+                out.push_str(&made);
+                rest = tail;
+            }
+            None => {
+                out.push('{');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(&rest.replace('~', ""));
+    out.replace("<tilde>", "~")
+}
+
+fn characters(name: &str, seed: &mut u64) -> Option<String> {
+    const CLASSES: [(&str, &str); 7] = [
+        ("b32_", "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"),
+        ("b64_", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
+        ("hex", "0123456789abcdef"),
+        ("dig", "0123456789"),
+        ("an", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"),
+        ("lo", "abcdefghijklmnopqrstuvwxyz0123456789"),
+        ("up", "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"),
+    ];
+    let (alphabet, count) =
+        CLASSES.iter().find_map(|(class, alphabet)| Some((alphabet, name.strip_prefix(class)?)))?;
+    let count: usize = count.parse().ok()?;
+    let mut next = || {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        alphabet.as_bytes()[(*seed >> 33) as usize % alphabet.len()] as char
+    };
+    Some((0..count).map(|_| next()).collect())
+}
+
+fn fires(rule: &LeakRule, text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let mut fired = false;
+    if rule.literals.iter().any(|literal| lower.contains(&literal.to_ascii_lowercase())) {
+        rule.find(text.as_bytes(), |_, _| fired = true);
+    }
+    fired
+}
+
+#[test]
+fn every_rule_finds_its_positive_examples_and_leaves_its_negative_ones() {
+    let rules = shipped().unwrap();
+    let mut seed = 7;
+    let mut wrong = Vec::new();
+    for (rule, (positive, negative)) in rules.iter().zip(examples()) {
+        assert!(!positive.is_empty(), "{} has no example", rule.id);
+        for (template, wanted) in
+            positive.iter().map(|e| (e, true)).chain(negative.iter().map(|e| (e, false)))
+        {
+            let text = expand(template, &mut seed);
+            if fires(rule, &text) != wanted {
+                wrong.push(format!("{}: {template} => {text}", rule.id));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn ids_are_unique_and_there_are_many() {
+    let rules = shipped().unwrap();
+    let mut ids: Vec<_> = rules.iter().map(|rule| rule.id.clone()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), rules.len());
+    assert!(rules.len() >= 60);
+}
+
+#[test]
+fn a_redaction_is_no_secret_to_any_rule() {
+    let detector = LeakDetector::new(Fingerprinter::new(&[0; 32])).unwrap();
+    for rule in shipped().unwrap() {
+        let mark = crate::screened::redaction(&rule.id);
+        for text in [
+            format!("password = \"{mark}\""),
+            format!("token: {mark}"),
+            format!("postgres://u:{mark}@h/d"),
+            mark,
+        ] {
+            assert!(detector.scan(text.as_bytes()).is_empty(), "{text}");
+        }
+    }
+}

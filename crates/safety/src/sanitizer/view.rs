@@ -1,0 +1,70 @@
+//! Readings of a text, each with the way back to the offsets of the text that it was read from.
+
+use std::ops::Range;
+
+/// One reading.
+pub(super) struct View {
+    /// How it was read: `plain`, `folded`, `base64`, ...
+    pub(super) name: &'static str,
+    pub(super) text: String,
+    map: Map,
+}
+
+enum Map {
+    /// For each byte, the span of the character below that it came from.
+    Each(Vec<(u32, u32)>),
+    /// Everything comes from one span: a run of base64 has no smaller honest unit.
+    Whole(Range<usize>),
+}
+
+impl View {
+    /// A text that one span below stands for.
+    pub(super) fn whole(name: &'static str, text: String, span: Range<usize>) -> Self {
+        Self { name, text, map: Map::Whole(span) }
+    }
+
+    /// Where a span of this reading stands below: whole characters for whole characters.
+    pub(super) fn below(&self, span: Range<usize>) -> Range<usize> {
+        match &self.map {
+            Map::Whole(whole) => whole.clone(),
+            Map::Each(from) => {
+                let inside = from.get(span).unwrap_or_default();
+                let start = inside.iter().map(|(start, _)| *start).min().unwrap_or(0);
+                let end = inside.iter().map(|(_, end)| *end).max().unwrap_or(start);
+                start as usize..end as usize
+            }
+        }
+    }
+}
+
+/// Builds a reading from characters, or groups of characters, of the text below.
+pub(super) struct Builder {
+    text: String,
+    from: Vec<(u32, u32)>,
+    /// True once the reading differs from what it was made of.
+    pub(super) changed: bool,
+}
+
+impl Builder {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { text: String::with_capacity(capacity), from: Vec::with_capacity(capacity), changed: false }
+    }
+
+    /// Adds what the bytes `span` below are read as.
+    pub(super) fn push(&mut self, c: char, span: Range<usize>) {
+        self.text.push(c);
+        self.from.extend(std::iter::repeat_n((span.start as u32, span.end as u32), c.len_utf8()));
+    }
+
+    /// Adds bytes that an escape stands for, as far as they are UTF-8.
+    pub(super) fn push_bytes(&mut self, bytes: &[u8], span: Range<usize>) {
+        for c in String::from_utf8_lossy(bytes).chars() {
+            self.push(c, span.clone());
+        }
+        self.changed = true;
+    }
+
+    pub(super) fn finish(self, name: &'static str) -> View {
+        View { name, text: self.text, map: Map::Each(self.from) }
+    }
+}
