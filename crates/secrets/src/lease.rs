@@ -1,0 +1,188 @@
+//! Leases: the secrets of one permitted request, opened, recorded, and good for one use within a
+//! minute.
+//!
+//! [`Leases`] cannot be copied, so that a lease cannot be used twice:
+//!
+//! ```compile_fail
+//! use secrets::{Leases, inject};
+//! fn twice(leases: Leases, one: policy::Permit<types::Outbound>, two: policy::Permit<types::Outbound>) {
+//!     let _ = inject(leases, one, http::Request::new(()));
+//!     let _ = inject(leases, two, http::Request::new(()));
+//! }
+//! ```
+//!
+//! ```
+//! use secrets::{Leases, inject};
+//! fn twice(leases: Leases, one: policy::Permit<types::Outbound>, two: policy::Permit<types::Outbound>) {
+//!     let _ = inject(leases, one, http::Request::new(()));
+//!     let _ = inject(Leases::none(), two, http::Request::new(()));
+//! }
+//! ```
+
+use std::time::{Duration, Instant};
+
+use ::store::GrantRow;
+use ::types::{Field, Kind, Outbound, Record, Refusal, SecretUse, Verdict};
+use audit::Seq;
+use policy::Permit;
+
+use crate::rules;
+use crate::store::{Vault, VaultError};
+use crate::types::Plain;
+
+/// How long a lease may wait for its request.
+pub const LEASE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// The opened secrets of one permit.
+#[must_use = "a lease that is not injected opened a secret for nothing"]
+pub struct Leases {
+    /// The permit's record; `None` when nothing is leased.
+    of: Option<Seq>,
+    deadline: Instant,
+    leases: Vec<Lease>,
+}
+
+pub(crate) struct Lease {
+    pub(crate) used: SecretUse,
+    pub(crate) value: Plain,
+}
+
+impl Leases {
+    /// For a request that needs no secret.
+    pub fn none() -> Self {
+        Self { of: None, deadline: Instant::now() + LEASE_LIFETIME, leases: Vec::new() }
+    }
+
+    /// How many secrets are leased.
+    pub fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// True when no secret is leased.
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    /// Hands the secrets out if they are exactly those of the permit with the record `of`, in time.
+    pub(crate) fn take(self, of: Seq, uses: &[SecretUse], now: Instant) -> Result<Vec<Lease>, Refusal> {
+        let ours = self.leases.iter().map(|lease| &lease.used).eq(uses);
+        if !ours || self.of.is_some_and(|leased| leased != of) {
+            return Err(Refusal::new(&rules::LEASE_MISMATCH, ""));
+        }
+        if now > self.deadline {
+            let detail = format!("after {} s", LEASE_LIFETIME.as_secs());
+            return Err(Refusal::new(&rules::LEASE_EXPIRED, detail));
+        }
+        Ok(self.leases)
+    }
+}
+
+impl Vault {
+    /// Opens the secrets of a permitted request. Each must be covered by an authentic grant, and its
+    /// use is on record, durably, before this returns.
+    pub async fn lease(&self, permit: &Permit<Outbound>) -> Result<Leases, Refusal> {
+        let effect = permit.effect();
+        let deadline = permit.deadline().min(Instant::now() + LEASE_LIFETIME);
+        let mut leases = Leases { of: Some(permit.seq()), deadline, leases: Vec::new() };
+        if effect.secrets.is_empty() {
+            return Ok(leases);
+        }
+        permit.check()?;
+        let (tool, _) = effect.caller.identity();
+        let rows = self.reader.grants(&self.tenant, &tool).await;
+        let rows = rows.map_err(|_| Refusal::new(&rules::NOT_READ, "grants"))?;
+        for used in &effect.secrets {
+            match self.open_one(&rows, effect, used).await {
+                Ok((value, version)) => {
+                    self.record(about(permit, used, Verdict::Allow).with(Field::Version, version)).await?;
+                    leases.leases.push(Lease { used: used.clone(), value });
+                }
+                Err(refusal) => {
+                    let record = about(permit, used, Verdict::Block)
+                        .with(Field::Rule, refusal.rule.id)
+                        .with(Field::Refusal, refusal.id)
+                        .with(Field::Reason, &refusal.detail)
+                        .with(Field::Widen, refusal.widen.as_deref().unwrap_or_default());
+                    self.record(record).await?;
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(leases)
+    }
+
+    async fn open_one(
+        &self,
+        rows: &[GrantRow],
+        effect: &Outbound,
+        used: &SecretUse,
+    ) -> Result<(Plain, i64), Refusal> {
+        self.check_grant(rows, &effect.caller, &effect.target, used)?;
+        self.reveal(&used.secret).await.map_err(|error| match error {
+            VaultError::NoSecret(name) => Refusal::new(&rules::SECRET_MISSING, name.to_string())
+                .widened_by(format!("ironclaw secret set {name}")),
+            VaultError::RolledBack { .. } => Refusal::new(&rules::ROLLED_BACK, error.to_string()),
+            VaultError::Row { .. } => Refusal::new(&rules::SEAL_BROKEN, error.to_string()),
+            _ => Refusal::new(&rules::NOT_READ, "secret"),
+        })
+    }
+
+    async fn record(&self, record: Record) -> Result<(), Refusal> {
+        match self.audit.record(record).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Refusal::new(&rules::NOT_RECORDED, "")),
+        }
+    }
+}
+
+fn about(permit: &Permit<Outbound>, used: &SecretUse, verdict: Verdict) -> Record {
+    let effect = permit.effect();
+    let (tool, digest) = effect.caller.identity();
+    Record::new(Kind::Unseal, verdict)
+        .of_turn(permit.turn())
+        .with(Field::Of, permit.seq().get())
+        .with(Field::Actor, &effect.caller)
+        .with(Field::Tool, tool)
+        .with(Field::Digest, digest)
+        .with(Field::Secret, &used.secret)
+        .with(Field::Inject, &used.inject)
+        .with(Field::Target, &effect.target)
+}
+
+#[cfg(test)]
+mod tests {
+    use ::audit::Audit;
+    use ::types::{Injection, SecretName};
+
+    use super::*;
+
+    fn leases(of: Option<Seq>, now: Instant) -> Leases {
+        let used = SecretUse { secret: SecretName::parse("A_KEY").unwrap(), inject: Injection::Bearer };
+        let lease = Lease { used, value: Plain::new(b"some value".to_vec()) };
+        Leases { of, deadline: now + LEASE_LIFETIME, leases: vec![lease] }
+    }
+
+    #[tokio::test]
+    async fn k10_a_lease_is_refused_late_for_another_permit_and_for_other_uses() {
+        let home = tempfile::tempdir().unwrap();
+        let (_, writer) = ::store::open(&home.path().join("data/ironclaw.db")).await.unwrap();
+        let (audit, _drain) = Audit::start(writer);
+        let seq = async || audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap();
+        let (one, two, now) = (seq().await, seq().await, Instant::now());
+        let uses = vec![leases(None, now).leases.remove(0).used];
+        let rule = |of, uses: &[SecretUse], after| {
+            let taken = leases(Some(one), now).take(of, uses, now + after);
+            taken.err().map(|refusal| refusal.rule.id)
+        };
+        assert_eq!(rule(one, &uses, LEASE_LIFETIME), None);
+        let late = LEASE_LIFETIME + Duration::from_millis(1);
+        assert_eq!(rule(one, &uses, late), Some("vault.lease-expired"));
+        assert_eq!(rule(two, &uses, Duration::ZERO), Some("vault.lease-mismatch"));
+        assert_eq!(rule(one, &[], Duration::ZERO), Some("vault.lease-mismatch"));
+        let twice = [uses[0].clone(), uses[0].clone()];
+        assert_eq!(rule(one, &twice, Duration::ZERO), Some("vault.lease-mismatch"));
+        let elsewhere = [SecretUse { inject: Injection::Path, ..uses[0].clone() }];
+        assert_eq!(rule(one, &elsewhere, Duration::ZERO), Some("vault.lease-mismatch"));
+        assert!(Leases::none().take(one, &[], now).is_ok());
+    }
+}

@@ -1,0 +1,8 @@
+//! The vault from outside: real databases, a real policy, a real keychain.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a failure is a panic")]
+
+mod fixture;
+mod keychain;
+mod requests;
+mod vault;
