@@ -15,6 +15,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_default();
     let safety = Safety::new(Default::default())?;
+    if what == "files" {
+        return files(&safety, arguments);
+    }
     if what == "speed" {
         return speed(&safety, arguments.next());
     }
@@ -111,5 +114,26 @@ fn speed(safety: &Safety, file: Option<String>) -> Result<(), Box<dyn std::error
         times[rounds * 99 / 100],
         report.timings
     );
+    Ok(())
+}
+
+/// Honest files: what would be redacted or blocked, by rule, with the bytes read.
+fn files(safety: &Safety, files: impl Iterator<Item = String>) -> Result<(), Box<dyn std::error::Error>> {
+    let mut bytes = 0;
+    let mut rules = std::collections::BTreeMap::<String, usize>::new();
+    let started = Instant::now();
+    for file in files {
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        bytes += text.len();
+        for finding in safety.inspect(&Untrusted::new(Source::Pipe, text.clone()), Channel::Result).findings {
+            if finding.action >= safety::Action::Redact && finding.rule.as_ref() != "too-long" {
+                *rules.entry(finding.rule.to_string()).or_default() += 1;
+                let line = text[..finding.span.start].rfind('\n').map_or(0, |at| at + 1);
+                let around: String = text[line..].chars().take(160).collect();
+                println!("{} {} {} {file} {around:?}", finding.rule, finding.severity, finding.view);
+            }
+        }
+    }
+    println!("{bytes} bytes in {:?}: {rules:?}", started.elapsed());
     Ok(())
 }

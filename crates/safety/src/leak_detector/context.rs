@@ -2,7 +2,16 @@
 
 use std::ops::Range;
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use memchr::memmem;
+
+/// Base64 with its padding or without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Which look-alikes a rule leaves out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize)]
@@ -15,6 +24,8 @@ pub(super) enum Filter {
     UrlPassword,
     /// Values of a name such as `password`: also words, types and pieces of code.
     Password,
+    /// The base64 of `user:password`.
+    Basic,
     /// Values of a name such as `token`, which names many honest things: also identifiers.
     Secret,
 }
@@ -29,8 +40,9 @@ impl Filter {
         match self {
             Self::Token => true,
             Self::UrlPassword => !is_placeholder(value),
+            Self::Basic => is_basic(value),
             Self::Password => !is_placeholder(value) && is_password(line, span),
-            Self::Secret => !is_placeholder(value) && is_secret(line, span),
+            Self::Secret => !is_placeholder(value) && is_secret(line, span) && !names_public_key(line, span),
         }
     }
 
@@ -39,13 +51,17 @@ impl Filter {
         if !matches!(self, Self::Password | Self::Secret) {
             return span;
         }
-        let value = &line[span.clone()];
+        let mut value = &line[span.clone()];
+        // In a query the next parameter is no part of it.
+        if let Some(next) = memmem::find_iter(value, b"&").find(|at| is_parameter(&value[at + 1..])) {
+            value = &value[..next.max(1)];
+        }
         let tail = value
             .iter()
             .rev()
             .take_while(|byte| matches!(byte, b',' | b';' | b')' | b']' | b'}' | b'\\' | b'.'));
         let cut = tail.count().min(value.len() - 1);
-        span.start..span.end - cut
+        span.start..span.start + value.len() - cut
     }
 }
 
@@ -195,6 +211,8 @@ fn is_reference(value: &[u8]) -> bool {
     match value {
         [b'$', rest @ ..] if variable(rest) => return true,
         [b'%', rest @ .., b'%'] if variable(rest) => return true,
+        // A hash of a password in the form of crypt(3).
+        [b'$', rest @ ..] if rest.contains(&b'$') => return true,
         [b'{' | b'<' | b'[' | b'/' | b'(' | b'&' | b'*', ..] => return true,
         [b'.', b'/' | b'.', ..] => return true,
         _ => {}
@@ -229,6 +247,33 @@ fn is_secret(line: &[u8], span: &Range<usize>) -> bool {
         true => value.len() >= 10,
         false => value.len() >= 16 && !is_code(line, span),
     }
+}
+
+/// `name=...`.
+fn is_parameter(rest: &[u8]) -> bool {
+    let name =
+        rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    let length = name.count();
+    length > 0 && rest.get(length) == Some(&b'=')
+}
+
+/// The base64 of printable `user:password` with something that is a password.
+fn is_basic(value: &[u8]) -> bool {
+    let Ok(decoded) = BASE64.decode(value) else { return false };
+    let printable = decoded.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    let Some(colon) = decoded.iter().position(|byte| *byte == b':') else { return false };
+    let password = &decoded[colon + 1..];
+    printable
+        && password.len() >= 3
+        && !is_masked(password)
+        && !is_placeholder(password)
+        && !has_example_word(password)
+}
+
+/// `PublicKeyToken=...` of a .NET assembly.
+fn names_public_key(line: &[u8], span: &Range<usize>) -> bool {
+    let name = line[span.start.saturating_sub(24)..span.start].to_ascii_lowercase();
+    memmem::find(&name, b"public").is_some()
 }
 
 fn kinds(value: &[u8]) -> usize {

@@ -92,7 +92,7 @@ impl LeakRule {
         let needs_operator = written.name.is_some();
         let source = match (written.pattern, written.name, written.value) {
             (Some(pattern), None, None) => pattern,
-            (None, Some(name), Some(value)) => assignment(&name, &value),
+            (None, Some(name), Some(value)) => assignment(kind, &name, &value),
             _ => return Err(format!("{}: wants either a pattern or a name and a value", written.id)),
         };
         if written.literals.iter().any(|literal| literal.len() < 3) || written.literals.is_empty() {
@@ -160,9 +160,20 @@ impl LeakRule {
 
 /// Joins the two sides of an assignment as the common languages and formats write it:
 /// `name: value`, `"name" = "value"`, `name => 'value'`, `--name value`, `name("value")`.
-fn assignment(name: &str, value: &str) -> String {
+///
+/// A vendor's name alone says too little (a commit of its repository looks like its key), so a word for
+/// a credential has to follow it; the name of a password is such a word already.
+fn assignment(kind: Kind, name: &str, value: &str) -> String {
+    let credential = match kind {
+        Kind::Password => r"[\w\-]{0,24}",
+        _ => {
+            r"[\w.\- ]{0,24}?(?i:key|token|secret|pass|auth|pat|pwd|cred|login|appid|app_id|sid|hec)[\w.\-]{0,16}"
+        }
+    };
+    let operator = r"(?:[:?.+|]{0,3}=>?|:{1,2}|=>|[,(>]|[ \t])";
+    let opening = r#"(?:[rbuf@$]?\\?["'`(]){0,2}(?:(?i:bearer|basic|token)[ \t])?"#;
     format!(
-        r#"(?i:{name})[\w.\-]{{0,24}}["'`\]]{{0,2}}[ \t]{{0,4}}(?:[:=]>?|=>|:=|==|\|\||[,(>]|[ \t])[ \t]{{0,4}}(?:[rbuf@$]?\\?["'`(]){{0,2}}(?:(?i:bearer|basic|token)[ \t])?(?P<secret>{value})"#
+        r#"(?i:{name}){credential}["'`\]\\]{{0,3}}[ \t]{{0,4}}{operator}[ \t]{{0,4}}{opening}(?P<secret>{value})"#
     )
 }
 
