@@ -105,11 +105,11 @@ impl Account {
         self.sent = bytes as u64;
     }
 
-    /// Notes the status of the answer.
-    pub(crate) fn answered(&mut self, status: StatusCode) {
+    /// Notes the status of the answer to a request that was written from `since` on: what the step
+    /// takes is the upstream's time.
+    pub(crate) fn answered(&mut self, status: StatusCode, since: Instant) {
         self.status = Some(status);
-        self.trace
-            .step(Layer::Egress, "status", Verdict::Allow, self.started, || status.as_u16().to_string());
+        self.trace.step(Layer::Egress, "status", Verdict::Allow, since, || status.as_u16().to_string());
     }
 
     /// Settles a request that ended before it was armed: nothing of it was sent.

@@ -85,11 +85,12 @@ impl Egress {
             Err(error) => return Err(account.close_unsent(permit, error).await),
         };
         let (armed, settlement) = secrets::inject(leases, permit, request)?;
+        let since = Instant::now();
         let (head, arriving) = match wire::exchange(connected.line, armed, deadline).await {
             Ok(answer) => answer,
             Err(failure) => return Err(account.close(settlement, failure.into()).await),
         };
-        account.answered(head.status);
+        account.answered(head.status, since);
         let since = Instant::now();
         let encoding = receive::screen_head(&self.safety, &head);
         let encoding = match account.leak_step("response head", since, encoding) {
