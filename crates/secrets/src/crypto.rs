@@ -367,6 +367,47 @@ mod tests {
         assert!(open(&key(1), 0, &here, &[sealed.as_slice(), b"\0"].concat()).is_err());
     }
 
+    /// Prints what sealing and opening 64 bytes cost beside one HKDF and one AES-256-GCM operation of the
+    /// same library, key setup included.
+    #[test]
+    #[ignore = "a measurement: cargo test --release -p secrets --lib cost -- --ignored --nocapture"]
+    #[allow(clippy::disallowed_macros, reason = "a measurement is printed")]
+    fn cost_of_a_seal_beside_its_bare_operations() {
+        let (key, here, plain) = (key(1), place("local", "A_KEY", 1), [7u8; 64]);
+        let sealed = seal(&key, 1, &here, &plain).unwrap();
+        let bare = || {
+            let mut okm = [0u8; 64];
+            let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, &[3; 32]).extract(key.as_bytes());
+            prk.expand(&[b"info"], BothHalves).unwrap().fill(&mut okm).unwrap();
+            let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &okm[..32]).unwrap());
+            let mut data = plain.to_vec();
+            cipher.seal_in_place_append_tag(nonce(), Aad::empty(), &mut data).unwrap();
+            data
+        };
+        let floor = median_nanos(|| drop(std::hint::black_box(bare())));
+        let sealing = median_nanos(|| drop(std::hint::black_box(seal(&key, 1, &here, &plain))));
+        let opening = median_nanos(|| drop(std::hint::black_box(open(&key, 1, &here, &sealed))));
+        let ratio = |ours: u128| ours as f64 / floor as f64;
+        println!(
+            "bare {floor} ns; seal {sealing} ns ({:.2}x); open {opening} ns ({:.2}x); {SAMPLES} samples of 20",
+            ratio(sealing),
+            ratio(opening)
+        );
+    }
+
+    const SAMPLES: usize = 2_000;
+
+    fn median_nanos(operation: impl Fn()) -> u128 {
+        let sample = || {
+            let since = std::time::Instant::now();
+            (0..20).for_each(|_| operation());
+            since.elapsed().as_nanos() / 20
+        };
+        let mut samples: Vec<u128> = (0..SAMPLES).map(|_| sample()).collect();
+        samples.sort_unstable();
+        samples[SAMPLES / 2]
+    }
+
     proptest! {
         #[test]
         fn values_round_trip_exactly(

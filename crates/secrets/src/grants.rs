@@ -108,9 +108,10 @@ impl Vault {
         } else {
             &rules::NOT_GRANTED
         };
+        // Not the path: the sandbox chose it, and a person pastes this into a shell.
         let widen = format!(
-            "ironclaw secret grant {} --tool {tool} --host {} --method {} --path {} --inject {}",
-            used.secret, target.endpoint, target.method, target.path, used.inject
+            "ironclaw secret grant {} --tool {tool} --host {} --method {} --inject {}",
+            used.secret, target.endpoint, target.method, used.inject
         );
         Err(Refusal::new(rule, detail).widened_by(widen))
     }

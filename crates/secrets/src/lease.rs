@@ -21,7 +21,6 @@
 
 use std::time::{Duration, Instant};
 
-use ::store::GrantRow;
 use ::types::{Field, Kind, Outbound, Record, Refusal, SecretUse, Verdict};
 use audit::Seq;
 use policy::Permit;
@@ -84,15 +83,8 @@ impl Vault {
         let effect = permit.effect();
         let deadline = permit.deadline().min(Instant::now() + LEASE_LIFETIME);
         let mut leases = Leases { of: Some(permit.seq()), deadline, leases: Vec::new() };
-        if effect.secrets.is_empty() {
-            return Ok(leases);
-        }
-        permit.check()?;
-        let (tool, _) = effect.caller.identity();
-        let rows = self.reader.grants(&self.tenant, &tool).await;
-        let rows = rows.map_err(|_| Refusal::new(&rules::NOT_READ, "grants"))?;
         for used in &effect.secrets {
-            match self.open_one(&rows, effect, used).await {
+            match self.open_one(permit, used).await {
                 Ok((value, version)) => {
                     self.record(about(permit, used, Verdict::Allow).with(Field::Version, version)).await?;
                     leases.leases.push(Lease { used: used.clone(), value });
@@ -111,13 +103,12 @@ impl Vault {
         Ok(leases)
     }
 
-    async fn open_one(
-        &self,
-        rows: &[GrantRow],
-        effect: &Outbound,
-        used: &SecretUse,
-    ) -> Result<(Plain, i64), Refusal> {
-        self.check_grant(rows, &effect.caller, &effect.target, used)?;
+    async fn open_one(&self, permit: &Permit<Outbound>, used: &SecretUse) -> Result<(Plain, i64), Refusal> {
+        permit.check()?;
+        let Outbound { caller, target, .. } = permit.effect();
+        let rows = self.reader.grants(&self.tenant, &caller.identity().0).await;
+        let rows = rows.map_err(|_| Refusal::new(&rules::NOT_READ, "grants"))?;
+        self.check_grant(&rows, caller, target, used)?;
         self.reveal(&used.secret).await.map_err(|error| match error {
             VaultError::NoSecret(name) => Refusal::new(&rules::SECRET_MISSING, name.to_string())
                 .widened_by(format!("ironclaw secret set {name}")),

@@ -172,6 +172,12 @@ async fn k10_a_permit_from_before_a_change_of_policy_arms_nothing() {
     let leases = world.vault.lease(&permit).await.unwrap();
     world.policy.reload(policy::Settings::default()).unwrap();
     assert_eq!(rule(inject(leases, permit, request)), "policy.permit-stale");
+    assert!(world.is_recorded(Kind::Settle, Verdict::Block, "policy.permit-stale").await);
+
+    let permit = world.permit("GET", URL).await;
+    world.policy.reload(policy::Settings::default()).unwrap();
+    assert_eq!(rule(world.vault.lease(&permit).await), "policy.permit-stale");
+    assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "policy.permit-stale").await);
 }
 
 #[tokio::test]
@@ -220,7 +226,12 @@ async fn k10_expired_revoked_and_missing_are_refused_and_recorded() {
     world.vault.revoke(&world.grant_id).await.unwrap();
     let refusal = world.vault.lease(&granted).await.err().unwrap();
     assert_eq!(refusal.rule.id, "vault.not-granted");
-    assert!(refusal.widen.as_deref().unwrap_or_default().starts_with("ironclaw secret grant WEATHER_KEY"));
+    assert_eq!(
+        refusal.widen.as_deref(),
+        Some(
+            "ironclaw secret grant WEATHER_KEY --tool weather --host api.weather.example:443 --method GET --inject bearer"
+        )
+    );
     assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "vault.not-granted").await);
     assert!(world.records().await.iter().any(|entry| entry.record.kind == Kind::Revoke));
 
