@@ -19,6 +19,8 @@ mod lines;
 mod private_key;
 mod rules;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -214,9 +214,8 @@ impl Sanitizer {
             // Markup is not a disguise; what it hides is read at the same weight.
             let deeper = if view.name == "without tags" { DEPTH } else { depth + 1 };
             self.read(&view.text, view.name, deeper, budget, &mut hits);
-            hits.retain(|hit| {
-                view.name != "without tags" || !found.iter().any(|known| known.rule == hit.rule)
-            });
+            // A hit in which nothing was decoded stands in the text below as well.
+            hits.retain(|hit| view.changed(&hit.span));
             found.extend(lowered(&view, hits));
         }
     }
@@ -225,7 +224,8 @@ impl Sanitizer {
     fn detect(&self, text: &str, name: &'static str, decoded: bool, shape: &mut Shape, found: &mut Vec<Hit>) {
         let before = found.len();
         let weight = |severity: Severity| match (decoded && name != "without tags", severity) {
-            (true, Severity::High | Severity::Medium) => Severity::Critical,
+            (true, Severity::High) => Severity::Critical,
+            (true, Severity::Medium) => Severity::High,
             _ => severity,
         };
         for hit in self.words.find(text, shape) {

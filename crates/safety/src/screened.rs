@@ -50,6 +50,8 @@ pub mod body;
 mod fence;
 pub use fence::Fence;
 mod release;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::ops::Range;

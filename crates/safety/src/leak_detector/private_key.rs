@@ -77,8 +77,34 @@ fn next_block(text: &[u8], from: usize) -> Option<Block> {
             let rest = closing.len() + tail[..marker].trim_ascii_end().len();
             Some(Block { whole: begin..body.end + rest, body, closed: true })
         }
-        None => Some(Block { whole: begin..limit, body: after..limit, closed: false }),
+        None => {
+            let end = after + key_like(&text[after..limit]);
+            Some(Block { whole: begin..end, body: after..end, closed: false })
+        }
     }
+}
+
+/// How far a block without its end goes on like a key: lines of base64, headers, empty lines.
+fn key_like(text: &[u8]) -> usize {
+    let mut end = 0;
+    for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let trimmed = line.trim_ascii();
+        let header = memmem::find(trimmed, b": ").is_some_and(|at| at < 24) && trimmed.len() < 100;
+        let dense = runs(trimmed).map(<[u8]>::len).sum::<usize>() * 2 > trimmed.len();
+        // The first line is what follows the opening marker: its dashes, or all in one line.
+        if index > 0 && !(trimmed.is_empty() || header || dense) {
+            break;
+        }
+        end += line.len();
+    }
+    end
+}
+
+/// Runs of base64 that are longer than words.
+fn runs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    // In JSON and in source the line ends are written as `\n`; a literal break ends a run too.
+    let outside = |byte: &u8| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
+    line.split(outside).filter(|run| run.len() >= 16)
 }
 
 /// What may follow `-----END` on its line.
@@ -120,9 +146,7 @@ fn is_key(body: &[u8]) -> bool {
         if memmem::find(line, b": ").is_some() && line.len() < 100 {
             continue;
         }
-        // In JSON and in source the line ends are written as `\n`; a literal break ends a run too.
-        let runs = line.split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')));
-        for run in runs.filter(|run| run.len() >= 16) {
+        for run in runs(line) {
             characters += run.len();
             run.iter().for_each(|byte| seen[usize::from(*byte)] = true);
         }

@@ -170,11 +170,14 @@ fn assignment(kind: Kind, name: &str, value: &str) -> String {
             r"[\w.\- ]{0,24}?(?i:key|token|secret|pass|auth|pat|pwd|cred|login|appid|app_id|sid|hec)[\w.\-]{0,16}"
         }
     };
-    let operator = r"(?:[:?.+|]{0,3}=>?|:{1,2}|=>|[,(>]|[ \t])";
-    let opening = r#"(?:[rbuf@$]?\\?["'`(]){0,2}(?:(?i:bearer|basic|token)[ \t])?"#;
-    format!(
-        r#"(?i:{name}){credential}["'`\]\\]{{0,3}}[ \t]{{0,4}}{operator}[ \t]{{0,4}}{opening}(?P<secret>{value})"#
-    )
+    let opening = r#"[ \t]{0,4}(?:[rbuf@$]?\\?["'`(]){0,2}(?:(?i:bearer|basic|token)[ \t])?"#;
+    let between = match kind {
+        Kind::Password => {
+            format!(r#"(?:(?:[:?.+|]{{0,3}}=>?|:{{1,2}}|=>|>){opening}|[,(][ \t]?[rbu@]?["'])"#)
+        }
+        _ => format!(r"(?:[:?.+|]{{0,3}}=>?|:{{1,2}}|=>|[,(>]|[ \t]){opening}"),
+    };
+    format!(r#"(?i:{name}){credential}["'`\]\\]{{0,3}}[ \t]{{0,4}}{between}(?P<secret>{value})"#)
 }
 
 /// Expressions read bytes, know no Unicode classes and never cross a line.

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use types::Source;
 
 use super::{Cursor, KnownValues, LeakDetector, lines, merge};
 use crate::Channel;
-use crate::finding::{Action, Finding};
+use crate::finding::{Action, Finding, Kind};
 use crate::rulebook::Rulebook;
 use crate::screened::redaction;
 use crate::signal::Signal;
@@ -107,25 +107,41 @@ impl LeakStream {
             let mut signals = Vec::new();
             leaks.scan_lines(&pending[..cut.read], self.settled, cut.accept, &mut signals);
             self.cursor.read(&self.known, &pending[..cut.accept], &mut signals);
+            let begin = self.settled;
             self.settled += cut.accept;
-            self.decide(rules, merge(signals))?;
+            if let Some(at) = self.decide(rules, merge(signals)) {
+                // What stood on earlier lines goes out, however the bytes arrived.
+                let before = &self.buffer[begin - self.start..at.max(begin) - self.start];
+                let line = begin + memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+                self.release(line.saturating_sub(HELD), out);
+                return Err(Stopped);
+            }
             self.release(self.settled.saturating_sub(HELD), out);
         }
     }
 
-    fn decide(&mut self, rules: &Rulebook, signals: Vec<Signal>) -> Result<(), Stopped> {
-        let mut stop = false;
+    /// Notes the findings up to the first that stops the stream; where that one was recognised.
+    fn decide(&mut self, rules: &Rulebook, signals: Vec<Signal>) -> Option<usize> {
         for mut finding in rules.judge(signals, self.channel, &self.source).findings {
             let is_text = self.zero.is_none_or(|zero| zero >= finding.span.end);
             match finding.action {
                 Action::Redact if is_text => self.replace(&finding),
                 Action::Redact => finding.action = Action::Flag,
-                Action::Block => stop = true,
+                Action::Block => {
+                    // A value of the vault is recognised at the end of its first window.
+                    let window = match finding.kind {
+                        Kind::KnownValue => finding.span.len().min(HELD + 1) - 1,
+                        _ => 0,
+                    };
+                    let at = finding.span.start + window;
+                    self.findings.push(finding);
+                    return Some(at);
+                }
                 _ => {}
             }
             self.findings.push(finding);
         }
-        if stop { Err(Stopped) } else { Ok(()) }
+        None
     }
 
     /// Two pieces of one long line may find parts of one token: that is one replacement.

@@ -23,6 +23,11 @@ impl View {
         Self { name, text, map: Map::Whole(span) }
     }
 
+    /// True when some of the span is written in another way below.
+    pub(super) fn changed(&self, span: &Range<usize>) -> bool {
+        self.below(span.clone()).len() != span.len()
+    }
+
     /// Where a span of this reading stands below: whole characters for whole characters.
     pub(super) fn below(&self, span: Range<usize>) -> Range<usize> {
         match &self.map {

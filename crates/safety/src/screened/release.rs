@@ -125,12 +125,21 @@ impl Leaves<'_> {
             Value::Array(items) => items.iter_mut().try_for_each(|item| self.walk(item, name)),
             Value::Object(members) => {
                 for (name, member) in members.iter_mut() {
+                    self.name(name)?;
                     self.walk(member, Some(name))?;
                 }
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// A name cannot be replaced without changing what the value means.
+    fn name(&mut self, name: &str) -> Result<(), Blocked> {
+        let report = self.safety.examine(name, self.channel, self.source, &Trace::off()).report;
+        self.flagged |= report.verdict >= Verdict::Flag;
+        let altered = report.findings.iter().any(|finding| finding.action >= Action::Redact);
+        if altered { Err(Blocked::by(report)) } else { Ok(()) }
     }
 
     /// A text after the name it is assigned to, so that rules about names see both.
@@ -145,7 +154,7 @@ impl Leaves<'_> {
         let released = self.safety.released(&together, &examined, self.channel);
         match released.strip_prefix(&before) {
             Some(rest) => Ok(rest.to_owned()),
-            // A secret in the place of a name cannot be replaced without changing the structure.
+            // What was found begins in the name.
             None => Err(Blocked::by(examined.report)),
         }
     }

@@ -1,0 +1,246 @@
+//! The detector as a whole: streams against whole texts, and values of the vault in every form.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use types::{SecretName, Source};
+
+use super::*;
+use crate::Channel;
+use crate::finding::Finding;
+use crate::rulebook::{Config, Rulebook};
+
+const KEY: [u8; 32] = [9; 32];
+/// Made up for these tests.
+const VALUE: &str = "q7#Zr2/vT9+wLx4KpB8=mN1";
+
+fn detector() -> &'static LeakDetector {
+    static DETECTOR: std::sync::OnceLock<LeakDetector> = std::sync::OnceLock::new();
+    DETECTOR.get_or_init(|| LeakDetector::new(Fingerprinter::new(&[0; 32])).unwrap())
+}
+
+fn rulebook() -> Rulebook {
+    Rulebook::new(&Config::default(), &[], &[]).unwrap()
+}
+
+fn vault(value: &str) -> Arc<KnownValues> {
+    let mut known = KnownValues::new(KEY);
+    let prints = Fingerprints::of(&KEY, value.as_bytes()).unwrap();
+    let stored = Fingerprints::from_bytes(&prints.to_bytes()).unwrap();
+    known.add(SecretName::parse("A_KEY").unwrap(), stored);
+    Arc::new(known)
+}
+
+/// Output, findings and whether it was stopped, for one way of cutting.
+fn run(
+    text: &[u8],
+    cuts: &[usize],
+    known: &Arc<KnownValues>,
+) -> (Vec<u8>, Vec<(String, Range<usize>)>, bool) {
+    let rules = rulebook();
+    let mut stream = LeakStream::new(known.clone(), Channel::Response, Source::Pipe);
+    let mut out = Vec::new();
+    let mut from = 0;
+    let mut stopped = false;
+    let ends = cuts.iter().map(|cut| cut % (text.len() + 1));
+    let mut ends: Vec<usize> = ends.chain([text.len()]).collect();
+    ends.sort_unstable();
+    for end in ends {
+        if stream.push(detector(), &rules, &text[from..end], &mut out).is_err() {
+            stopped = true;
+            break;
+        }
+        from = end;
+    }
+    stopped = stopped || stream.finish(detector(), &rules, &mut out).is_err();
+    let found = |finding: &Finding| (finding.rule.to_string(), finding.span.clone());
+    (out, stream.findings().iter().map(found).collect(), stopped)
+}
+
+fn token(n: usize) -> String {
+    // In the form of a GitHub token, with a wrong checksum.
+    let body: String =
+        (0..36).map(|i| char::from(b"qWeRtY7uIoP3"[(i * 7 + n * 5 + i * i * n) % 12])).collect();
+    format!("ghp_{body}")
+}
+
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[ -~]{0,30}",
+        2 => Just("\n".to_owned()),
+        1 => (0usize..9).prop_map(token),
+        1 => Just("password = \"k8Gz!pQ2vR\"".to_owned()),
+        1 => Just("-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----".to_owned()),
+        1 => Just("-----BEGIN RSA PRIVATE KEY-----\nnot closed\n".to_owned()),
+        1 => Just("\0\u{fffd}é".to_owned()),
+        1 => Just("lorem ipsum ".repeat(7000)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_split_gives_the_same_findings_and_the_same_output(
+        pieces in prop::collection::vec(piece(), 0..12),
+        cuts in prop::collection::vec(any::<usize>(), 0..12),
+        leaks in any::<bool>(),
+    ) {
+        let known = vault(VALUE);
+        let mut text = pieces.concat();
+        if leaks {
+            text.push_str(VALUE);
+            text.push_str("\nafter");
+        }
+        let whole = run(text.as_bytes(), &[], &known);
+        prop_assert_eq!(run(text.as_bytes(), &cuts, &known), whole.clone());
+        prop_assert_eq!(whole.2, leaks);
+    }
+
+    #[test]
+    fn a_known_value_is_found_across_any_split(at in 0usize..40, cut in 0usize..80, filler in "[a-z ]{0,50}") {
+        let known = vault(VALUE);
+        let mut text = filler;
+        let at = at.min(text.len());
+        text.insert_str(at, VALUE);
+        let cut = cut.min(text.len());
+        let mut cursor = Cursor::new();
+        let mut signals = Vec::new();
+        cursor.read(&known, &text.as_bytes()[..cut], &mut signals);
+        cursor.read(&known, &text.as_bytes()[cut..], &mut signals);
+        prop_assert_eq!(signals.len(), 1);
+        prop_assert!(signals[0].span.start <= at && at + VALUE.len() <= signals[0].span.end);
+    }
+}
+
+#[test]
+fn byte_by_byte_is_the_same_too() {
+    let text = format!("a {} b\npassword = \"k8Gz!pQ2vR\"\nend", token(3));
+    let every: Vec<usize> = (0..text.len()).collect();
+    let known = vault(VALUE);
+    let (out, found, stopped) = run(text.as_bytes(), &every, &known);
+    assert_eq!((out.clone(), found.clone(), stopped), run(text.as_bytes(), &[], &known));
+    assert_eq!(found.len(), 2);
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!(out, "a [redacted:github-pat] b\npassword = \"[redacted:assigned-password]\"\nend");
+}
+
+#[test]
+fn c12_fifty_decoys_do_not_use_up_the_redactions() {
+    let text: String = (0..200).map(|n| format!("{}\n", token(n))).collect();
+    let (out, ..) = run(text.as_bytes(), &[1000, 3000], &vault(VALUE));
+    assert!(!String::from_utf8(out).unwrap().contains("ghp_"));
+}
+
+#[test]
+fn m10_what_is_not_text_passes_whole_or_not_at_all() {
+    let text = [b"\x89PNG\0\0".as_slice(), token(1).as_bytes(), b"\n"].concat();
+    let (out, found, stopped) = run(&text, &[4], &vault(VALUE));
+    assert_eq!((out, stopped), (text, false));
+    assert_eq!(found.len(), 1);
+    let text = [b"\x89PNG\0\0".as_slice(), VALUE.as_bytes()].concat();
+    assert!(run(&text, &[4], &vault(VALUE)).2);
+}
+
+#[test]
+fn a_private_key_is_withheld_from_its_first_line() {
+    let body = "MC4CAQAwBQYDK2VwBCIEIJ0x3Rk7".repeat(3);
+    let text = format!("before\n-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\nafter\n");
+    for cut in 0..text.len() {
+        let (out, found, stopped) = run(text.as_bytes(), &[cut], &vault(VALUE));
+        assert!(stopped && found.len() == 1, "{cut}");
+        assert!(!String::from_utf8_lossy(&out).contains("BEGIN"), "{cut}");
+    }
+}
+
+#[test]
+fn every_listed_encoding_of_a_known_value_is_found() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    let known = vault(VALUE);
+    let hex = |form: fn(u8) -> String| VALUE.bytes().map(form).collect::<String>();
+    let mut forms = vec![
+        VALUE.to_owned(),
+        hex(|byte| format!("{byte:02x}")),
+        hex(|byte| format!("{byte:02X}")),
+        hex(|byte| format!("%{byte:02X}")),
+        hex(|byte| format!("\\x{byte:02x}")),
+        hex(|byte| format!("\\u{byte:04x}")),
+        hex(|byte| format!("&#{byte};")),
+        VALUE.replace('#', "%23").replace('/', "%2F").replace('+', "%2B").replace('=', "%3D"),
+        VALUE.chars().rev().collect(),
+        VALUE.chars().flat_map(|c| [c, '\0']).collect(),
+        VALUE[3..19].to_owned(),
+    ];
+    for before in ["", "x", "xy", "xyz"] {
+        for after in ["", "!", "!!"] {
+            forms.push(STANDARD.encode(format!("{before}{VALUE}{after}")));
+            forms.push(URL_SAFE_NO_PAD.encode(format!("{before}{VALUE}{after}")));
+        }
+    }
+    for form in forms {
+        let mut signals = Vec::new();
+        Cursor::new().read(&known, format!("<{form}>").as_bytes(), &mut signals);
+        assert!(!signals.is_empty(), "{form}");
+    }
+    let mut signals = Vec::new();
+    Cursor::new().read(&known, VALUE[..15].as_bytes(), &mut signals);
+    Cursor::new().read(&known, &vec![b'='; 100], &mut signals);
+    assert!(signals.is_empty());
+}
+
+#[test]
+fn m05_public_parts_of_a_value_are_in_no_window() {
+    let known = vault("postgresql://app:s3cr3tPa55w0rdXyZ9@db.internal:5432/app");
+    let hits = |text: &str| {
+        let mut signals = Vec::new();
+        Cursor::new().read(&known, text.as_bytes(), &mut signals);
+        signals.len()
+    };
+    assert_eq!(hits("postgresql://app:guess@db.internal:5432/app"), 0);
+    assert_eq!(hits("postgresql://app:s3cr3t"), 0);
+    assert_eq!(hits("the password is s3cr3tPa55w0rdXyZ9"), 1);
+    let prefixed = vault("ghp_n4Rt8wQzK2vLx7Bp3Ym6Tc9Hs1Df5Gj0Aa2e");
+    let mut signals = Vec::new();
+    Cursor::new().read(&prefixed, b"ghp_n4Rt8wQzK2v", &mut signals);
+    assert!(signals.is_empty());
+}
+
+#[test]
+fn short_values_are_found_whole_and_weak_ones_are_refused() {
+    let known = vault("x7Kq2mZp9");
+    let hits = |text: &str| {
+        let mut signals = Vec::new();
+        Cursor::new().read(&known, text.as_bytes(), &mut signals);
+        signals.len()
+    };
+    assert_eq!((hits("a x7Kq2mZp9 b"), hits("a x7Kq2mZp b"), hits("eDdLcTJtWnA5")), (1, 0, 1));
+    let refused = |value: &str| Fingerprints::of(&KEY, value.as_bytes()).err();
+    assert_eq!(refused("short"), Some(TooWeak::Short));
+    assert_eq!(refused("password1"), Some(TooWeak::Simple));
+    assert_eq!(refused("aaaaaaaaaaaaaaaaaaaaaaaa"), Some(TooWeak::Simple));
+    assert_eq!(refused("https://user:pw@host/"), Some(TooWeak::Public));
+    assert!(Fingerprints::from_bytes(b"").is_err() && Fingerprints::from_bytes(&[1, 2]).is_err());
+}
+
+#[test]
+fn honest_text_is_left_alone() {
+    for text in [
+        "see https://example.org/a/b?id=550e8400-e29b-41d4-a716-446655440000#frag",
+        "commit 9fceb02d0ae598e95dc970b74767f19372d61af8",
+        "github.com/o/r at 9fceb02d0ae598e95dc970b74767f19372d61af8",
+        "\"integrity\": \"sha512-Qd0HqjVKL3bvFy4lLQ3B8pUwWv5a7jz0h9L0K1x2c3v4b5n6m7A8s9d0f1g2h3j4k5l6q7w8e9r0t1y2u3i4==\"",
+        "checksum = \"0d1a9a2d0b2f4a2b5a3c7f6f1e0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a4f3e2d\"",
+        "fn token(&self) -> Option<&str> { self.token.as_deref() }",
+        "password: string; // the password of the user",
+        "let password = read_password()?;",
+        "export TOKEN=\"$(cat /run/secrets/token)\"",
+        "postgres://localhost:5432/app and redis://cache:6379",
+    ] {
+        assert!(
+            detector().scan(text.as_bytes()).is_empty(),
+            "{text}: {:?}",
+            detector().scan(text.as_bytes())
+        );
+    }
+}
