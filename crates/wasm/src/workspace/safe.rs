@@ -1,0 +1,218 @@
+//! Whether a folder may be a person's workspace at all.
+//!
+//! A workspace that is the home folder, holds this program's own folders or is a folder of keys gives an agent what its
+//! walls are meant to keep. One that holds a socket gives it the service behind the socket.
+
+use std::path::{Path, PathBuf};
+
+use cap_fs_ext::DirExt as _;
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, FileTypeExt as _};
+
+use super::path::MAX_SEGMENTS;
+
+/// How many names are looked at before a folder is refused as too large to check. About one second.
+const MAX_CHECKED: usize = 200_000;
+
+/// Trees of the system that are no workspace, nor anything in them.
+const SYSTEM: &[&str] = &[
+    "/run", "/dev", "/proc", "/sys", "/boot", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/usr", "/var/run",
+    "/var/lib",
+];
+
+/// Folders of keys and profiles, wherever they are.
+const KEY_FOLDERS: &[&str] = &[
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".azure",
+    ".gcloud",
+    ".kube",
+    ".docker",
+    ".password-store",
+    ".mozilla",
+    ".thunderbird",
+    ".config",
+    ".local",
+    ".pki",
+    "keyrings",
+    ".electrum",
+    ".bitcoin",
+    ".ironclaw",
+];
+
+/// A folder that was checked, held open: what is used later is what was checked, whatever its name then means.
+#[derive(Debug)]
+pub struct SafeFolder {
+    dir: Dir,
+    path: PathBuf,
+}
+
+/// The folders a workspace must stay clear of.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The person's home folder: a workspace may lie in it, but not be it or hold it.
+    pub home: Option<PathBuf>,
+    /// This program's own folders: a workspace may not be, hold or lie in one.
+    pub own: Vec<PathBuf>,
+}
+
+/// Why a folder is no workspace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum UnsafeFolder {
+    /// It does not exist, is no folder or cannot be read.
+    #[error("the workspace is not a folder that can be opened")]
+    NotAFolder,
+    /// `/`.
+    #[error("the root of the file system is no workspace")]
+    Root,
+    /// The home folder or one that holds it.
+    #[error("the home folder, or a folder that holds it, is no workspace; choose a folder inside it")]
+    Home,
+    /// This program's configuration or data.
+    #[error("the workspace overlaps a folder of this program's own")]
+    Own,
+    /// `/run`, `/dev`, `/etc` and their like.
+    #[error("a folder of the system is no workspace")]
+    System,
+    /// A folder of keys or profiles.
+    #[error("a folder of keys or profiles is no workspace")]
+    Keys,
+    /// It holds a socket, a FIFO or a device.
+    #[error("the workspace holds a socket, a FIFO or a device")]
+    Special,
+    /// More names than can be checked.
+    #[error("the workspace holds more than {MAX_CHECKED} names, too many to check")]
+    TooLarge,
+}
+
+impl SafeFolder {
+    /// Checks a folder where it really is, links resolved, and keeps it open.
+    pub fn check(folder: &Path, around: &Surroundings) -> Result<Self, UnsafeFolder> {
+        let path = folder.canonicalize().map_err(|_| UnsafeFolder::NotAFolder)?;
+        let dir = Dir::open_ambient_dir(&path, ambient_authority()).map_err(|_| UnsafeFolder::NotAFolder)?;
+        check_place(&path, around)?;
+        let mut left = MAX_CHECKED;
+        check_content(&dir, MAX_SEGMENTS, &mut left)?;
+        Ok(Self { dir, path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn into_dir(self) -> Dir {
+        self.dir
+    }
+}
+
+/// Judges the path alone.
+fn check_place(path: &Path, around: &Surroundings) -> Result<(), UnsafeFolder> {
+    if path.parent().is_none() {
+        return Err(UnsafeFolder::Root);
+    }
+    let real = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
+    if around.home.iter().map(real).any(|home| home.starts_with(path)) {
+        return Err(UnsafeFolder::Home);
+    }
+    if around.own.iter().map(real).any(|own| own.starts_with(path) || path.starts_with(own)) {
+        return Err(UnsafeFolder::Own);
+    }
+    // A folder that holds a system tree is the root, which is refused above.
+    if SYSTEM.iter().any(|system| path.starts_with(system))
+        || path == Path::new("/var")
+        || path == Path::new("/home")
+    {
+        return Err(UnsafeFolder::System);
+    }
+    let is_key = |part: std::path::Component<'_>| {
+        part.as_os_str().to_str().is_some_and(|name| KEY_FOLDERS.contains(&name.to_lowercase().as_str()))
+    };
+    if path.components().any(is_key) { Err(UnsafeFolder::Keys) } else { Ok(()) }
+}
+
+/// Looks for what is neither file, folder nor link.
+fn check_content(folder: &Dir, levels: usize, left: &mut usize) -> Result<(), UnsafeFolder> {
+    for found in folder.entries().map_err(|_| UnsafeFolder::NotAFolder)? {
+        let found = found.map_err(|_| UnsafeFolder::NotAFolder)?;
+        *left = left.checked_sub(1).ok_or(UnsafeFolder::TooLarge)?;
+        let kind = found.file_type().map_err(|_| UnsafeFolder::NotAFolder)?;
+        if kind.is_dir() {
+            if levels == 0 {
+                return Err(UnsafeFolder::TooLarge);
+            }
+            // A folder that this user cannot open is one the agent cannot open either.
+            if let Ok(below) = folder.open_dir_nofollow(found.file_name()) {
+                check_content(&below, levels - 1, left)?;
+            }
+        } else if kind.is_socket() || kind.is_fifo() || kind.is_block_device() || kind.is_char_device() {
+            return Err(UnsafeFolder::Special);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn check(path: &Path, around: &Surroundings) -> Option<UnsafeFolder> {
+        SafeFolder::check(path, around).err()
+    }
+
+    #[test]
+    fn m01_folders_that_give_too_much_are_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let home = base.path().join("someone");
+        let data = home.join("data/ironclaw");
+        let project = home.join("project");
+        let keys = home.join(".ssh");
+        for folder in [&data, &project, &keys, &keys.join("deep"), &data.join("tools")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(&home, &link).unwrap();
+        let around = Surroundings { home: Some(home.clone()), own: vec![data.clone()] };
+        for (folder, why) in [
+            (Path::new("/"), UnsafeFolder::Root),
+            (Path::new("/run"), UnsafeFolder::System),
+            (Path::new("/etc"), UnsafeFolder::System),
+            (&home, UnsafeFolder::Home),
+            (base.path(), UnsafeFolder::Home),
+            (&link, UnsafeFolder::Home),
+            (&home.join("data"), UnsafeFolder::Own),
+            (&data, UnsafeFolder::Own),
+            (&data.join("tools"), UnsafeFolder::Own),
+            (&keys, UnsafeFolder::Keys),
+            (&keys.join("deep"), UnsafeFolder::Keys),
+            (&home.join("missing"), UnsafeFolder::NotAFolder),
+        ] {
+            assert_eq!(check(folder, &around), Some(why), "{}", folder.display());
+        }
+        assert_eq!(check(&project, &around), None);
+    }
+
+    #[test]
+    fn m02_sockets_fifos_and_devices_are_refused() {
+        let around = Surroundings::default();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("deep")).unwrap();
+        assert_eq!(check(folder.path(), &around), None);
+        let _listener = UnixListener::bind(folder.path().join("deep/agent.sock")).unwrap();
+        assert_eq!(check(folder.path(), &around), Some(UnsafeFolder::Special));
+
+        let other = tempfile::tempdir().unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            other.path().join("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert_eq!(check(other.path(), &around), Some(UnsafeFolder::Special));
+    }
+}
