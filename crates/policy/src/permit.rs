@@ -41,12 +41,11 @@ use crate::turn::Scope;
 #[must_use = "a permit that is not redeemed permits nothing"]
 pub struct Permit<E: Effect> {
     effect: E,
-    authority: Authority,
-    seq: Seq,
-    turn: TurnId,
+    context: E::Context,
     deadline: Instant,
     generation: u64,
-    context: E::Context,
+    in_force: Arc<AtomicU64>,
+    settlement: Settlement,
 }
 
 /// What a permit can be for, and what comes with it.
@@ -89,7 +88,8 @@ impl<E: Effect> Permit<E> {
         generation: u64,
     ) -> Self {
         let deadline = Instant::now() + PERMIT_LIFETIME;
-        Self { effect, context, authority: authority.clone(), seq, turn, deadline, generation }
+        let settlement = Settlement { audit: authority.audit.clone(), of: seq, turn, open: true };
+        Self { effect, context, deadline, generation, in_force: authority.generation.clone(), settlement }
     }
 
     /// The effect that is permitted.
@@ -99,12 +99,12 @@ impl<E: Effect> Permit<E> {
 
     /// The record of the decision.
     pub fn seq(&self) -> Seq {
-        self.seq
+        self.settlement.of
     }
 
     /// The turn in which it was decided.
     pub fn turn(&self) -> TurnId {
-        self.turn
+        self.settlement.turn
     }
 
     /// When it ends.
@@ -120,20 +120,19 @@ impl<E: Effect> Permit<E> {
                 format!("after {} s", PERMIT_LIFETIME.as_secs()),
             ));
         }
-        if self.authority.generation.load(Ordering::Acquire) != self.generation {
+        if self.in_force.load(Ordering::Acquire) != self.generation {
             return Err(Refusal::new(&rules::PERMIT_STALE, ""));
         }
         Ok(())
     }
 
-    /// Uses the permit up, checking it once more. The settlement says what became of it.
+    /// Uses the permit up, checking it once more. The settlement says what became of it; a permit that
+    /// is dropped instead is recorded as abandoned.
     pub fn redeem(self) -> Result<(E, Settlement), Refusal> {
-        let settlement =
-            Settlement { audit: self.authority.audit.clone(), of: self.seq, turn: self.turn, open: true };
         match self.check() {
-            Ok(()) => Ok((self.effect, settlement)),
+            Ok(()) => Ok((self.effect, self.settlement)),
             Err(refusal) => {
-                settlement.settle_detached(Verdict::Block, [(Field::Rule, refusal.rule.id.to_owned())]);
+                self.settlement.settle_detached(Verdict::Block, [(Field::Rule, refusal.rule.id.to_owned())]);
                 Err(refusal)
             }
         }
@@ -149,7 +148,10 @@ impl Permit<ToolCall> {
 
 impl<E: Effect + fmt::Debug> fmt::Debug for Permit<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("seq", &self.seq).field("effect", &self.effect).finish_non_exhaustive()
+        f.debug_struct("Permit")
+            .field("seq", &self.seq())
+            .field("effect", &self.effect)
+            .finish_non_exhaustive()
     }
 }
 

@@ -36,6 +36,17 @@ async fn a_dropped_settlement_is_recorded_as_abandoned() {
 }
 
 #[tokio::test]
+async fn a_permit_that_is_never_used_is_recorded_as_abandoned() {
+    let world = World::new(Settings::default()).await;
+    let permit = world.permitted(&turn(), "reader", r#"{"q":"x"}"#).await;
+    let seq = permit.seq().get().to_string();
+    drop(permit);
+    let log = world.close().await;
+    let abandoned = log.iter().find(|entry| entry.record.verdict == Verdict::Abandoned).unwrap();
+    assert_eq!(abandoned.record.field(Field::Of), Some(seq.as_str()));
+}
+
+#[tokio::test]
 async fn refusals_name_their_rule_and_are_recorded() {
     let never = (ToolName::parse("writer").unwrap(), Permission::Never);
     let world = World::new(Settings { permissions: [never].into(), ..Settings::default() }).await;

@@ -1,4 +1,5 @@
 //! Decisions against the real store, audit log and scanners.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up should fail loudly")]
 
 mod calls;
 mod requests;
