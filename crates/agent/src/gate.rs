@@ -1,0 +1,194 @@
+//! Where text passes into and out of a turn: screened, recorded, and told of where it must be.
+
+use std::sync::Arc;
+
+use policy::{Scope, Turn};
+use safety::{Blocked, Channel, Report, Safety, Screened, StaticFault, Untrusted};
+use serde_json::Value;
+use types::{Field, Kind, Layer, Record, Refusal, Source, ToolName, Verdict};
+
+use crate::alert::{Alarm, Alert, Place, not_recorded};
+use crate::model::Proposal;
+
+/// Screens and records. Nothing passes before its record is durable.
+pub(crate) struct Gate {
+    pub(crate) safety: Arc<Safety>,
+    pub(crate) alarm: Alarm,
+}
+
+/// A proposal that was read.
+pub(crate) struct Call {
+    pub(crate) tool: ToolName,
+    pub(crate) arguments: Screened<Value>,
+}
+
+impl Gate {
+    /// Text given to the agent.
+    pub(crate) async fn admit(
+        &self,
+        turn: &Turn,
+        text: Untrusted<String>,
+        alerts: &mut Vec<Alert>,
+    ) -> Result<Screened<String>, Refusal> {
+        self.pass(Kind::Admit, Channel::Input, turn, None, text, alerts).await
+    }
+
+    /// What a tool returned, success or error.
+    pub(crate) async fn release(
+        &self,
+        scope: &Scope,
+        text: Untrusted<String>,
+        alerts: &mut Vec<Alert>,
+    ) -> Result<Screened<String>, Refusal> {
+        self.pass(Kind::Release, Channel::Result, scope.turn(), Some(scope), text, alerts).await
+    }
+
+    /// The model's words to the person.
+    pub(crate) async fn reply(
+        &self,
+        turn: &Turn,
+        text: Untrusted<String>,
+        alerts: &mut Vec<Alert>,
+    ) -> Result<Screened<String>, Refusal> {
+        self.pass(Kind::Release, Channel::Reply, turn, None, text, alerts).await
+    }
+
+    /// Reads a proposed call. One that is no call (a name that no tool can have, arguments that are not
+    /// JSON) gives `None`; one that holds what may not pass is refused.
+    pub(crate) async fn read(
+        &self,
+        turn: &Turn,
+        proposal: Proposal,
+        alerts: &mut Vec<Alert>,
+    ) -> Result<Option<Call>, Refusal> {
+        let trace = turn.trace();
+        let name = match self.safety.screen(proposal.tool, Channel::Arguments, &types::Trace::off()) {
+            Ok(name) => ToolName::parse(name.as_str()).ok(),
+            Err(blocked) => return Err(self.stopped(turn, None, &Source::Model, blocked, alerts).await),
+        };
+        let (Some(tool), Ok(arguments)) = (name, proposal.arguments.try_map(parse)) else {
+            return Ok(None);
+        };
+        let written = arguments.clone().map(|value| value.to_string());
+        match self.safety.screen_json(arguments, Channel::Arguments, trace) {
+            Ok(arguments) => {
+                if arguments.is_flagged() {
+                    let report = self.safety.inspect(&written, Channel::Arguments);
+                    let place = Place { turn, source: &Source::Model, scope: None };
+                    alerts.extend(self.alarm.tell(&report, place).await?);
+                }
+                Ok(Some(Call { tool, arguments }))
+            }
+            Err(blocked) => Err(self.stopped(turn, None, &Source::Model, blocked, alerts).await),
+        }
+    }
+
+    /// Records what was stopped and gives the refusal.
+    pub(crate) async fn stopped(
+        &self,
+        turn: &Turn,
+        scope: Option<&Scope>,
+        source: &Source,
+        blocked: Blocked,
+        alerts: &mut Vec<Alert>,
+    ) -> Refusal {
+        self.stop(Kind::Release, turn, scope, source, blocked, alerts).await
+    }
+
+    /// What stopped a call inside its sandbox. A leak is told of, wherever it was found.
+    pub(crate) async fn refused(&self, scope: &Scope, refusal: Refusal, alerts: &mut Vec<Alert>) -> Refusal {
+        if refusal.rule.layer != Layer::Leaks {
+            return refusal;
+        }
+        let source = Source::Tool(scope.tool().clone());
+        let place = Place { turn: scope.turn(), source: &source, scope: Some(scope) };
+        match self.alarm.tell_refused(&refusal, place).await {
+            Ok(alert) => {
+                alerts.push(alert);
+                refusal
+            }
+            Err(unrecorded) => unrecorded,
+        }
+    }
+
+    async fn pass(
+        &self,
+        kind: Kind,
+        channel: Channel,
+        turn: &Turn,
+        scope: Option<&Scope>,
+        text: Untrusted<String>,
+        alerts: &mut Vec<Alert>,
+    ) -> Result<Screened<String>, Refusal> {
+        let (source, copy) = (text.source().clone(), text.clone());
+        let screened = match self.safety.screen(text, channel, turn.trace()) {
+            Ok(screened) => screened,
+            Err(blocked) => return Err(self.stop(kind, turn, scope, &source, blocked, alerts).await),
+        };
+        let report =
+            if screened.is_flagged() { self.safety.inspect(&copy, channel) } else { Report::clean() };
+        let record = self.record(kind, report.verdict, turn, scope, &source, &report);
+        self.alarm.audit.record(record).await.map_err(not_recorded)?;
+        alerts.extend(self.alarm.tell(&report, Place { turn, source: &source, scope }).await?);
+        Ok(screened)
+    }
+
+    async fn stop(
+        &self,
+        kind: Kind,
+        turn: &Turn,
+        scope: Option<&Scope>,
+        source: &Source,
+        blocked: Blocked,
+        alerts: &mut Vec<Alert>,
+    ) -> Refusal {
+        let Blocked { refusal, report } = blocked;
+        let mut record = self
+            .record(kind, Verdict::Block, turn, scope, source, &report)
+            .with(Field::Refusal, refusal.id)
+            .with(Field::Reason, &refusal.detail);
+        if let Some(widen) = &refusal.widen {
+            record = record.with(Field::Widen, widen);
+        }
+        if let Err(error) = self.alarm.audit.record(record).await {
+            return not_recorded(error);
+        }
+        match self.alarm.tell(&report, Place { turn, source, scope }).await {
+            Ok(told) => alerts.extend(told),
+            Err(unrecorded) => return unrecorded,
+        }
+        refusal
+    }
+
+    /// What was screened and what was found; never the text.
+    fn record(
+        &self,
+        kind: Kind,
+        verdict: Verdict,
+        turn: &Turn,
+        scope: Option<&Scope>,
+        source: &Source,
+        report: &Report,
+    ) -> Record {
+        let mut record = Record::new(kind, verdict)
+            .of_turn(turn.id())
+            .with(Field::Source, source)
+            .with(Field::Severity, report.severity)
+            .with(Field::Generation, format!("{:016x}", self.safety.generation()));
+        if let Some(scope) = scope {
+            record = record.with(Field::Tool, scope.tool()).with(Field::Call, scope.call());
+        }
+        if let Some(worst) = report.worst() {
+            record = record.with(Field::Rule, &worst.rule).with(Field::Count, report.findings.len());
+        }
+        record
+    }
+}
+
+/// The arguments of a call; nothing at all stands for no arguments.
+fn parse(text: String) -> Result<Value, StaticFault> {
+    match text.trim() {
+        "" => Ok(Value::Object(serde_json::Map::new())),
+        text => serde_json::from_str(text).map_err(|_| StaticFault("the arguments are not JSON")),
+    }
+}
