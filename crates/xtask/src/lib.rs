@@ -1,10 +1,12 @@
 //! Development only: the checks and chores that no compiler does for us.
 //!
 //! `cargo xtask tidy` holds the shape of the tree (see [`tidy`]); `cargo xtask break` shows that
-//! each layer's tests notice when the layer is gone (see [`breaks`]). Nothing here is shipped.
+//! each layer's tests notice when the layer is gone (see [`breaks`]); `cargo xtask guests` holds the
+//! committed components to their sources (see [`guests`]). Nothing here is shipped.
 
 pub mod ambient;
 pub mod breaks;
+pub mod guests;
 pub mod tidy;
 
 use std::path::{Path, PathBuf};
