@@ -1,0 +1,428 @@
+//! The command line, as people type it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An armored runtime for AI agents.
+///
+/// Screens what comes in, runs tools in a sandbox, lets them out through one door, keeps the keys, scans
+/// what comes back, and records everything.
+#[derive(Debug, Parser)]
+#[command(name = "ironclaw", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(
+    after_help = "Example:\n  ironclaw demo\n  ironclaw ask \"Please check today's weather in Beijing\" --trace"
+)]
+pub struct Cli {
+    /// Keep all state under this folder [default: the XDG folders, or IRONCLAW_HOME]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Print results as JSON: one object, or one a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the five layers on one request, then attacks on them
+    #[command(
+        after_help = "Example:\n  ironclaw demo\n\nEverything runs on this machine, in a folder that is removed at the end."
+    )]
+    Demo,
+    /// Make the key slot and the database, and install the first tool; safe to run again
+    #[command(after_help = "Example:\n  ironclaw init\n  ironclaw init --slot passphrase")]
+    Init(Init),
+    /// Ask the agent once
+    #[command(
+        after_help = "Example:\n  ironclaw ask \"Please check today's weather in Beijing\" --trace\n  git diff | ironclaw ask \"Summarise this change\"\n\nWhat is piped in is untrusted; only TEXT is your word."
+    )]
+    Ask(Ask),
+    /// Talk to the agent
+    #[command(
+        after_help = "Example:\n  ironclaw chat --workspace ~/notes\n\nWhat you type is your word; what you paste is untrusted. Ctrl-D ends."
+    )]
+    Chat(Chat),
+    /// Install, list and call tools
+    #[command(subcommand, after_help = "Example:\n  ironclaw tool install guests/weather")]
+    Tool(Tool),
+    /// Keep secrets, and grant them to tools
+    #[command(
+        subcommand,
+        after_help = "Example:\n  ironclaw secret set WEATHER_KEY\n  ironclaw secret grant WEATHER_KEY --tool weather --host api.weather.com --inject bearer"
+    )]
+    Secret(Secret),
+    /// The vault that holds the secrets
+    #[command(subcommand, after_help = "Example:\n  ironclaw vault status")]
+    Vault(Vault),
+    /// Scan files or standard input
+    #[command(
+        subcommand,
+        after_help = "Example:\n  ironclaw scan leaks src/ --json\n  curl -s https://example.com | ironclaw scan prompt --source web -"
+    )]
+    Scan(Scan),
+    /// Measure the detectors on a labelled file
+    #[command(subcommand, after_help = "Example:\n  ironclaw eval leaks rows.jsonl.gz")]
+    Eval(Eval),
+    /// What would be decided, and why
+    #[command(
+        subcommand,
+        after_help = "Example:\n  ironclaw policy explain 0199c6f2-3d41-7b02-8d0e-5a1f6a1b2c3d"
+    )]
+    Policy(Policy),
+    /// Held calls and flagged findings that wait for you
+    #[command(subcommand, after_help = "Example:\n  ironclaw approvals list")]
+    Approvals(Approvals),
+    /// The record of everything
+    #[command(subcommand, after_help = "Example:\n  ironclaw audit verify")]
+    Audit(Audit),
+    /// The configuration
+    #[command(subcommand, after_help = "Example:\n  ironclaw config explain budget")]
+    Config(Config),
+    /// What is and is not protected on this machine, and the command that mends it
+    #[command(after_help = "Example:\n  ironclaw doctor --json")]
+    Doctor,
+    /// Print a completion script
+    #[command(
+        after_help = "Example:\n  ironclaw completions bash > ~/.local/share/bash-completion/completions/ironclaw"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "Example:\n  ironclaw man | man -l -")]
+    Man,
+}
+
+/// How the master key is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Slot {
+    /// In the keychain of the operating system
+    Keychain,
+    /// Derived from a passphrase that is asked for
+    Passphrase,
+    /// In a file that only its owner can read; for machines without a keychain
+    File,
+}
+
+/// `ironclaw init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Where the master key is kept
+    #[arg(long, value_enum, default_value = "keychain")]
+    pub slot: Slot,
+}
+
+/// `ironclaw ask`.
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// What you want
+    #[arg(value_name = "TEXT")]
+    pub text: String,
+    /// Print every layer with its verdict, reason and time
+    #[arg(long)]
+    pub trace: bool,
+    /// Read these files as untrusted material
+    #[arg(long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The folder that the file tools may use [default: `[workspace] dir` of the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+}
+
+/// `ironclaw chat`.
+#[derive(Debug, Args)]
+pub struct Chat {
+    /// Print every layer with its verdict, reason and time
+    #[arg(long)]
+    pub trace: bool,
+    /// The folder that the file tools may use
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+}
+
+/// `ironclaw tool`.
+#[derive(Debug, Subcommand)]
+pub enum Tool {
+    /// Install the tool whose manifest.toml is in a folder; shows what it asks for
+    #[command(after_help = "Example:\n  ironclaw tool install guests/weather")]
+    Install {
+        /// The folder, or the manifest itself
+        path: PathBuf,
+        /// Approve it without asking
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List the tools
+    List,
+    /// Show one tool: what it asks for and what it was granted
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Call a tool yourself
+    #[command(after_help = "Example:\n  ironclaw tool call weather '{\"city\":\"Beijing\"}' --trace")]
+    Call {
+        /// Its name
+        name: String,
+        /// The arguments, a JSON object
+        arguments: String,
+        /// Print every layer with its verdict, reason and time
+        #[arg(long)]
+        trace: bool,
+        /// The folder that the file tools may use
+        #[arg(long, value_name = "DIR")]
+        workspace: Option<PathBuf>,
+    },
+    /// Approve a tool that waits or was suspended
+    Approve {
+        /// Its name
+        name: String,
+    },
+    /// Remove a tool, its grants and its files
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `ironclaw secret`.
+#[derive(Debug, Subcommand)]
+pub enum Secret {
+    /// Store a value, read from a prompt, standard input or a file, never from the command line
+    #[command(
+        after_help = "Example:\n  ironclaw secret set WEATHER_KEY\n  pass show weather | ironclaw secret set WEATHER_KEY"
+    )]
+    Set {
+        /// Its name
+        name: String,
+        /// Read the value from a file instead
+        #[arg(long, value_name = "FILE")]
+        from_file: Option<PathBuf>,
+    },
+    /// List the names; values are never shown
+    List,
+    /// Show a secret's versions and grants; never its value
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Let one tool send a secret to one place
+    #[command(
+        after_help = "Example:\n  ironclaw secret grant WEATHER_KEY --tool weather --host api.weather.com --inject bearer\n  ironclaw secret grant OPENAI_KEY --tool agent --host api.openai.com --method POST --inject bearer"
+    )]
+    Grant(Grant),
+    /// Take a grant back
+    Revoke {
+        /// The grant's id, as `secret show` prints it
+        id: String,
+    },
+    /// Destroy a secret and its grants
+    Delete {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `ironclaw secret grant`.
+#[derive(Debug, Args)]
+pub struct Grant {
+    /// The secret's name
+    pub name: String,
+    /// The tool; `agent` is the agent itself, toward its model
+    #[arg(long)]
+    pub tool: String,
+    /// The host, with a port where it is not 443
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub host: String,
+    /// A method; repeat for several
+    #[arg(long = "method", default_value = "GET")]
+    pub methods: Vec<String>,
+    /// Only paths under this one
+    #[arg(long, default_value = "/")]
+    pub path: String,
+    /// Where it stands: bearer, basic:USER, header:NAME, query:NAME or path
+    #[arg(long, value_name = "KIND")]
+    pub inject: String,
+    /// End the grant after so many days
+    #[arg(long, value_name = "N")]
+    pub days: Option<u32>,
+}
+
+/// `ironclaw vault`.
+#[derive(Debug, Subcommand)]
+pub enum Vault {
+    /// Which slot holds the master key and what it is worth
+    Status,
+}
+
+/// `ironclaw scan`.
+#[derive(Debug, Subcommand)]
+pub enum Scan {
+    /// Find secrets
+    Leaks(ScanInput),
+    /// Find prompt injection
+    Prompt(ScanInput),
+}
+
+/// What to scan and how.
+#[derive(Debug, Args)]
+pub struct ScanInput {
+    /// Files or folders; `-` is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub inputs: Vec<PathBuf>,
+    /// Whose text it is
+    #[arg(long, value_enum, default_value = "file")]
+    pub source: ScanSource,
+    /// Whether it comes in or goes out
+    #[arg(long, value_enum, default_value = "in")]
+    pub direction: Direction,
+    /// Exit with 4 at this severity or above
+    #[arg(long, value_enum, default_value = "high")]
+    pub fail_on: FailOn,
+}
+
+/// Whose text a scan judges.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum ScanSource {
+    /// Typed by the owner
+    User,
+    /// Returned by a tool
+    Tool,
+    /// From the web
+    Web,
+    /// From a file
+    File,
+}
+
+/// Which way text goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Direction {
+    /// Toward the agent
+    In,
+    /// Toward the network
+    Out,
+}
+
+/// The severity at which a scan fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum FailOn {
+    /// Any finding
+    Low,
+    /// Medium and above
+    Medium,
+    /// High and above
+    High,
+    /// Critical only
+    Critical,
+    /// Never
+    Never,
+}
+
+/// `ironclaw eval`.
+#[derive(Debug, Subcommand)]
+pub enum Eval {
+    /// Leak detection on lines {"id","text","label":"positive|negative"}
+    Leaks {
+        /// .jsonl or .jsonl.gz
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Prompt screening on lines {"id","text","label":"injection|benign"}
+    Injection {
+        /// .jsonl or .jsonl.gz
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// `ironclaw policy`.
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Would this tool call or request be permitted now? Changes nothing and records nothing
+    #[command(
+        after_help = "Example:\n  ironclaw policy check weather --request 'GET https://api.weather.com/v1/current'"
+    )]
+    Check {
+        /// The tool
+        tool: String,
+        /// A request of it: METHOD URL
+        #[arg(long, value_name = "METHOD URL")]
+        request: Option<String>,
+    },
+    /// Why something was refused, and the command that would allow it
+    Explain {
+        /// The refusal's id
+        id: String,
+    },
+}
+
+/// `ironclaw approvals`.
+#[derive(Debug, Subcommand)]
+pub enum Approvals {
+    /// List what waits
+    List,
+    /// Approve: the same call with the same arguments runs once
+    Approve {
+        /// Its id
+        id: String,
+    },
+    /// Deny
+    Deny {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `ironclaw audit`.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// The last records
+    Tail {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: u32,
+    },
+    /// One record
+    Show {
+        /// Its number
+        seq: u64,
+    },
+    /// Check every record and the chain; names the first bad one
+    Verify,
+}
+
+/// `ironclaw config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// The configuration in force
+    Show,
+    /// What a key means, its default and an example
+    Explain {
+        /// The key, as in `budget` or `model.url`
+        key: Option<String>,
+    },
+    /// Check a configuration file
+    Validate {
+        /// The file [default: the one in force]
+        file: Option<PathBuf>,
+    },
+    /// Where the configuration and the data are
+    Path,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

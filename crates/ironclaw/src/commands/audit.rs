@@ -1,0 +1,187 @@
+//! `ironclaw audit`: the last records, one record, and whether the chain is whole.
+
+use audit::{Broken, Entry, Log};
+use safety::{Channel, Safety, Untrusted};
+use serde_json::{Map, Value, json};
+use types::{Field, Source, Trace, Verdict};
+
+use crate::cli;
+use crate::exit::{Code, Failure, Outcome};
+use crate::parts::Base;
+use crate::terminal::{Terminal, Tone};
+
+/// Fields that a list leaves out: numbers and digests that `audit show` prints.
+const DETAIL: &[Field] =
+    &[Field::Call, Field::Digest, Field::Of, Field::Refusal, Field::Widen, Field::Generation];
+
+/// Runs the command.
+pub async fn run(args: &cli::Audit, base: &Base, terminal: &Terminal) -> Outcome {
+    let log = Log::new(base.reader.clone());
+    match args {
+        cli::Audit::Tail { lines } => tail(&log, *lines, base, terminal).await,
+        cli::Audit::Show { seq } => show(&log, *seq, base, terminal).await,
+        cli::Audit::Verify => verify(&log, terminal).await,
+    }
+}
+
+async fn tail(log: &Log, lines: u32, base: &Base, terminal: &Terminal) -> Outcome {
+    for entry in log.tail(lines).await.map_err(broken)? {
+        if terminal.is_json() {
+            terminal.json(&object(&entry, &base.safety));
+            continue;
+        }
+        let summary: Vec<String> = entry
+            .record
+            .fields()
+            .iter()
+            .filter(|(field, value)| !DETAIL.contains(field) && !value.is_empty())
+            .map(|(field, value)| format!("{field}={}", quoted(value)))
+            .collect();
+        terminal.painted(&format!(
+            "{:>6}  {}  {:<9} {}  {}",
+            entry.seq,
+            terminal.paint(Tone::Dim, utc(entry.at_ms)),
+            entry.record.kind.as_str(),
+            terminal.paint(tone(entry.record.verdict), format!("{:<9}", entry.record.verdict.as_str())),
+            stored(summary.join(" "), &base.safety),
+        ));
+    }
+    Ok(())
+}
+
+async fn show(log: &Log, seq: u64, base: &Base, terminal: &Terminal) -> Outcome {
+    let Some(entry) = log.show(seq).await.map_err(broken)? else {
+        return Err(Failure::not_found(format!(
+            "there is no record {seq}\n  the last ones: ironclaw audit tail"
+        )));
+    };
+    if terminal.is_json() {
+        terminal.json(&object(&entry, &base.safety));
+        return Ok(());
+    }
+    let line = |name: &str, value: &str| terminal.say(format!("{name:<12} {value}"));
+    line("record", &entry.seq.to_string());
+    line("time", &utc(entry.at_ms));
+    line("kind", entry.record.kind.as_str());
+    line("verdict", entry.record.verdict.as_str());
+    if let Some(turn) = &entry.record.turn {
+        line("turn", &turn.to_string());
+    }
+    for (field, value) in entry.record.fields() {
+        line(field.as_str(), &stored(value.clone(), &base.safety));
+    }
+    line("chain", &entry.chain.to_string());
+    Ok(())
+}
+
+async fn verify(log: &Log, terminal: &Terminal) -> Outcome {
+    match log.verify().await {
+        Ok(verified) => {
+            let (records, head) = (verified.records, verified.head.to_string());
+            terminal.done(
+                json!({ "ok": true, "records": records, "head": head }),
+                format!("{records} records, each as it was written\nhead {head}\n  Keep the head elsewhere: records cut off at the end show only against it."),
+            );
+            Ok(())
+        }
+        Err(Broken::Record { seq, fault }) if terminal.is_json() => {
+            terminal.json(&json!({ "ok": false, "record": seq, "fault": fault.to_string() }));
+            Err(Failure::Said(Code::Failed))
+        }
+        Err(error) => Err(broken(error)),
+    }
+}
+
+/// Why the log could not be read to its end.
+fn broken(error: Broken) -> Failure {
+    match error {
+        Broken::Record { seq, fault } => Failure::failed(format!(
+            "record {seq} {fault}; the records before it are whole\n  more: ironclaw audit verify"
+        )),
+        Broken::Store(error) => crate::parts::database(error),
+    }
+}
+
+/// A record as an object with stable keys.
+fn object(entry: &Entry, safety: &Safety) -> Value {
+    let fields: Map<String, Value> = entry
+        .record
+        .fields()
+        .iter()
+        .map(|(field, value)| (field.as_str().to_owned(), stored(value.clone(), safety).into()))
+        .collect();
+    json!({
+        "seq": entry.seq,
+        "time": utc(entry.at_ms),
+        "at_ms": entry.at_ms,
+        "kind": entry.record.kind.as_str(),
+        "verdict": entry.record.verdict.as_str(),
+        "turn": entry.record.turn.as_ref().map(ToString::to_string),
+        "fields": fields,
+        "chain": entry.chain.to_string(),
+    })
+}
+
+/// Text that was read back from the database, as it may be shown.
+pub(super) fn stored(text: String, safety: &Safety) -> String {
+    match safety.screen(Untrusted::new(Source::Store, text), Channel::Log, &Trace::off()) {
+        Ok(text) => text.into_inner(),
+        Err(blocked) => format!("(not shown: {})", blocked.refusal.rule.id),
+    }
+}
+
+/// In quotation marks where it holds a space.
+fn quoted(value: &str) -> String {
+    if value.contains(' ') { format!("\"{}\"", value.replace('"', "'")) } else { value.to_owned() }
+}
+
+/// The colour of a verdict.
+pub(super) fn tone(verdict: Verdict) -> Tone {
+    match verdict {
+        Verdict::Allow | Verdict::Done => Tone::Good,
+        Verdict::Warn | Verdict::Flag | Verdict::Redact | Verdict::Ask => Tone::Warn,
+        Verdict::Block | Verdict::Failed => Tone::Bad,
+        Verdict::Abandoned => Tone::Dim,
+    }
+}
+
+/// A moment in the form of RFC 3339, in UTC, to the second.
+pub(super) fn utc(at_ms: u64) -> String {
+    let seconds = at_ms / 1000;
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The Gregorian date of a day counted from 1970-01-01. Counts eras of 400 years from 0000-03-01, in
+/// which the leap day is the last of its year.
+fn date(day: u64) -> (u64, u64, u64) {
+    let day = day + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    (year, month, of_year - (153 * shifted + 2) / 5 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_dates() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (1_709_251_199_000, "2024-02-29T23:59:59Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+            (1_795_475_430_000, "2026-11-23T23:10:30Z"),
+        ] {
+            assert_eq!(utc(ms), text);
+        }
+        assert!(!utc(u64::MAX).is_empty());
+    }
+}

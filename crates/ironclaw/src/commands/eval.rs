@@ -1,0 +1,258 @@
+//! `ironclaw eval`: figures of the detectors against labelled files. Nothing leaves the machine.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use flate2::bufread::MultiGzDecoder;
+use safety::eval::{self, Counts, Figures, Row};
+
+use super::progress::Progress;
+use crate::cli;
+use crate::config::Config;
+use crate::exit::{Code, Failure, Outcome};
+use crate::terminal::{Terminal, Tone};
+
+/// The longest line: the longest text that is screened, with room for its escapes.
+const MAX_LINE: u64 = 64 << 20;
+
+/// Runs the command.
+pub async fn run(args: &cli::Eval, config: &Config, terminal: &Terminal) -> Outcome {
+    let safety = crate::parts::scanners(config)?;
+    let (files, labels) = match args {
+        cli::Eval::Leaks { files } => (files, ["positive", "negative"]),
+        cli::Eval::Injection { files } => (files, ["injection", "benign"]),
+    };
+    let figures = tokio::task::block_in_place(|| {
+        let mut rows = Rows::open(files, labels)?;
+        let figures = match args {
+            cli::Eval::Leaks { .. } => eval::leaks(&safety, &mut rows),
+            cli::Eval::Injection { .. } => eval::injection(&safety, &mut rows),
+        };
+        // Figures of a part are not the figures of the file.
+        rows.failure.map_or(Ok(figures), Err)
+    })?;
+    print(&figures, terminal)
+}
+
+fn print(figures: &Figures, terminal: &Terminal) -> Outcome {
+    if terminal.is_json() {
+        terminal.json(&serde_json::to_value(figures).map_err(Failure::failed)?);
+        return Ok(());
+    }
+    let percent = |share: f64| format!("{:.2}%", share * 100.0);
+    let rate = |part: usize, whole: usize| {
+        if whole == 0 { "-".to_owned() } else { percent(part as f64 / whole as f64) }
+    };
+    let row = |name: &str, counts: &Counts| {
+        let Counts { rows, tp, fp, tn, r#fn } = *counts;
+        format!("{name:<28} {rows:>7} {tp:>7} {fp:>7} {tn:>7} {fn:>7} {:>9} {:>9}", rate(tp, tp + r#fn), rate(fp, fp + tn), fn = r#fn)
+    };
+    let head = format!(
+        "{:<28} {:>7} {:>7} {:>7} {:>7} {:>7} {:>9} {:>9}",
+        "", "rows", "tp", "fp", "tn", "fn", "recall", "fpr"
+    );
+    terminal.painted(&terminal.paint(Tone::Strong, head));
+    if figures.by.len() > 1 {
+        for (name, counts) in &figures.by {
+            terminal.say(row(&shortened(name), counts));
+        }
+    }
+    terminal.painted(&terminal.paint(Tone::Strong, row("all", &figures.all)));
+    if let Some(blocked) = &figures.blocked {
+        terminal.say(row("all, high or critical only", blocked));
+    }
+    terminal.say(format!("precision {}", percent(figures.precision)));
+    if let (Some(one), Some(tenth)) = (figures.tpr_at_1_percent, figures.tpr_at_0_1_percent) {
+        terminal.say(format!(
+            "by score: {} found at 1% false positives, {} at 0.1%",
+            percent(one),
+            percent(tenth)
+        ));
+    }
+    Ok(())
+}
+
+/// The name of a group is a word of the file: its plain characters, as many as the column has.
+fn shortened(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    name.chars().map(plain).take(28).collect()
+}
+
+/// The rows of all files, one by one. Ends early at the first line that is none, and says why.
+struct Rows<'a> {
+    files: std::slice::Iter<'a, PathBuf>,
+    labels: [&'static str; 2],
+    open: Option<Lines<'a>>,
+    progress: Progress,
+    failure: Option<Failure>,
+}
+
+/// The lines of one file.
+struct Lines<'a> {
+    path: &'a Path,
+    number: u64,
+    from: Box<dyn BufRead>,
+    read: Rc<Cell<u64>>,
+}
+
+impl<'a> Rows<'a> {
+    fn open(files: &'a [PathBuf], labels: [&'static str; 2]) -> Result<Self, Failure> {
+        let mut total = 0;
+        for file in files {
+            total += std::fs::metadata(file).map_err(|error| unreadable(file, &error))?.len();
+        }
+        Ok(Self {
+            files: files.iter(),
+            labels,
+            open: None,
+            progress: Progress::new(Some(total)),
+            failure: None,
+        })
+    }
+
+    fn row(&mut self) -> Result<Option<Row>, Failure> {
+        loop {
+            if self.open.is_none() {
+                let Some(path) = self.files.next() else { return Ok(None) };
+                self.open = Some(Lines::open(path)?);
+            }
+            let Some(lines) = &mut self.open else { return Ok(None) };
+            let Some(line) = lines.next()? else {
+                self.progress.add(lines.read.take());
+                self.open = None;
+                continue;
+            };
+            self.progress.add(lines.read.take());
+            if line.trim().is_empty() {
+                continue;
+            }
+            let wrong = |why: &dyn std::fmt::Display| {
+                Failure::usage(format!("{} line {}: {why}", lines.path.display(), lines.number))
+            };
+            let row = Row::parse(&line).map_err(|error| wrong(&error))?;
+            if !self.labels.contains(&row.label.as_str()) {
+                let [yes, no] = self.labels;
+                return Err(wrong(&format_args!("the label is neither `{yes}` nor `{no}`")));
+            }
+            return Ok(Some(row));
+        }
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        if self.failure.is_some() {
+            return None;
+        }
+        match self.row() {
+            Ok(row) => row,
+            Err(failure) => {
+                self.failure = Some(failure);
+                None
+            }
+        }
+    }
+}
+
+impl<'a> Lines<'a> {
+    fn open(path: &'a Path) -> Result<Self, Failure> {
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        let read = Rc::new(Cell::new(0));
+        let mut plain = BufReader::new(Counted { from: file, read: read.clone() });
+        // A file is what it is, whatever its name says (RFC 1952, section 2.3.1).
+        let gzipped = plain.fill_buf().map_err(|error| unreadable(path, &error))?.starts_with(&[0x1f, 0x8b]);
+        let from: Box<dyn BufRead> =
+            if gzipped { Box::new(BufReader::new(MultiGzDecoder::new(plain))) } else { Box::new(plain) };
+        Ok(Self { path, number: 0, from, read })
+    }
+
+    fn next(&mut self) -> Result<Option<String>, Failure> {
+        let mut line = String::new();
+        self.number += 1;
+        let read = self
+            .from
+            .by_ref()
+            .take(MAX_LINE)
+            .read_line(&mut line)
+            .map_err(|error| unreadable(self.path, &error))?;
+        if read as u64 == MAX_LINE {
+            return Err(Failure::usage(format!("{} line {} is too long", self.path.display(), self.number)));
+        }
+        Ok((read > 0).then_some(line))
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let code = if error.kind() == io::ErrorKind::NotFound { Code::NotFound } else { Code::Failed };
+    Failure::Plain(code, format!("{} cannot be read: {}", path.display(), error.kind()))
+}
+
+/// Counts what was read and not yet taken note of.
+struct Counted<R> {
+    from: R,
+    read: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const LABELS: [&str; 2] = ["positive", "negative"];
+
+    fn file(bytes: &[u8]) -> (tempfile::TempDir, Vec<PathBuf>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows");
+        std::fs::write(&path, bytes).unwrap();
+        (folder, vec![path])
+    }
+
+    #[test]
+    fn plain_and_gzipped_files_read_alike() {
+        let text = b"{\"id\":\"a\",\"text\":\"x\",\"label\":\"positive\"}\n\n{\"text\":\"y\",\"label\":\"negative\",\"more\":1}";
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text).unwrap();
+        for bytes in [text.to_vec(), gzip.finish().unwrap()] {
+            let (_folder, files) = file(&bytes);
+            let mut rows = Rows::open(&files, LABELS).unwrap();
+            let read: Vec<String> = (&mut rows).map(|row| row.text).collect();
+            assert!(rows.failure.is_none());
+            assert_eq!(read, ["x", "y"]);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_row_is_named() {
+        for (line, why) in [
+            ("{\"text\":\"x\",\"label\":\"benign\"}", "neither `positive` nor `negative`"),
+            ("nonsense", "not a JSON object"),
+        ] {
+            let (_folder, files) =
+                file(format!("{{\"text\":\"x\",\"label\":\"positive\"}}\n{line}\n").as_bytes());
+            let mut rows = Rows::open(&files, LABELS).unwrap();
+            assert_eq!((&mut rows).count(), 1);
+            let Some(Failure::Plain(Code::Usage, words)) = rows.failure else { panic!("{line} was read") };
+            assert!(words.contains("line 2") && words.contains(why), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_not_found() {
+        let files = [PathBuf::from("/nonexistent/rows.jsonl")];
+        assert!(matches!(Rows::open(&files, LABELS), Err(Failure::Plain(Code::NotFound, _))));
+    }
+}

@@ -1,0 +1,202 @@
+//! `ironclaw secret`: values go in and never come out; grants say where the wire may carry them.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::Path;
+
+use http::Method;
+use secrets::Plain;
+use serde_json::json;
+use types::{
+    Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, SecretName, Target, Tenant, ToolName,
+};
+
+use crate::cli;
+use crate::exit::{Failure, Outcome};
+use crate::parts::{Base, catalog, database, locked};
+use crate::terminal::Terminal;
+
+/// Runs the command.
+pub async fn run(args: &cli::Secret, base: &Base, terminal: &Terminal) -> Outcome {
+    match args {
+        cli::Secret::Set { name, from_file } => set(name, from_file.as_deref(), base, terminal).await,
+        cli::Secret::List => list(base, terminal).await,
+        cli::Secret::Show { name } => show(name, base, terminal).await,
+        cli::Secret::Grant(args) => grant(args, base, terminal).await,
+        cli::Secret::Revoke { id } => revoke(id, base, terminal).await,
+        cli::Secret::Delete { name } => delete(name, base, terminal).await,
+    }
+}
+
+async fn set(name: &str, from_file: Option<&Path>, base: &Base, terminal: &Terminal) -> Outcome {
+    let name = secret_name(name)?;
+    let vault = base.vault(terminal).await?;
+    let value = read_value(&name, from_file, terminal)?;
+    let current = base.reader.secret(&Tenant::local(), &name).await.map_err(database)?.map(|row| row.version);
+    vault.put(&name, value, current).await.map_err(Failure::failed)?;
+    let version = base.reader.last_secret_version(&Tenant::local(), &name).await.map_err(database)?;
+    if terminal.is_json() {
+        terminal.json(&json!({ "secret": name.as_str(), "version": version }));
+    } else {
+        terminal.say(format!("{name} is stored as version {version}."));
+        terminal.say(format!("Nobody can use it yet. To let a tool send it: ironclaw secret grant {name} --tool TOOL --host HOST --inject bearer"));
+    }
+    Ok(())
+}
+
+/// From a file, a pipe, or a prompt without echo; one line break at the end is not part of it.
+fn read_value(name: &SecretName, from_file: Option<&Path>, terminal: &Terminal) -> Result<Plain, Failure> {
+    let stdin = std::io::stdin();
+    let mut bytes = match from_file {
+        Some(file) => std::fs::read(file).map_err(|error| {
+            Failure::failed(format!("{} cannot be read: {}", file.display(), error.kind()))
+        })?,
+        None if stdin.is_terminal() => return terminal.ask_secret(&format!("Value of {name}: ")),
+        None => {
+            let mut bytes = Vec::new();
+            let limit = Plain::MAX as u64 + 2;
+            stdin
+                .lock()
+                .take(limit)
+                .read_to_end(&mut bytes)
+                .map_err(|_| Failure::failed("standard input cannot be read"))?;
+            bytes
+        }
+    };
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    Ok(Plain::new(bytes))
+}
+
+async fn list(base: &Base, terminal: &Terminal) -> Outcome {
+    let rows = base.reader.secrets(&Tenant::local()).await.map_err(database)?;
+    let grants = base.reader.all_grants(&Tenant::local()).await.map_err(database)?;
+    if rows.is_empty() && !terminal.is_json() {
+        terminal.say("There are no secrets. To store one: ironclaw secret set NAME");
+    }
+    for row in &rows {
+        let count = grants.iter().filter(|grant| grant.secret == row.name).count();
+        if terminal.is_json() {
+            terminal.json(&json!({
+                "secret": row.name.as_str(), "version": row.version, "state": row.state.as_str(),
+                "created_ms": row.created_ms, "grants": count,
+            }));
+        } else {
+            terminal
+                .say(format!("{:<32} version {:<4} {:<9} {count} grants", row.name, row.version, row.state));
+        }
+    }
+    Ok(())
+}
+
+async fn show(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
+    let name = secret_name(name)?;
+    let versions = base.reader.secret_versions(&Tenant::local(), &name).await.map_err(database)?;
+    if versions.is_empty() {
+        return Err(Failure::not_found(format!("there is no secret {name}")));
+    }
+    let grants = base.reader.all_grants(&Tenant::local()).await.map_err(database)?;
+    let grants: Vec<_> = grants.iter().filter(|row| row.secret == name).collect();
+    if terminal.is_json() {
+        let versions: Vec<_> = versions
+            .iter()
+            .map(|row| json!({ "version": row.version, "state": row.state.as_str(), "created_ms": row.created_ms }))
+            .collect();
+        let grants: Vec<_> = grants
+            .iter()
+            .map(|row| json!({ "id": row.id, "grant": Grant::decode(&row.body).ok().map(|grant| grant.to_string()) }))
+            .collect();
+        terminal.json(&json!({ "secret": name.as_str(), "versions": versions, "grants": grants }));
+        return Ok(());
+    }
+    for row in &versions {
+        terminal.say(format!("{name} version {} {}", row.version, row.state));
+    }
+    for row in grants {
+        let what = Grant::decode(&row.body)
+            .map_or("does not parse; revoke it".to_owned(), |grant| grant.to_string());
+        terminal.say(format!("grant {}: {what}", row.id));
+    }
+    Ok(())
+}
+
+async fn grant(args: &cli::Grant, base: &Base, terminal: &Terminal) -> Outcome {
+    let grant = wanted(args, base).await?;
+    let vault = base.vault(terminal).await?;
+    let id = vault.grant(&grant).await.map_err(Failure::failed)?;
+    if terminal.is_json() {
+        terminal.json(&json!({ "id": id, "grant": grant.to_string() }));
+    } else {
+        terminal.say(format!("Granted {grant}"));
+        terminal.say(format!("To take it back: ironclaw secret revoke {id}"));
+    }
+    Ok(())
+}
+
+/// What the options mean. The grant binds the code that is installed now.
+async fn wanted(args: &cli::Grant, base: &Base) -> Result<Grant, Failure> {
+    let secret = secret_name(&args.name)?;
+    let tool = ToolName::parse(&args.tool).map_err(|error| Failure::usage(format!("--tool: {error}")))?;
+    let endpoint =
+        Endpoint::parse(&args.host, Some(443)).map_err(|error| Failure::usage(format!("--host: {error}")))?;
+    let Host::Name(host) = endpoint.host else {
+        return Err(Failure::usage("--host: a host name is expected, not an address"));
+    };
+    let method = |text: &String| {
+        Target::parse(&text.to_ascii_uppercase(), "https://x.example/")
+            .map(|target: Target| -> Method { target.method })
+    };
+    let methods = args.methods.iter().map(method).collect::<Result<Vec<_>, _>>();
+    let days = |days: u32| audit::now_ms() + u64::from(days) * 86_400_000;
+    Ok(Grant {
+        digest: digest_of(&tool, base).await?,
+        tool,
+        secret,
+        host,
+        port: endpoint.port,
+        methods: methods.map_err(|error| Failure::usage(format!("--method: {error}")))?,
+        path: PathPrefix::parse(&args.path).map_err(|error| Failure::usage(format!("--path: {error}")))?,
+        inject: Injection::parse(&args.inject)
+            .map_err(|error| Failure::usage(format!("--inject: {error}")))?,
+        expires_ms: args.days.map(days),
+    })
+}
+
+async fn digest_of(tool: &ToolName, base: &Base) -> Result<Digest, Failure> {
+    if *tool == ToolName::agent() {
+        return Ok(Caller::Agent.identity().1);
+    }
+    Ok(catalog(base, Vec::new()).find(tool).await?.digest)
+}
+
+async fn revoke(id: &str, base: &Base, terminal: &Terminal) -> Outcome {
+    let vault = base.vault(terminal).await?;
+    let known = base.reader.all_grants(&Tenant::local()).await.map_err(database)?;
+    let Some(row) = known.iter().find(|row| row.id == id) else {
+        return Err(Failure::not_found("there is no such grant\n  all of them: ironclaw secret list"));
+    };
+    vault.revoke(&row.id).await.map_err(locked)?;
+    terminal.done(json!({ "revoked": row.id }), "Revoked. New requests are refused from now on.");
+    Ok(())
+}
+
+async fn delete(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
+    let name = secret_name(name)?;
+    let vault = base.vault(terminal).await?;
+    let Some(row) = base.reader.secret(&Tenant::local(), &name).await.map_err(database)? else {
+        return Err(Failure::not_found(format!("there is no secret {name}")));
+    };
+    vault.delete(&name, row.version).await.map_err(Failure::failed)?;
+    terminal.done(
+        json!({ "deleted": name.as_str() }),
+        format!("{name} is destroyed, with all its versions and grants."),
+    );
+    Ok(())
+}
+
+fn secret_name(text: &str) -> Result<SecretName, Failure> {
+    SecretName::parse(text).map_err(|error| Failure::usage(format!("the secret's name: {error}")))
+}

@@ -1,0 +1,155 @@
+//! Every key of the configuration: for `config explain`, and for the suggestion when one is mistyped.
+
+use crate::exit::Failure;
+
+/// One key.
+pub struct Key {
+    /// Its path with dots. `*` stands for a name that the owner chooses.
+    pub path: &'static str,
+    /// What it means.
+    pub means: &'static str,
+    /// What holds when it is absent.
+    pub default: &'static str,
+    /// How it is written.
+    pub example: &'static str,
+}
+
+macro_rules! keys {
+    ($($path:literal: $means:literal, $default:literal, $example:literal;)*) => {
+        /// All keys, tables before their members.
+        pub static KEYS: &[Key] = &[$(Key { path: $path, means: $means, default: $default, example: $example },)*];
+    };
+}
+
+keys! {
+    "model": "The language model, any endpoint with the OpenAI-compatible chat-completions protocol.",
+        "the offline provider, which matches a request to the installed tools",
+        "[model]\nurl = \"https://api.openai.com/v1\"\nname = \"gpt-4.1\"\nkey = \"OPENAI_KEY\"";
+    "model.url": "The base address; /chat/completions is added. Must be https where a key is used.", "none", "url = \"https://api.openai.com/v1\"";
+    "model.name": "The model's name at that endpoint.", "none", "name = \"gpt-4.1\"";
+    "model.key": "The secret that is sent as bearer token. It also needs a grant: ironclaw secret grant NAME --tool agent --host HOST --method POST --inject bearer", "no key is sent", "key = \"OPENAI_KEY\"";
+    "model.max_tokens": "The longest answer in tokens; counted against the budget before the request is sent.", "2048", "max_tokens = 2048";
+    "model.price": "Price of a million tokens in millionths of a currency unit, for [budget] money.", "0", "price = 10000000";
+    "safety": "How text is screened.", "the shipped rules", "[safety]\nowner = \"block\"";
+    "safety.owner": "What happens to suspicious text that you type yourself: flag or block.", "flag", "owner = \"block\"";
+    "safety.max_length": "The longest text in bytes, from 1024 to 16777216. A longer one is cut, or refused where cutting would change its meaning.", "262144", "max_length = 65536";
+    "safety.allow": "Findings that you know and accept.", "none", "[[safety.allow]]\nfingerprint = \"0123456789abcdef\"\nuntil = \"2027-01-31\"\nreason = \"the key of the documentation\"";
+    "safety.allow.fingerprint": "The finding, by the 16 digits that it shows.", "none", "fingerprint = \"0123456789abcdef\"";
+    "safety.allow.until": "The last day (UTC) on which it is accepted.", "for good", "until = \"2027-01-31\"";
+    "safety.allow.reason": "Why, for whoever reads the configuration.", "none", "reason = \"the key of the documentation\"";
+    "safety.rules": "Another action for single rules: allow, warn, flag, redact or block.", "the shipped actions", "[safety.rules]\ngithub-pat = \"block\"";
+    "safety.rules.*": "The action of one rule, by its id as findings show it.", "the shipped action", "[safety.rules]\ngithub-pat = \"block\"";
+    "workspace": "The folder that the file tools may use.", "no file tools", "[workspace]\ndir = \"/home/me/notes\"";
+    "workspace.dir": "The folder. It may not be or hold your home folder, key folders or this program's own.", "no file tools", "dir = \"/home/me/notes\"";
+    "egress": "The door to the network.", "the system's name servers, public addresses only", "[egress]\nnameservers = [\"9.9.9.9:53\"]";
+    "egress.nameservers": "Name servers to ask.", "the system's", "nameservers = [\"9.9.9.9:53\"]";
+    "egress.exception": "A name that leads to an address which is otherwise refused. Exactly this name and port are dialled at exactly this address.", "none",
+        "[[egress.exception]]\nhost = \"wiki.internal\"\nport = 443\naddress = \"10.0.0.7:443\"\nca = \"internal-ca.pem\"";
+    "egress.exception.host": "The name in the request.", "none", "host = \"wiki.internal\"";
+    "egress.exception.port": "The port in the request.", "none", "port = 443";
+    "egress.exception.address": "Where it is dialled.", "none", "address = \"10.0.0.7:443\"";
+    "egress.exception.ca": "A PEM file with the authority that signs this host's certificate.", "the machine's trust store", "ca = \"internal-ca.pem\"";
+    "tools": "What you say about single tools.", "allow", "[tools.weather]\npermission = \"ask\"";
+    "tools.*": "One tool.", "allow", "[tools.weather]\npermission = \"ask\"";
+    "tools.*.permission": "allow: whenever the floor and the policies permit. ask: before every call. never: refuse.", "allow", "permission = \"ask\"";
+    "budget": "Upper bounds for one day (UTC); beyond them everything is refused.", "no bounds", "[budget]\ncalls = 200\ntokens = 500000\nmoney = 2000000";
+    "budget.calls": "Tool calls.", "no bound", "calls = 200";
+    "budget.tokens": "Tokens sent to and received from the model.", "no bound", "tokens = 500000";
+    "budget.money": "Money for the model in millionths of the currency unit of model.price.", "no bound", "money = 2000000";
+    "alert": "What is told of critical findings and leaks.", "the terminal alone", "[alert]\ncommand = [\"/usr/local/bin/page-me\"]";
+    "alert.command": "A program and its fixed arguments; the finding's id is added as the last one and nothing else is passed.", "none", "command = [\"/usr/local/bin/page-me\"]";
+}
+
+/// Refuses the first key that does not exist and suggests the one that was meant.
+pub fn check(table: &toml::Table) -> Result<(), Failure> {
+    walk(table, "")
+}
+
+fn walk(table: &toml::Table, prefix: &str) -> Result<(), Failure> {
+    for (name, value) in table {
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let Some(canonical) = find(&path) else {
+            return Err(unknown(&path));
+        };
+        match value {
+            toml::Value::Table(inner) => walk(inner, canonical)?,
+            toml::Value::Array(items) => {
+                for inner in items.iter().filter_map(toml::Value::as_table) {
+                    walk(inner, canonical)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The key that a path means; a name of the owner's own matches `*`.
+pub fn find(path: &str) -> Option<&'static str> {
+    let same = |key: &&Key| {
+        let (mut ours, mut theirs) = (key.path.split('.'), path.split('.'));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some(our), Some(their)) if our == their || our == "*" => {}
+                _ => return false,
+            }
+        }
+    };
+    KEYS.iter()
+        .filter(|key| !key.path.contains('*'))
+        .find(same)
+        .or_else(|| KEYS.iter().find(same))
+        .map(|key| key.path)
+}
+
+/// The error for a key that does not exist, with the one that was probably meant.
+pub fn unknown(path: &str) -> Failure {
+    // The key is foreign text, but the owner's own file; only its plain characters are repeated.
+    let plain: String =
+        path.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')).take(64).collect();
+    let nearest =
+        KEYS.iter().min_by_key(|key| distance(key.path, path)).filter(|key| distance(key.path, path) <= 3);
+    let hint = nearest.map(|key| format!("; did you mean {}?", key.path)).unwrap_or_default();
+    Failure::usage(format!(
+        "configuration: there is no key {plain}{hint}\n  all keys: ironclaw config explain"
+    ))
+}
+
+/// Levenshtein's distance between two short words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replace = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("budget", "budgte"), 2);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("same", "same"), 0);
+    }
+
+    #[test]
+    fn every_example_parses_and_every_key_is_known() {
+        for key in KEYS {
+            assert_eq!(find(key.path), Some(key.path));
+            assert!(toml::from_str::<toml::Table>(key.example).is_ok(), "{}", key.path);
+        }
+        assert_eq!(find("tools.weather.permission"), Some("tools.*.permission"));
+        assert_eq!(find("budget.cals"), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! Where state lives: the XDG folders, or everything under one folder with `--home`.
+
+use std::path::{Path, PathBuf};
+
+use crate::exit::Failure;
+
+/// The folders of one installation.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// The database, components, compiled components and the tools' own files.
+    pub data: PathBuf,
+    /// `config.toml` and `policies/`.
+    pub config: PathBuf,
+    /// The person's home folder, which no workspace may be.
+    pub person: Option<PathBuf>,
+}
+
+/// The environment, read once.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `IRONCLAW_HOME`.
+    pub ironclaw_home: Option<PathBuf>,
+    /// `XDG_DATA_HOME`.
+    pub data_home: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`.
+    pub config_home: Option<PathBuf>,
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `NO_COLOR` is set and not empty (no-color.org).
+    pub no_color: bool,
+    /// `IRONCLAW_LOG`, a tracing filter.
+    pub log: Option<String>,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    #[allow(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+    pub fn read() -> Self {
+        let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self {
+            ironclaw_home: path("IRONCLAW_HOME"),
+            data_home: path("XDG_DATA_HOME").filter(|path| path.is_absolute()),
+            config_home: path("XDG_CONFIG_HOME").filter(|path| path.is_absolute()),
+            home: path("HOME"),
+            no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+            log: std::env::var("IRONCLAW_LOG").ok(),
+        }
+    }
+}
+
+impl Home {
+    /// The folders that the option and the environment name.
+    pub fn find(option: Option<&Path>, environment: &Environment) -> Result<Self, Failure> {
+        let person = environment.home.clone();
+        let absolute = |path: &Path| {
+            std::path::absolute(path)
+                .map_err(|_| Failure::usage("the folder of --home cannot be made absolute"))
+        };
+        if let Some(root) = option.or(environment.ironclaw_home.as_deref()) {
+            let root = absolute(root)?;
+            return Ok(Self { data: root.join("data"), config: root.join("config"), person });
+        }
+        let under = |set: &Option<PathBuf>, rest: &str| {
+            set.clone()
+                .or_else(|| person.as_ref().map(|home| home.join(rest)))
+                .map(|base| base.join("ironclaw"))
+        };
+        let missing = || {
+            Failure::environment(
+                "neither HOME nor --home says where to keep state; name a folder with --home DIR",
+            )
+        };
+        Ok(Self {
+            data: under(&environment.data_home, ".local/share").ok_or_else(missing)?,
+            config: under(&environment.config_home, ".config").ok_or_else(missing)?,
+            person,
+        })
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.data.join("ironclaw.db")
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.config.join("config.toml")
+    }
+
+    /// The folder of the owner's Cedar policies.
+    pub fn policies(&self) -> PathBuf {
+        self.config.join("policies")
+    }
+
+    /// Components and their compiled forms.
+    pub fn components(&self) -> PathBuf {
+        self.data.join("components")
+    }
+
+    /// The tools' own files.
+    pub fn tool_files(&self) -> PathBuf {
+        self.data.join("tools")
+    }
+
+    /// The folder of the `file` key slot; apart from the database, so that a copy of one is not both.
+    pub fn key_folder(&self) -> PathBuf {
+        self.config.join("keys")
+    }
+
+    /// Makes the folders, readable by their owner alone.
+    pub fn create(&self) -> Result<(), Failure> {
+        for folder in [&self.data, &self.config, &self.components(), &self.tool_files(), &self.policies()] {
+            private_folder(folder).map_err(|error| {
+                Failure::environment(format!(
+                    "the folder {} cannot be made: {}",
+                    folder.display(),
+                    error.kind()
+                ))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).create(path)
+}

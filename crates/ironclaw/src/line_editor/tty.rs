@@ -1,0 +1,149 @@
+//! The editor on a real terminal. Raw mode is on only while a line is read, and is taken back on
+//! every way out: return, error, panic and a signal that ends the program. The line is drawn on standard
+//! error, so that standard output holds replies only.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use crossterm::cursor::MoveToColumn;
+use crossterm::event::{
+    self, DisableBracketedPaste, EnableBracketedPaste, Event, EventStream, KeyCode, KeyEvent,
+};
+use crossterm::style::Print;
+use crossterm::terminal::{self, Clear, ClearType};
+use crossterm::{execute, queue};
+use futures_util::StreamExt as _;
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{Editor, Entry, Step};
+
+/// How long after a paste a key still counts as part of it. No hand is quicker; a paste that forges
+/// its own end (`ESC [ 201 ~`) in order to go on as typing is slower than nothing.
+const BREATH: Duration = Duration::from_millis(40);
+
+/// What a person did at the prompt.
+#[derive(Debug)]
+pub enum Line {
+    /// Entered a line.
+    Entered(Entry),
+    /// Threw the line away.
+    Cancelled,
+    /// Ended the conversation.
+    Ended,
+}
+
+/// Reads one line. What was typed before the prompt stood there is dropped: it was not an answer
+/// to it, and outside raw mode a paste looks like typing.
+pub async fn read_line(editor: &mut Editor, prompt: &str) -> io::Result<Line> {
+    let _raw = Raw::enter()?;
+    while event::poll(Duration::ZERO)? {
+        event::read()?;
+    }
+    draw(editor, prompt)?;
+    let mut events = EventStream::new();
+    let mut ended = std::pin::pin!(end_signal());
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = &mut ended => None,
+        };
+        let step = match event {
+            None => Step::Ended,
+            Some(Err(error)) => return Err(error),
+            Some(Ok(Event::Key(key))) => editor.key(key),
+            Some(Ok(Event::Paste(text))) => {
+                editor.paste(&text);
+                rest_of_paste(editor, &mut events).await?;
+                Step::Going
+            }
+            Some(Ok(_)) => Step::Going,
+        };
+        match step {
+            Step::Going => draw(editor, prompt)?,
+            Step::Redraw => {
+                execute!(io::stderr(), Clear(ClearType::All), crossterm::cursor::MoveTo(0, 0))?;
+                draw(editor, prompt)?;
+            }
+            Step::Entered(entry) => return leave(Line::Entered(entry)),
+            Step::Cancelled => return leave(Line::Cancelled),
+            Step::Ended => return leave(Line::Ended),
+        }
+    }
+}
+
+/// Adds to the paste whatever comes in the same breath.
+async fn rest_of_paste(editor: &mut Editor, events: &mut EventStream) -> io::Result<()> {
+    while let Ok(Some(event)) = tokio::time::timeout(BREATH, events.next()).await {
+        match event? {
+            Event::Paste(text) => editor.extend_paste(&text),
+            Event::Key(KeyEvent { code: KeyCode::Char(c), .. }) => {
+                editor.extend_paste(c.encode_utf8(&mut [0; 4]))
+            }
+            Event::Key(KeyEvent { code: KeyCode::Enter, .. }) => editor.extend_paste("\n"),
+            Event::Key(KeyEvent { code: KeyCode::Tab, .. }) => editor.extend_paste("\t"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Leaves the line as it stands and goes to the next row.
+fn leave(line: Line) -> io::Result<Line> {
+    execute!(io::stderr(), Print("\r\n"))?;
+    Ok(line)
+}
+
+fn draw(editor: &Editor, prompt: &str) -> io::Result<()> {
+    let (columns, _) = terminal::size().unwrap_or((80, 24));
+    let view = editor.view(usize::from(columns).saturating_sub(prompt.width()));
+    let column = u16::try_from(prompt.width() + view.cursor).unwrap_or(columns);
+    let mut out = io::stderr();
+    queue!(
+        out,
+        MoveToColumn(0),
+        Clear(ClearType::UntilNewLine),
+        Print(prompt),
+        Print(&view.text),
+        MoveToColumn(column)
+    )?;
+    out.flush()
+}
+
+/// Resolves when the process is asked to end.
+#[cfg(unix)]
+pub async fn end_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut hup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = hup.recv() => {}
+    }
+}
+
+/// Resolves when the process is asked to end, which no signal does here.
+#[cfg(not(unix))]
+pub async fn end_signal() {
+    std::future::pending().await
+}
+
+/// Raw mode with bracketed paste, for as long as it lives.
+struct Raw;
+
+impl Raw {
+    fn enter() -> io::Result<Self> {
+        terminal::enable_raw_mode()?;
+        let raw = Self;
+        execute!(io::stderr(), EnableBracketedPaste)?;
+        Ok(raw)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // There is nobody left to tell when even this fails.
+        let _ = execute!(io::stderr(), DisableBracketedPaste);
+        let _ = terminal::disable_raw_mode();
+    }
+}

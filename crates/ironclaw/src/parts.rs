@@ -1,0 +1,187 @@
+//! Builds each part once, in the order of the tiers, from one configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use agent::{Agent, Files, Model};
+use audit::{Audit, Drain};
+use egress::Egress;
+use policy::{Catalog, Policy};
+use safety::Safety;
+use secrets::{SlotKind, Unlock, Vault};
+use store::{Reader, StoreError};
+use types::Tenant;
+use wasm::workspace::Surroundings;
+use wasm::{Budget, Compiler, Installer, Sandbox};
+
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::home::Home;
+use crate::terminal::Terminal;
+
+/// The database, its one writer, and the scanners: enough for every command that runs nothing.
+pub struct Base {
+    /// Where state lives.
+    pub home: Home,
+    /// What was configured.
+    pub config: Config,
+    /// The right to read the database.
+    pub reader: Reader,
+    /// The right to record and to change.
+    pub audit: Audit,
+    /// The scanners.
+    pub safety: Arc<Safety>,
+    drain: Drain,
+}
+
+impl Base {
+    /// Opens an installation, making its folders and database where they are missing.
+    pub async fn open(home: Home, config: Config) -> Result<Self, Failure> {
+        home.create()?;
+        let (reader, writer) = store::open(&home.database()).await.map_err(database)?;
+        let (audit, drain) = Audit::start(writer);
+        let safety = Arc::new(scanners(&config)?);
+        Ok(Self { home, config, reader, audit, safety, drain })
+    }
+
+    /// Waits until everything is recorded. The last step of every command.
+    pub async fn close(self) {
+        drop(self.audit);
+        self.drain.finish().await;
+    }
+
+    /// Opens the vault through the slot that it has, and teaches the scanners its values. `None` when
+    /// there is no vault yet.
+    pub async fn unlock(&self, terminal: &Terminal) -> Result<Option<Arc<Vault>>, Failure> {
+        let slots = secrets::slots(&self.reader).await.map_err(locked)?;
+        let kinds = [SlotKind::Keychain, SlotKind::File, SlotKind::Passphrase];
+        let Some(kind) = kinds.into_iter().find(|kind| slots.iter().any(|slot| slot.kind == *kind)) else {
+            return Ok(None);
+        };
+        let unlock = match kind {
+            SlotKind::Keychain => Unlock::Keychain,
+            SlotKind::File => Unlock::File(self.home.key_folder()),
+            SlotKind::Passphrase => Unlock::Passphrase(terminal.ask_secret("Passphrase of the vault: ")?),
+        };
+        let vault = Vault::open(self.reader.clone(), self.audit.clone(), &unlock).await.map_err(locked)?;
+        self.safety.learn(vault.known_values().await.map_err(locked)?);
+        Ok(Some(Arc::new(vault)))
+    }
+
+    /// The vault, or the command that makes one.
+    pub async fn vault(&self, terminal: &Terminal) -> Result<Arc<Vault>, Failure> {
+        let missing = || Failure::not_found("there is no vault yet\n  make one: ironclaw init");
+        self.unlock(terminal).await?.ok_or_else(missing)
+    }
+}
+
+/// The scanners of a configuration.
+pub fn scanners(config: &Config) -> Result<Safety, Failure> {
+    Safety::new(config.safety.clone())
+        .map_err(|error| Failure::usage(format!("configuration: safety: {error}")))
+}
+
+/// Everything that a turn of the agent needs.
+pub struct Parts {
+    /// What turns a request into answers.
+    pub agent: Agent,
+}
+
+impl Parts {
+    /// Builds the parts above the base. `workspace` is the folder of the file tools, if any.
+    pub async fn build(base: &Base, terminal: &Terminal, workspace: Option<&Path>) -> Result<Self, Failure> {
+        let vault = base.unlock(terminal).await?;
+        let files = match workspace.or(base.config.workspace.as_deref()) {
+            Some(folder) => Some(open_files(&base.home, folder)?),
+            None => None,
+        };
+        let built_in = if files.is_some() { Files::tools(&base.safety) } else { Vec::new() };
+        let policy = policy(base, catalog(base, built_in))?;
+        let egress =
+            Egress::new(egress_config(&base.config), base.safety.clone(), vault).map_err(Failure::usage)?;
+        let egress = Arc::new(egress);
+        let sandbox =
+            Sandbox::new(sandbox_config(&base.home), egress.clone(), policy.clone(), base.safety.clone());
+        let sandbox = Arc::new(sandbox.map_err(Failure::environment)?);
+        let model = match &base.config.model {
+            Some(settings) => {
+                Model::Chat(Box::new(agent::Chat::new(settings.clone(), policy.clone(), egress)))
+            }
+            None => Model::Offline(agent::Offline),
+        };
+        let agent = Agent::new(agent::Parts {
+            safety: base.safety.clone(),
+            audit: base.audit.clone(),
+            reader: base.reader.clone(),
+            policy,
+            model,
+            sandbox,
+            files,
+            alert: base.config.alert.clone(),
+        });
+        Ok(Self { agent })
+    }
+}
+
+/// The installed tools, and those of this program.
+pub fn catalog(base: &Base, built_in: Vec<policy::Tool>) -> Catalog {
+    Catalog::new(base.reader.clone(), base.safety.clone(), Tenant::local(), built_in)
+}
+
+/// What compiles and checks components: this program, started again as a child.
+pub fn installer(home: &Home) -> Result<Installer, Failure> {
+    let program =
+        std::env::current_exe().map_err(|_| Failure::environment("this program does not find itself"))?;
+    Installer::new(&home.components(), Compiler::new(&program, Budget::default()))
+        .map_err(Failure::environment)
+}
+
+/// The policy of a base over a catalog.
+pub fn policy(base: &Base, catalog: Catalog) -> Result<Policy, Failure> {
+    let made = Policy::new(base.audit.clone(), base.reader.clone(), catalog, base.config.policy.clone());
+    made.map_err(|error| broken_policy(error, &base.home))
+}
+
+/// Why the owner's Cedar policies do not load. The engine quotes them, so its words are screened.
+pub fn broken_policy(error: policy::cedar::PolicyError, home: &Home) -> Failure {
+    match error {
+        policy::cedar::PolicyError::Syntax(quoted) | policy::cedar::PolicyError::Invalid(quoted) => {
+            Failure::Quoting(
+                crate::exit::Code::Usage,
+                format!("a policy in {} does not load", home.policies().display()),
+                quoted,
+            )
+        }
+        other => Failure::usage(other),
+    }
+}
+
+fn open_files(home: &Home, folder: &Path) -> Result<Files, Failure> {
+    let around =
+        Surroundings { home: home.person.clone(), own: vec![home.data.clone(), home.config.clone()] };
+    Files::open(folder, &around).map_err(|unsafe_folder| Failure::from(unsafe_folder.refusal()))
+}
+
+/// The settings of the door to the network.
+pub fn egress_config(config: &Config) -> egress::Config {
+    egress::Config {
+        exceptions: config.egress.exceptions.clone(),
+        name_servers: config.egress.nameservers.clone(),
+        ..egress::Config::default()
+    }
+}
+
+/// The settings of the sandbox.
+pub fn sandbox_config(home: &Home) -> wasm::Config {
+    wasm::Config { cache: home.components(), workspaces: home.tool_files(), log: None }
+}
+
+/// A database that cannot be used is a fault of the machine, not of the request.
+pub fn database(error: StoreError) -> Failure {
+    Failure::environment(error)
+}
+
+/// A vault that does not open.
+pub fn locked(error: impl std::fmt::Display) -> Failure {
+    Failure::environment(format!("the vault does not open: {error}\n  more: ironclaw doctor"))
+}

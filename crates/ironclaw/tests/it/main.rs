@@ -1,0 +1,9 @@
+//! The binary as people and scripts use it: real processes, a real installation, real TLS.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up should fail loudly")]
+
+mod attacks;
+mod errors;
+mod installation;
+mod oversight;
+mod scan;
+mod spine;
