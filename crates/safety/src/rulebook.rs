@@ -164,7 +164,8 @@ impl Rulebook {
     }
 
     /// Decides about every signal.
-    pub(crate) fn judge(&self, signals: Vec<Signal>, channel: Channel, source: &Source) -> Judgement {
+    pub(crate) fn judge(&self, mut signals: Vec<Signal>, channel: Channel, source: &Source) -> Judgement {
+        self.combine(&mut signals);
         let mut severity = Severity::None;
         let mut strongest = Action::Allow;
         let mut doubt = 1.0f32;
@@ -180,6 +181,21 @@ impl Rulebook {
         }
         findings.sort_by_key(|finding| (finding.span.start, finding.span.end));
         Judgement { verdict: strongest.into(), severity, score: 1.0 - doubt, findings }
+    }
+
+    /// Two independent attack rules that are Medium each are High together.
+    fn combine(&self, signals: &mut [Signal]) {
+        let counts = |signal: &Signal| {
+            signal.kind == Kind::Injection
+                && signal.severity == Severity::Medium
+                && !self.is_allowed(signal.fingerprint)
+        };
+        let mut medium = signals.iter().filter(|signal| counts(signal)).map(|signal| &signal.rule);
+        let first = medium.next();
+        if medium.any(|rule| Some(rule) != first) {
+            let both = signals.iter_mut().filter(|signal| counts(signal));
+            both.for_each(|signal| signal.severity = Severity::High);
+        }
     }
 
     /// Decides about one signal.
@@ -253,7 +269,7 @@ fn days(date: &str) -> Option<u64> {
         part.iter().all(u8::is_ascii_digit).then(|| part.iter().fold(0, |n, b| n * 10 + u64::from(b - b'0')))
     };
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let lengths = [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let this_month = *lengths.get(usize::try_from(month).ok()?.checked_sub(1)?)?;
     if year < 1970 || day == 0 || day > this_month {

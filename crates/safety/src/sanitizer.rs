@@ -10,6 +10,8 @@
 mod decode;
 mod fold;
 mod squash;
+#[cfg(test)]
+mod tests;
 mod view;
 mod words;
 

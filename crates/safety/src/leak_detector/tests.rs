@@ -31,12 +31,11 @@ fn vault(value: &str) -> Arc<KnownValues> {
     Arc::new(known)
 }
 
-/// Output, findings and whether it was stopped, for one way of cutting.
-fn run(
-    text: &[u8],
-    cuts: &[usize],
-    known: &Arc<KnownValues>,
-) -> (Vec<u8>, Vec<(String, Range<usize>)>, bool) {
+/// Output, findings and whether it was stopped.
+type Outcome = (Vec<u8>, Vec<(String, Range<usize>)>, bool);
+
+/// What comes of one way of cutting.
+fn run(text: &[u8], cuts: &[usize], known: &Arc<KnownValues>) -> Outcome {
     let rules = rulebook();
     let mut stream = LeakStream::new(known.clone(), Channel::Response, Source::Pipe);
     let mut out = Vec::new();
@@ -184,8 +183,8 @@ fn every_listed_encoding_of_a_known_value_is_found() {
         assert!(!signals.is_empty(), "{form}");
     }
     let mut signals = Vec::new();
-    Cursor::new().read(&known, VALUE[..15].as_bytes(), &mut signals);
-    Cursor::new().read(&known, &vec![b'='; 100], &mut signals);
+    Cursor::new().read(&known, &VALUE.as_bytes()[..15], &mut signals);
+    Cursor::new().read(&known, &[b'='; 100], &mut signals);
     assert!(signals.is_empty());
 }
 

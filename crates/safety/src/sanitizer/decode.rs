@@ -88,8 +88,9 @@ fn hex(text: &str, run: Range<usize>) -> Option<View> {
 
 /// Bytes that are text: UTF-8, or UTF-16 as PowerShell encodes it; none for the rest, which is data.
 fn readable(bytes: &[u8]) -> Option<String> {
-    let wide =
-        bytes.len() >= 8 && bytes.len() % 2 == 0 && bytes.iter().skip(1).step_by(2).all(|byte| *byte == 0);
+    let wide = bytes.len() >= 8
+        && bytes.len().is_multiple_of(2)
+        && bytes.iter().skip(1).step_by(2).all(|byte| *byte == 0);
     let text = match wide {
         true => bytes.iter().step_by(2).map(|byte| char::from(*byte)).collect(),
         false => std::str::from_utf8(bytes).ok()?.to_owned(),
@@ -104,13 +105,11 @@ fn hex_byte(pair: &[u8]) -> Option<u8> {
     Some((digit(high)? * 16 + digit(low)?) as u8)
 }
 
+/// Reads one escape: the bytes it stands for, and its length.
+type Escape = fn(&[u8]) -> Option<(Vec<u8>, usize)>;
+
 /// Reads the escapes that begin with `mark`; none when there are fewer than four.
-fn escapes(
-    text: &str,
-    name: &'static str,
-    mark: u8,
-    read: fn(&[u8]) -> Option<(Vec<u8>, usize)>,
-) -> Option<View> {
+fn escapes(text: &str, name: &'static str, mark: u8, read: Escape) -> Option<View> {
     let bytes = text.as_bytes();
     let mut view = Builder::new(text.len());
     let mut count = 0;

@@ -15,9 +15,7 @@ pub(super) fn fold(text: &str) -> View {
     let mut known: [Option<(char, char)>; 64] = [None; 64];
     for (at, c) in text.char_indices() {
         let span = at..at + c.len_utf8();
-        if c.is_ascii() {
-            folded.push(c, span);
-        } else if is_own_script(c) {
+        if c.is_ascii() || is_own_script(c) {
             folded.push(c, span);
         } else if is_invisible(c) || is_combining_mark(c) {
             continue;

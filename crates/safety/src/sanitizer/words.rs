@@ -177,9 +177,11 @@ impl Words {
                 continue;
             }
             let (exact, bag) = hashes(word);
-            // The same word again and again only stretches the distance.
-            place += u32::from(exact != last);
-            last = exact;
+            // The same word again and again would only stretch the distance.
+            if std::mem::replace(&mut last, exact) == exact {
+                continue;
+            }
+            place += 1;
             if let Some((classes, scrambled)) = self.classes(word, exact, bag) {
                 words.push(Word { span: start..at, classes, place, scrambled });
             }
