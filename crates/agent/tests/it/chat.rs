@@ -183,5 +183,5 @@ async fn a_conversation_remembers_what_it_read() {
     assert_eq!(rules(&outcome), Vec::<&str>::new());
     let outcome = world.turn(&mut conversation, Input::typed("Write b"), Some(Answer::No)).await;
     assert_eq!(rules(&outcome), ["policy.declined"]);
-    assert_eq!(body(server.requests().last().unwrap())["messages"].as_array().unwrap().len(), 13);
+    assert_eq!(body(server.requests().last().unwrap())["messages"].as_array().unwrap().len(), 12);
 }

@@ -304,7 +304,8 @@ fn is_file_name(text: &str) -> bool {
     let dotted = text.rsplit_once('.').is_some_and(|(stem, ending)| {
         let hidden = stem.is_empty() || stem.ends_with('/');
         let length = if hidden { 1..=40 } else { 1..=8 };
-        let abbreviation = stem.chars().all(|c| c.is_alphabetic() || c == '.') && stem.len() <= 1 && !hidden;
+        // U.S, a.m
+        let abbreviation = !hidden && text.split('.').all(|part| part.chars().count() == 1);
         length.contains(&ending.len())
             && letters(ending)
             && ending.chars().all(|c| c.is_alphanumeric() || "-_".contains(c))
