@@ -200,9 +200,9 @@ impl Rulebook {
 
     /// Decides about one signal.
     pub(crate) fn action(&self, signal: &Signal, channel: Channel, source: &Source) -> Action {
-        let owners_word = *source == Source::Owner && channel == Channel::Input;
+        let owners_word = self.leaves_alone(channel, source);
         let usual = match signal.kind {
-            Kind::KnownValue if owners_word && self.owner == Owner::Flag => return Action::Flag,
+            Kind::KnownValue if owners_word => return Action::Flag,
             Kind::KnownValue => return Action::Block,
             _ if self.is_allowed(signal.fingerprint) => return Action::Allow,
             kind => match self.actions.get(&signal.rule) {
@@ -213,13 +213,18 @@ impl Rulebook {
             },
         };
         let unread = signal.kind == Kind::Size && signal.severity >= Severity::High;
-        if owners_word && self.owner == Owner::Flag && !unread {
+        if owners_word && !unread {
             return usual.min(Action::Flag);
         }
         match usual {
             Action::Redact if !channel.can_alter() => Action::Block,
             other => other,
         }
+    }
+
+    /// True for the owner's own words, which are flagged at most and never altered.
+    pub(crate) fn leaves_alone(&self, channel: Channel, source: &Source) -> bool {
+        *source == Source::Owner && channel == Channel::Input && self.owner == Owner::Flag
     }
 
     fn is_allowed(&self, fingerprint: u64) -> bool {

@@ -200,6 +200,7 @@ impl Sanitizer {
                 &mut hits,
             );
             self.phrases(&folded.text, name, &mut hits);
+            hits.retain(|hit| folded.changed(&hit.span));
             found.extend(lowered(&folded, hits));
         } else {
             self.phrases(text, name, found);

@@ -65,7 +65,6 @@ use crate::Untrusted;
 #[derive(Clone, PartialEq)]
 pub struct Screened<T> {
     value: T,
-    /// `None` for the program's own words.
     source: Source,
     label: Label,
     generation: u64,
@@ -136,25 +135,6 @@ impl Screened<String> {
             generation: 0,
             flagged: false,
         }
-    }
-
-    /// Several screened texts with the program's own words between them. The label is the join of
-    /// all; the source is that of the first part that is not the owner's.
-    pub fn join(parts: &[Self], separator: &'static str) -> Self {
-        let mut whole = Self::from_static("");
-        for (index, part) in parts.iter().enumerate() {
-            if index > 0 {
-                whole.value.push_str(separator);
-            }
-            whole.value.push_str(&part.value);
-            whole.label = whole.label.join(part.label);
-            whole.generation = whole.generation.max(part.generation);
-            whole.flagged |= part.flagged;
-            if whole.source == Source::Owner {
-                whole.source = part.source.clone();
-            }
-        }
-        whole
     }
 }
 

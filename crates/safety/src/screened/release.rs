@@ -25,7 +25,7 @@ impl Safety {
             return Err(Blocked::by(examined.report));
         }
         let flagged = examined.report.verdict >= Verdict::Flag;
-        let as_typed = source == Source::Owner && channel == Channel::Input;
+        let as_typed = self.rulebook.leaves_alone(channel, &source);
         let value = match as_typed {
             true => value,
             false => self.released(&value, &examined, channel),

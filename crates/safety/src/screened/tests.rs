@@ -51,6 +51,8 @@ fn untrusted_attacks_are_blocked_and_the_owner_is_only_flagged() {
     let strict = Safety::new(Config { owner: Owner::Block, ..Config::default() }).unwrap();
     let refused = strict.screen(Untrusted::new(Source::Owner, ATTACK.into()), Channel::Input, &Trace::off());
     assert_eq!(refused.unwrap_err().refusal.rule.id, "safety.injection");
+    let secret = strict.screen(Untrusted::new(Source::Owner, pat()), Channel::Input, &Trace::off()).unwrap();
+    assert_eq!(secret.as_str(), "[redacted:github-pat]");
 }
 
 #[test]
