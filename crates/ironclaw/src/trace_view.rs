@@ -147,17 +147,21 @@ fn stage(step: &Step, columns: usize, lines: &mut Vec<Line>) {
     }
 }
 
-/// The worst verdict. The times of stages inside stages overlap, so there is no sum of them.
+/// Where something was stopped. The times of stages inside stages overlap, so there is no sum of them.
 fn footer(steps: &[Step], columns: usize) -> Line {
-    let stopped = steps.iter().filter(|step| step.verdict == Verdict::Block).count();
-    let looked = steps
-        .iter()
-        .filter(|step| matches!(step.verdict, Verdict::Warn | Verdict::Flag | Verdict::Redact))
-        .count();
-    let (tone, words) = match (stopped, looked) {
-        (0, 0) => (Tone::Good, "nothing was stopped".to_owned()),
-        (0, looked) => (Tone::Warn, format!("nothing was stopped, {looked} marked")),
-        (stopped, _) => (Tone::Bad, format!("{stopped} stopped")),
+    let mut stopped: Vec<&str> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let title = place(index, steps).title;
+        if step.verdict == Verdict::Block && !stopped.contains(&title) {
+            stopped.push(title);
+        }
+    }
+    let marked =
+        steps.iter().any(|step| matches!(step.verdict, Verdict::Warn | Verdict::Flag | Verdict::Redact));
+    let (tone, words) = match (stopped.is_empty(), marked) {
+        (true, false) => (Tone::Good, "nothing was stopped".to_owned()),
+        (true, true) => (Tone::Warn, "nothing was stopped, something was marked".to_owned()),
+        (false, _) => (Tone::Bad, format!("stopped in {}", stopped.join(", "))),
     };
     let words = format!("{} stages, {words}", steps.len());
     let rule = columns.saturating_sub(4 + words.width());
@@ -294,7 +298,7 @@ mod tests {
         for (heading, begin) in headings.iter().zip(begins) {
             assert!(heading.starts_with(begin), "{heading}");
         }
-        assert!(lines[lines.len() - 1].contains("7 stages, 1 stopped"));
+        assert!(lines[lines.len() - 1].contains("7 stages, stopped in LEAKS"));
     }
 
     #[test]
