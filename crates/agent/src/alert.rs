@@ -314,3 +314,28 @@ fn hit_digest(scope: &Scope) -> Digest {
 pub(crate) fn not_recorded<E>(_: E) -> Refusal {
     Refusal::new(&policy::rules::NOT_RECORDED, "").widened_by("ironclaw doctor")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// On a paused clock the time limit passes as soon as nothing else can happen.
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_does_not_end_is_killed() {
+        let since = Instant::now();
+        let command =
+            AlertCommand::parse(&["/bin/sh".to_owned(), "-c".to_owned(), "exec /bin/sleep 600".to_owned()]);
+        assert!(!command.unwrap().unwrap().run(FindingId::new()).await);
+        assert!(since.elapsed() < COMMAND_TIME);
+    }
+
+    #[test]
+    fn a_command_for_alerts_has_no_search_path() {
+        for bad in ["notify", "./notify", "", "/bin/a\0b"] {
+            assert!(AlertCommand::parse(&[bad.to_owned()]).is_err(), "{bad:?}");
+        }
+        assert_eq!(AlertCommand::parse(&[]), Ok(None));
+    }
+}

@@ -95,13 +95,16 @@ impl Gate {
         self.stop(Kind::Release, turn, scope, source, blocked, alerts).await
     }
 
-    /// What stopped a call inside its sandbox. A leak is told of, wherever it was found.
-    pub(crate) async fn refused(&self, scope: &Scope, refusal: Refusal, alerts: &mut Vec<Alert>) -> Refusal {
+    /// What another layer refused. A leak is told of, wherever it was found.
+    pub(crate) async fn refused(
+        &self,
+        refusal: Refusal,
+        place: Place<'_>,
+        alerts: &mut Vec<Alert>,
+    ) -> Refusal {
         if refusal.rule.layer != Layer::Leaks {
             return refusal;
         }
-        let source = Source::Tool(scope.tool().clone());
-        let place = Place { turn: scope.turn(), source: &source, scope: Some(scope) };
         match self.alarm.tell_refused(&refusal, place).await {
             Ok(alert) => {
                 alerts.push(alert);

@@ -11,7 +11,7 @@ use types::limits::MAX_STEPS;
 use types::{Field, Kind, Lane, Layer, Record, Refusal, Source, ToolName, Trace, Verdict};
 use wasm::{CallError, Sandbox};
 
-use crate::alert::{Alarm, Alert, AlertCommand, not_recorded};
+use crate::alert::{Alarm, Alert, AlertCommand, Place, not_recorded};
 use crate::files::Files;
 use crate::gate::{Call, Gate};
 use crate::model::{Model, NoAnswer};
@@ -213,7 +213,11 @@ impl Agent {
         let (text, failed) = match returned {
             Ok(text) => (text, false),
             Err(CallError::Failed(text)) => (text, true),
-            Err(CallError::Refused(refusal)) => return Err(self.gate.refused(&scope, refusal, alerts).await),
+            Err(CallError::Refused(refusal)) => {
+                let source = Source::Tool(tool.clone());
+                let place = Place { turn, source: &source, scope: Some(&scope) };
+                return Err(self.gate.refused(refusal, place, alerts).await);
+            }
         };
         Ok((self.gate.release(&scope, text, alerts).await?, failed))
     }
@@ -230,7 +234,10 @@ impl Agent {
 
     async fn unanswered(&self, turn: &Turn, none: NoAnswer, outcome: &mut Outcome) -> Stop {
         match none {
-            NoAnswer::Refused(refusal) => Stop::Refused(refusal),
+            NoAnswer::Refused(refusal) => {
+                let place = Place { turn, source: &Source::Model, scope: None };
+                Stop::Refused(self.gate.refused(refusal, place, &mut outcome.alerts).await)
+            }
             NoAnswer::Failed(failure) => Stop::Failed(failure),
             NoAnswer::Blocked(blocked) => Stop::Refused(
                 self.gate.stopped(turn, None, &Source::Model, blocked, &mut outcome.alerts).await,

@@ -88,6 +88,30 @@ async fn m09_a_secret_split_over_two_results_is_found() {
 }
 
 #[tokio::test]
+async fn m09_a_secret_split_over_two_attachments_is_found() {
+    let host = host();
+    let server = scripted(&host, vec![says("Thank you.")]).await;
+    let world = World::with_model(&host, &server).await;
+    let (head, tail) = world.secret.split_at(10);
+    let piece = |text: &str| safety::Untrusted::new(types::Source::Paste, text.to_owned());
+    let input = Input::typed("Summarise").with(piece(head)).with(piece(tail));
+    let outcome = world.turn(&mut Conversation::default(), input, None).await;
+    assert_eq!(rules(&outcome), ["leaks.known-value"]);
+    assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_vault_value_that_the_owner_types_does_not_leave() {
+    let host = host();
+    let server = scripted(&host, vec![says("Thank you.")]).await;
+    let world = World::with_model(&host, &server).await;
+    let outcome = world.ask(&format!("My password is {}", world.secret)).await;
+    assert_eq!(rules(&outcome), ["leaks.known-value"]);
+    assert!(!outcome.alerts.is_empty());
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[tokio::test]
 async fn a_vault_value_in_an_answer_never_arrives() {
     let host = host();
     let (server, answer) = changing(&host).await;
