@@ -43,22 +43,26 @@ const EMPTY: &[&str] = &[
     "wasi:filesystem/preopens",
 ];
 
-/// An import that no tool gets.
+/// The most refused imports that are named.
+const MAX_NAMED: usize = 5;
+
+/// Imports that no tool gets.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}", self.shown())]
 pub struct Unlisted {
-    /// The import, if its name is made of the characters that interface names have.
-    name: Option<String>,
-    /// How many imports are refused in all.
+    /// The first of them, as far as their names are made of the characters that interface names have.
+    names: Vec<String>,
+    /// How many there are in all.
     count: usize,
 }
 
 impl Unlisted {
     fn shown(&self) -> String {
-        let name = self.name.as_deref().unwrap_or("an import whose name no interface has");
-        match self.count {
-            1 => name.to_owned(),
-            more => format!("{name} and {} more", more - 1),
+        let named = self.names.join(", ");
+        match (self.names.len(), self.count - self.names.len()) {
+            (_, 0) => named,
+            (0, more) => format!("{more} imports whose names no interface has"),
+            (_, more) => format!("{named} and {more} more"),
         }
     }
 }
@@ -77,10 +81,9 @@ pub(crate) fn check_imports(component: &Component, engine: &Engine) -> Result<()
             _ => refused.push(parsed(name)),
         }
     }
-    match refused.first() {
-        None => Ok(()),
-        Some(first) => Err(Unlisted { name: first.clone(), count: refused.len() }),
-    }
+    let count = refused.len();
+    let names = refused.into_iter().flatten().take(MAX_NAMED).collect();
+    if count == 0 { Ok(()) } else { Err(Unlisted { names, count }) }
 }
 
 /// True for a name on one of the lists; WASI in any 0.2 release, as those are compatible with each other.

@@ -26,8 +26,9 @@ use wasmtime_wasi_http::{
 use crate::limits::MAX_BODY_CHUNK;
 use crate::rules;
 
-/// Requests of one call that are on their way at the same time; more wait.
-const MAX_IN_FLIGHT: usize = 8;
+/// Requests of one call that are on their way at the same time; more wait. Each may hold a body of
+/// [`MAX_REQUEST_BODY`] in memory.
+const MAX_IN_FLIGHT: usize = 4;
 
 /// Headers that a guest may not set and does not see, besides wasi-http's own list: who the sender is, and how the
 /// message is framed. Egress refuses more of them by name.

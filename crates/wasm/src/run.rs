@@ -46,10 +46,8 @@ enum How {
     Returned(Result<String, String>),
     /// WebAssembly or a host function stopped it.
     Stopped(wasmtime::Error),
-    /// The clock stopped it.
-    Late,
-    /// Something was refused that ends a call at once.
-    Refused,
+    /// It was cut off: by the clock, or by a refusal that ends a call at once.
+    CutOff,
 }
 
 /// Why a call has no result.
@@ -84,11 +82,11 @@ pub(crate) async fn run(
     };
     let how = tokio::select! {
         biased;
-        () = outcome.over() => How::Refused,
+        () = outcome.over() => How::CutOff,
         ended = tokio::time::timeout(limits.time, call) => match ended {
             Ok(Ok(result)) => How::Returned(result),
             Ok(Err(error)) => How::Stopped(error),
-            Err(_) => How::Late,
+            Err(_) => How::CutOff,
         },
     };
     let left = store.get_fuel().unwrap_or_default();
@@ -133,16 +131,19 @@ fn fresh_store(
 }
 
 impl Ended {
-    /// What the call comes to: a text to hand on, or why there is none.
-    pub(crate) fn judge(self, limits: &ToolLimits) -> Result<String, Fault> {
+    /// What the call comes to: a text to hand on, or why there is none. What was refused to the guest while it ran
+    /// decides, whatever the guest made of it.
+    pub(crate) fn judge(self, refused: Option<Refusal>, limits: &ToolLimits) -> Result<String, Fault> {
+        if let Some(refusal) = refused {
+            return Err(Fault::Refused(refusal));
+        }
         match self.how {
             How::Returned(result) => {
                 let (Ok(text) | Err(text)) = &result;
                 check_output(text, limits.output)?;
                 result.map_err(Fault::Failed)
             }
-            How::Late => Err(limit(&rules::TIME, limits)),
-            How::Refused => Err(limit(&rules::INTERFACE, limits)),
+            How::CutOff => Err(limit(&rules::TIME, limits)),
             How::Stopped(error) => Err(stopped(&error, self.limit, limits)),
         }
     }

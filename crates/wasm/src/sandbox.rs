@@ -134,10 +134,10 @@ impl Sandbox {
         let used = ended.used;
         let dropped = self.hand_on(log, scope, &outcome);
         let from_tool = |text| Untrusted::new(Source::Tool(scope.tool().clone()), text);
-        let result = match (outcome.take(), ended.judge(scope.limits())) {
-            (Some(refusal), _) | (None, Err(Fault::Refused(refusal))) => Err(CallError::Refused(refusal)),
-            (None, Err(Fault::Failed(text))) => Err(CallError::Failed(from_tool(text))),
-            (None, Ok(text)) => Ok(from_tool(text)),
+        let result = match ended.judge(outcome.take(), scope.limits()) {
+            Ok(text) => Ok(from_tool(text)),
+            Err(Fault::Failed(text)) => Err(CallError::Failed(from_tool(text))),
+            Err(Fault::Refused(refusal)) => Err(CallError::Refused(refusal)),
         };
         Done { result, used, dropped }
     }
@@ -159,8 +159,8 @@ impl Sandbox {
     /// The tool, compiled and linked; from disk on its first call only.
     async fn ready(&self, scope: &Scope) -> Result<Arc<contract::ToolPre<Host>>, Refusal> {
         let refused = |detail: String| {
-            Refusal::new(&rules::COMPILED, detail)
-                .widened_by(format!("ironclaw tool install PATH, for {}", scope.tool()))
+            Refusal::new(&rules::COMPILED, format!("{}: {detail}", scope.tool()))
+                .widened_by("ironclaw tool install PATH")
         };
         let approved = *scope.compiled().ok_or_else(|| refused("the tool is no component".into()))?;
         if let Some(tool) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(&approved) {

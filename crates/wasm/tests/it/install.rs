@@ -1,4 +1,4 @@
-//! W12 to W14: what may be installed.
+//! W12 to W14 and W27: what may be installed, and what of it is loaded.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use types::limits::Bytes;
 use wasm::{Budget, CompileError, InstallError, Installer};
 
 use crate::guest::{committed, component, importing, tool};
-use crate::world::{World, compiler};
+use crate::world::{World, compiler, probe};
 
 #[tokio::test]
 async fn w12_unlisted_imports_are_refused_by_name() {
@@ -116,4 +116,19 @@ async fn w14_a_compile_bomb_ends_with_its_budget() {
     assert!(matches!(compiler(small).compile(&bomb).await, Err(CompileError::Budget)));
     let huge = vec![0; types::limits::MAX_COMPONENT.as_usize() + 1];
     assert!(matches!(compiler(Budget::default()).compile(&huge).await, Err(CompileError::TooLarge)));
+}
+
+#[tokio::test]
+async fn w27_a_compiled_component_that_was_changed_is_not_loaded() {
+    let world = World::new().await;
+    let digest = world.install(&probe(""), &tool("", "(call $ok)", "")).await;
+    let cache = world.folder.path().join("cache");
+    let file = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+    assert!(file.file_name().unwrap().to_str().unwrap().starts_with(&digest.to_string()));
+    let mut compiled = std::fs::read(&file).unwrap();
+    *compiled.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, compiled).unwrap();
+    assert_eq!(world.stopped().await, "wasm.compiled");
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(world.stopped().await, "wasm.compiled");
 }

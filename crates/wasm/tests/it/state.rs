@@ -1,4 +1,4 @@
-//! W26, W29: what a hostile call leaves for the next one, and for those beside it.
+//! W10, W26, W29: what a hostile call leaves for the next one, and for those beside it.
 
 use std::sync::Arc;
 
@@ -6,6 +6,26 @@ use types::Verdict;
 
 use crate::guest::{committed, tool};
 use crate::world::{World, probe, resident};
+
+#[tokio::test]
+async fn w10_nothing_is_kept_from_call_to_call() {
+    let world = World::new().await;
+    let count = r#"
+        (i32.store8 (i32.const 500) (i32.add (i32.load8_u (i32.const 500)) (i32.const 1)))
+        (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+        (drop (table.grow $table (ref.null func) (i32.const 1)))
+        (if (i32.or (i32.ne (global.get $calls) (i32.const 1))
+                    (i32.or (i32.ne (i32.load8_u (i32.const 500)) (i32.const 0x31))
+                            (i32.ne (table.size $table) (i32.const 2))))
+          (then unreachable))
+        (call $ok)"#;
+    let state =
+        r#"(global $calls (mut i32) (i32.const 0)) (table $table 1 funcref) (data (i32.const 500) "0")"#;
+    world.install_probe("", &tool("", count, state)).await;
+    for _ in 0..50 {
+        assert_eq!(world.call("probe", "{}").await.unwrap(), "ok");
+    }
+}
 
 #[tokio::test]
 async fn w26_a_guest_that_traps_in_a_host_call_is_gone_and_the_next_is_fresh() {
