@@ -148,6 +148,7 @@ impl Gate {
         let Blocked { refusal, report } = blocked;
         let mut record = self
             .record(kind, Verdict::Block, turn, scope, source, &report)
+            .with(Field::Rule, refusal.rule.id)
             .with(Field::Refusal, refusal.id)
             .with(Field::Reason, &refusal.detail);
         if let Some(widen) = &refusal.widen {
@@ -181,10 +182,12 @@ impl Gate {
         if let Some(scope) = scope {
             record = record.with(Field::Tool, scope.tool()).with(Field::Call, scope.call());
         }
-        if let Some(worst) = report.worst() {
-            record = record.with(Field::Rule, &worst.rule).with(Field::Count, report.findings.len());
+        // A refusal names its own rule; its reason names the detector's.
+        match report.worst() {
+            Some(worst) if verdict != Verdict::Block => record = record.with(Field::Rule, &worst.rule),
+            _ => {}
         }
-        record
+        record.with(Field::Count, report.findings.len())
     }
 }
 

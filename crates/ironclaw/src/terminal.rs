@@ -5,7 +5,8 @@
 //! accident. As a second line of defence, controls that would move or hide text never leave here.
 
 use std::fmt::Display;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use policy::{Answer, Card};
 use safety::{Channel, Safety, Screened};
@@ -14,6 +15,12 @@ use serde_json::Value;
 use types::{Refusal, Trace};
 
 use crate::exit::Failure;
+
+/// Keys and pastes that are dropped before a question; more than a terminal's buffer holds.
+const MAX_TYPED_AHEAD: usize = 65_536;
+
+/// The longest answer that is read.
+const MAX_ANSWER: u64 = 64;
 
 /// How results are printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,7 +128,7 @@ impl Terminal {
     /// Shows a question to the owner on the controlling terminal and reads y or N. `None` when there is
     /// no such terminal. A card is drawn from parsed names and screened text only.
     pub fn ask_card(&self, card: &Card) -> Option<Answer> {
-        let mut tty = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
+        let mut tty = open_tty().ok()?;
         let hosts = if card.hosts.is_empty() { "none".to_owned() } else { card.hosts.join(", ") };
         let question = format!(
             "\n  May {} run?  ({})\n    why        {} {}\n    arguments  {}\n    network    {hosts}\n  [y/N] ",
@@ -132,19 +139,15 @@ impl Terminal {
             card.arguments.get(),
         );
         tty.write_all(visible(&question).as_bytes()).ok()?;
-        let mut line = String::new();
-        std::io::BufReader::new(tty).read_line(&mut line).ok()?;
-        Some(if matches!(line.trim(), "y" | "Y" | "yes") { Answer::Yes } else { Answer::No })
+        Some(if read_yes(tty).ok()? { Answer::Yes } else { Answer::No })
     }
 
     /// Asks y or N on the controlling terminal; no terminal means no.
     pub fn confirm(&self, question: impl Display) -> bool {
         let ask = || -> std::io::Result<bool> {
-            let mut tty = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+            let mut tty = open_tty()?;
             tty.write_all(visible(&format!("{question} [y/N] ")).as_bytes())?;
-            let mut line = String::new();
-            std::io::BufReader::new(tty).read_line(&mut line)?;
-            Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+            read_yes(tty)
         };
         ask().unwrap_or(false)
     }
@@ -207,6 +210,35 @@ impl Terminal {
     fn err(&self, line: &str) {
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
+}
+
+/// The controlling terminal, without what was typed or pasted before the question stood there: an answer
+/// is to this question.
+fn open_tty() -> std::io::Result<File> {
+    let tty = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    crossterm::terminal::enable_raw_mode()?;
+    let drained = drain();
+    crossterm::terminal::disable_raw_mode()?;
+    drained?;
+    Ok(tty)
+}
+
+/// Drops what waits to be read, as much as a person or a paste can have put there.
+fn drain() -> std::io::Result<()> {
+    for _ in 0..MAX_TYPED_AHEAD {
+        if !crossterm::event::poll(std::time::Duration::ZERO)? {
+            break;
+        }
+        crossterm::event::read()?;
+    }
+    Ok(())
+}
+
+/// Reads one line; anything but yes is no.
+fn read_yes(tty: File) -> std::io::Result<bool> {
+    let mut line = String::new();
+    std::io::BufReader::new(tty.take(MAX_ANSWER)).read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
 /// A refusal as an object with stable keys.

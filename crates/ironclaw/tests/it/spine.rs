@@ -102,7 +102,8 @@ async fn a_request_passes_all_layers_and_the_key_is_only_on_the_wire() {
             ("wasm", "memory"),
             ("egress", "allowlist"),
             ("egress", "secret"),
-            ("leaks", "response"),
+            ("leaks", "response head"),
+            ("leaks", "leak detector"),
             ("output", "rulebook"),
         ] {
             assert!(

@@ -1,1 +1,0 @@
-//! Development only: loopback upstreams, fixtures, the attack runner.
