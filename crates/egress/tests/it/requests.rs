@@ -4,9 +4,9 @@ use egress::Message;
 use egress::loopback::{Loopback, reply};
 use http::StatusCode;
 use policy::Settings;
-use types::{Field, Host, Kind, Verdict};
+use types::{Field, Host, Verdict};
 
-use crate::world::{Setup, World, headers, host};
+use crate::world::{Setup, World, headers, host, settled_requests};
 
 async fn upstream(name: &types::HostName) -> Loopback {
     Loopback::https(&Host::Name(name.clone()), |_| reply(StatusCode::OK, "fine")).await.unwrap()
@@ -152,8 +152,8 @@ async fn a05_records_name_the_target_but_no_query_header_or_body() {
     response.into_body().collect().await.unwrap();
     let steps = format!("{:?}", world.trace.steps());
     let entries = world.close().await;
-    let settled = entries.iter().find(|entry| entry.record.kind == Kind::Settle).unwrap();
-    let field = |field| settled.record.field(field).unwrap().to_owned();
+    let settled = settled_requests(&entries);
+    let field = |field| settled[0].field(field).unwrap().to_owned();
     assert_eq!(field(Field::Target), format!("POST https://{name}/v1/weather"));
     assert_eq!((field(Field::Address), field(Field::Status)), ("127.0.0.1".to_owned(), "200".to_owned()));
     assert_eq!(field(Field::Received), "4");

@@ -165,8 +165,7 @@ impl World {
 
     /// The records of how requests ended.
     pub(crate) async fn settled(self) -> Vec<Record> {
-        let entries = self.close().await;
-        entries.into_iter().map(|entry| entry.record).filter(|record| record.kind == Kind::Settle).collect()
+        settled_requests(&self.close().await)
     }
 
     /// The one record of how the one request ended.
@@ -175,6 +174,15 @@ impl World {
         let [record] = &settled[..] else { panic!("{settled:?}") };
         (record.verdict, record.field(Field::Rule).map(str::to_owned))
     }
+}
+
+/// How the requests among these records ended; the call that they belong to ends by itself.
+pub(crate) fn settled_requests(entries: &[Entry]) -> Vec<Record> {
+    let of = |kind: Kind| entries.iter().filter(move |entry| entry.record.kind == kind);
+    let requests: Vec<String> = of(Kind::Request).map(|entry| entry.seq.to_string()).collect();
+    let of_request =
+        |record: &&Record| record.field(Field::Of).is_some_and(|seq| requests.iter().any(|own| own == seq));
+    of(Kind::Settle).map(|entry| &entry.record).filter(of_request).cloned().collect()
 }
 
 /// A name that no other test uses.
