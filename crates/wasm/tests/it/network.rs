@@ -232,6 +232,42 @@ async fn w25_requests_are_counted() {
 }
 
 #[tokio::test]
+async fn w25_ten_thousand_requests_at_once_are_a_handful_of_connections() {
+    let host = host();
+    let upstream = upstream(&host, |_| {
+        egress::loopback::reply_in_frames(futures_util::stream::pending::<http_body::Frame<Bytes>>())
+    })
+    .await;
+    let world = World::around(&upstream, &host).await;
+    let imports = r#"
+        (import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields (result i32)))
+        (import "wasi:http/types@0.2.12" "[constructor]outgoing-request" (func $request (param i32) (result i32)))
+        (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-authority"
+          (func $authority (param i32 i32 i32 i32) (result i32)))
+        (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-path-with-query"
+          (func $path (param i32 i32 i32 i32) (result i32)))
+        (import "wasi:http/outgoing-handler@0.2.12" "handle" (func $handle (param i32 i32 i32 i32)))"#;
+    let open = format!(
+        r#"(local $request i32) (local $left i32) (local.set $left (i32.const 10000))
+        (loop $again
+          (local.set $request (call $request (call $fields)))
+          (drop (call $authority (local.get $request) (i32.const 1) (i32.const 300) (i32.const {})))
+          (drop (call $path (local.get $request) (i32.const 1) (i32.const 290) (i32.const 1)))
+          (call $handle (local.get $request) (i32.const 0) (i32.const 0) (i32.const 400))
+          (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (call $ok)"#,
+        host.as_str().len()
+    );
+    let data = format!(r#"(data (i32.const 290) "/") (data (i32.const 300) "{host}")"#);
+    let manifest = crate::world::probe("requests = 200\nhost_calls = 100_000")
+        + &format!("[[hosts]]\nhost = \"{host}\"\nmethods = [\"GET\"]\n");
+    world.install(&manifest, &crate::guest::tool(imports, &open, &data)).await;
+    // Handles run out first: a call holds a few hundred of them.
+    assert_eq!(world.stopped().await, "wasm.interface");
+    assert!(upstream.connections() <= 4, "{}", upstream.connections());
+}
+
+#[tokio::test]
 async fn w30_a_call_that_is_dropped_in_the_middle_leaves_nothing_behind() {
     let host = host();
     let upstream = upstream(&host, |_| {
