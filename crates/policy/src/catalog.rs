@@ -80,8 +80,7 @@ impl Catalog {
 
     /// Every tool that may be called now, built-in ones first, then by name.
     pub async fn approved(&self) -> Result<Vec<Arc<Tool>>, Refusal> {
-        let rows =
-            self.reader.tools(&self.tenant).await.map_err(|_| Refusal::new(&rules::NOT_READ, "tools"))?;
+        let rows = self.reader.tools(&self.tenant).await.map_err(|_| rules::not_read("tools"))?;
         let mut tools = self.built_in.clone();
         // A tool that does not pass is not offered; calling it by name says why.
         tools.extend(rows.iter().filter_map(|row| self.usable(row).ok()));
@@ -93,11 +92,7 @@ impl Catalog {
         if let Some(tool) = self.built_in.iter().find(|tool| tool.manifest.name == *name) {
             return Ok(tool.clone());
         }
-        let row = self
-            .reader
-            .tool(&self.tenant, name)
-            .await
-            .map_err(|_| Refusal::new(&rules::NOT_READ, "tools"))?;
+        let row = self.reader.tool(&self.tenant, name).await.map_err(|_| rules::not_read("tools"))?;
         match row {
             Some(row) => self.usable(&row),
             None => Err(Refusal::new(&rules::TOOL_UNKNOWN, name.to_string())
@@ -117,7 +112,9 @@ impl Catalog {
                     .widened_by(format!("ironclaw tool approve {}", row.name)));
             }
         }
-        let changed = || Refusal::new(&rules::TOOL_CHANGED, row.name.to_string());
+        let changed = || {
+            Refusal::new(&rules::TOOL_CHANGED, row.name.to_string()).widened_by("ironclaw tool install PATH")
+        };
         if Digest::of(row.manifest.as_bytes()) != row.digest {
             return Err(changed());
         }

@@ -143,16 +143,27 @@ impl Policy {
         since: Instant,
     ) -> Result<Permit<ToolCall>, Refusal> {
         let turn = scope.turn();
+        let record = call_record(&call, turn, Verdict::Allow).with(Field::Rule, by);
+        let seq = self.charge_call(rules, &call, turn, record, since).await?;
+        turn.trace()
+            .step(Layer::Policy, "decision", Verdict::Allow, since, || format!("{} by {by}", call.tool));
+        Ok(self.mint_call(call, scope, seq, rules.generation))
+    }
+
+    /// Records a call that may run or be asked about, and takes it from the budget of the day.
+    async fn charge_call(
+        &self,
+        rules: &InForce,
+        call: &ToolCall,
+        turn: &Turn,
+        record: Record,
+        since: Instant,
+    ) -> Result<Seq, Refusal> {
         let charges = bounded((Meter::Calls, 1, rules.settings.budget.calls)).into_iter().collect();
-        match self.charge(call_record(&call, turn, Verdict::Allow).with(Field::Rule, by), charges).await {
-            Ok(seq) => {
-                turn.trace().step(Layer::Policy, "decision", Verdict::Allow, since, || {
-                    format!("{} by {by}", call.tool)
-                });
-                Ok(self.mint_call(call, scope, seq, rules.generation))
-            }
+        match self.charge(record, charges).await {
+            Ok(seq) => Ok(seq),
             Err(refusal) => {
-                let record = call_record(&call, turn, Verdict::Block);
+                let record = call_record(call, turn, Verdict::Block);
                 Err(self.refuse(record, refusal, turn, "budget", since).await)
             }
         }
@@ -170,17 +181,24 @@ impl Policy {
         since: Instant,
     ) -> Result<Decision, Refusal> {
         let turn = scope.turn().clone();
-        if let Some(used) = self.standing_approval(&call).await? {
+        let standing = match self.standing_approval(&call).await {
+            Ok(standing) => standing,
+            Err(refusal) => {
+                let record = call_record(&call, &turn, Verdict::Block);
+                return Err(self.refuse(record, refusal, &turn, "decision", since).await);
+            }
+        };
+        let record =
+            call_record(&call, &turn, Verdict::Ask).with(Field::Rule, rule.id).with(Field::Reason, &by);
+        let asked = self.charge_call(rules, &call, &turn, record, since).await?;
+        if let Some(used) = standing {
             let record = call_record(&call, &turn, Verdict::Allow).with(Field::Rule, rule.id);
-            let record = record.with(Field::Reason, "approved earlier");
+            let record = record.with(Field::Of, asked.get()).with(Field::Reason, "approved earlier");
             let seq = self.audit().change(record, used).await.map_err(not_recorded)?;
             turn.trace()
                 .step(Layer::Policy, "decision", Verdict::Allow, since, || "approved earlier".to_owned());
             return Ok(Decision::Permit(self.mint_call(call, scope, seq, rules.generation)));
         }
-        let record =
-            call_record(&call, &turn, Verdict::Ask).with(Field::Rule, rule.id).with(Field::Reason, &by);
-        let asked = self.audit().record(record).await.map_err(not_recorded)?;
         turn.trace().step(Layer::Policy, "decision", Verdict::Ask, since, || rule.says.to_owned());
         let hosts =
             scope.manifest().hosts.iter().map(|rule| format!("{}:{}", rule.host, rule.port)).collect();

@@ -75,7 +75,8 @@ pub fn host_rule<'a>(manifest: &'a Manifest, target: &Target) -> Result<&'a Host
         ));
     };
     if target.scheme == Scheme::Http && rule.scheme == Scheme::Https {
-        return Err(Refusal::new(&rules::CLEAR_TEXT, format!("{} asked for {target}", manifest.name)));
+        return Err(Refusal::new(&rules::CLEAR_TEXT, format!("{} asked for {target}", manifest.name))
+            .widened_by("say clear_text = true for a host rule of its own in the manifest: ironclaw tool install PATH"));
     }
     Ok(rule)
 }

@@ -48,8 +48,10 @@ impl Policy {
         arguments: &Screened<Value>,
     ) -> Result<(Arc<Tool>, Judged), Refusal> {
         let tool = self.0.catalog.find(name).await?;
-        safety::validator::arguments(&tool.schema, arguments.get())
-            .map_err(|fault| Refusal::new(&rules::ARGUMENTS, format!("{name}: {fault}")))?;
+        safety::validator::arguments(&tool.schema, arguments.get()).map_err(|fault| {
+            Refusal::new(&rules::ARGUMENTS, format!("{name}: {fault}"))
+                .widened_by(format!("what it takes: ironclaw tool show {name}"))
+        })?;
         let judged = judge_tool(rules, turn, &tool)?;
         Ok((tool, judged))
     }
@@ -64,6 +66,9 @@ impl Policy {
             return Err(Refusal::new(
                 &rules::TOO_MANY_REQUESTS,
                 format!("{} may send {}", scope.tool(), scope.limits().requests),
+            )
+            .widened_by(
+                "raise `requests` under [limits] in the tool's manifest, then: ironclaw tool install PATH",
             ));
         }
         let rule = floor::host_rule(scope.manifest(), target)?;
@@ -78,8 +83,8 @@ impl Policy {
         };
         match rules.engine.request(&outbound, scope.turn().label()) {
             cedar::Answer::Permit(by) => Ok((outbound, by)),
-            cedar::Answer::Ask(by) => Err(Refusal::new(&rules::CEDAR_ASKS, by)),
-            cedar::Answer::Refuse(rule, by) => Err(Refusal::new(rule, by)),
+            cedar::Answer::Ask(by) => Err(rules::by_policy(&rules::CEDAR_ASKS, by)),
+            cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
         }
     }
 
@@ -108,8 +113,8 @@ impl Policy {
         };
         match rules.engine.request(&outbound, turn.label()) {
             cedar::Answer::Permit(by) => Ok((outbound, by)),
-            cedar::Answer::Ask(by) => Err(Refusal::new(&rules::CEDAR_ASKS, by)),
-            cedar::Answer::Refuse(rule, by) => Err(Refusal::new(rule, by)),
+            cedar::Answer::Ask(by) => Err(rules::by_policy(&rules::CEDAR_ASKS, by)),
+            cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
         }
     }
 
@@ -125,12 +130,7 @@ impl Policy {
         if wishes.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self
-            .0
-            .reader
-            .grants(&self.0.tenant, tool)
-            .await
-            .map_err(|_| Refusal::new(&rules::NOT_READ, "grants"))?;
+        let rows = self.0.reader.grants(&self.0.tenant, tool).await.map_err(|_| rules::not_read("grants"))?;
         let now = audit::now_ms();
         let grants: Vec<Grant> = rows
             .iter()
@@ -145,8 +145,8 @@ impl Policy {
             let Some(grant) = grants.iter().filter(fits).max_by_key(|grant| grant.path.as_str().len()) else {
                 let detail = format!("{tool} needs {} for {}", wish.secret, target.endpoint);
                 return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, detail).widened_by(format!(
-                    "ironclaw secret grant {} --tool {tool} --host {} --inject {}",
-                    wish.secret, wish.host, wish.inject
+                    "ironclaw secret grant {} --tool {tool} --host {} --method {} --inject {}",
+                    wish.secret, target.endpoint, target.method, wish.inject
                 )));
             };
             if uses.iter().any(|used| used.inject == grant.inject) {
@@ -165,12 +165,7 @@ impl Policy {
     pub(crate) async fn standing_approval(&self, call: &ToolCall) -> Result<Option<Mutation>, Refusal> {
         let digest = call_digest(call);
         let now = audit::now_ms();
-        let rows = self
-            .0
-            .reader
-            .approvals(&self.0.tenant)
-            .await
-            .map_err(|_| Refusal::new(&rules::NOT_READ, "approvals"))?;
+        let rows = self.0.reader.approvals(&self.0.tenant).await.map_err(|_| rules::not_read("approvals"))?;
         let found = rows
             .iter()
             .find(|row| row.digest == digest && row.state == ApprovalState::Approved && now < row.expires_ms);
@@ -194,7 +189,7 @@ pub(crate) fn judge_tool(rules: &InForce, turn: &Turn, tool: &Tool) -> Result<Ju
     let by = match rules.engine.call(&tool.manifest, flow.label()) {
         cedar::Answer::Permit(by) => by,
         cedar::Answer::Ask(by) => return Ok(Judged::Ask { rule: &rules::CEDAR_ASKS, by }),
-        cedar::Answer::Refuse(rule, by) => return Err(Refusal::new(rule, by)),
+        cedar::Answer::Refuse(rule, by) => return Err(rules::by_policy(rule, by)),
     };
     Ok(match floor::must_ask(&flow, &tool.manifest) {
         Some(rule) => Judged::Ask { rule, by: String::new() },

@@ -121,7 +121,7 @@ impl<E: Effect> Permit<E> {
             ));
         }
         if self.in_force.load(Ordering::Acquire) != self.generation {
-            return Err(Refusal::new(&rules::PERMIT_STALE, ""));
+            return Err(Refusal::new(&rules::PERMIT_STALE, "").widened_by("ask again"));
         }
         Ok(())
     }
@@ -132,7 +132,14 @@ impl<E: Effect> Permit<E> {
         match self.check() {
             Ok(()) => Ok((self.effect, self.settlement)),
             Err(refusal) => {
-                self.settlement.settle_detached(Verdict::Block, [(Field::Rule, refusal.rule.id.to_owned())]);
+                self.settlement.settle_detached(
+                    Verdict::Block,
+                    [
+                        (Field::Rule, refusal.rule.id.to_owned()),
+                        (Field::Refusal, refusal.id.to_string()),
+                        (Field::Reason, refusal.detail.clone()),
+                    ],
+                );
                 Err(refusal)
             }
         }

@@ -1,6 +1,6 @@
 //! Every rule of this layer that can refuse.
 
-use types::{Layer, Rule};
+use types::{Layer, Refusal, Rule};
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $name:ident = $id:literal, $says:literal;)*) => {
@@ -67,4 +67,18 @@ rules! {
     NOT_RECORDED = "audit.not-recorded", "the decision could not be recorded, so nothing was done";
     /// The database did not answer.
     NOT_READ = "policy.not-read", "what was granted could not be read, so nothing was done";
+}
+
+/// The refusal when what was granted cannot be read.
+pub(crate) fn not_read(what: &'static str) -> Refusal {
+    Refusal::new(&NOT_READ, what).widened_by("ironclaw doctor")
+}
+
+/// The refusal of a Cedar policy, which only the owner's own files can hold.
+pub(crate) fn by_policy(rule: &'static Rule, policy: String) -> Refusal {
+    let widen = match policy.as_str() {
+        "" => "look at the policies in the configuration folder: ironclaw config path".to_owned(),
+        name => format!("change {name} under policies/ in the configuration folder: ironclaw config path"),
+    };
+    Refusal::new(rule, policy).widened_by(widen)
 }

@@ -65,6 +65,7 @@ async fn refusals_name_their_rule_and_are_recorded() {
     ] {
         let refusal = world.refused(&turn, tool, arguments).await;
         assert_eq!(refusal.rule.id, rule, "{tool} {arguments}");
+        assert!(refusal.widen.is_some(), "{rule} says nothing of what would allow it");
         let found = audit::Log::new(world.reader.clone()).by_refusal(refusal.id).await.unwrap();
         assert_eq!(found[0].record.field(Field::Rule), Some(rule));
     }
@@ -150,6 +151,16 @@ async fn the_budget_of_the_day_ends_calls() {
         drop(world.permitted(&turn(), "writer", "{}").await);
     }
     assert_eq!(world.refused(&turn(), "writer", "{}").await.rule.id, "policy.budget");
+}
+
+#[tokio::test]
+async fn a_call_that_the_owner_approves_counts_against_the_budget_too() {
+    let budget = Budget { calls: Some(1), ..Budget::default() };
+    let world = World::new(Settings { budget, ..Settings::default() }).await;
+    let turn = turn();
+    turn.absorb(untrusted());
+    drop(world.asked(&turn, "writer", "{}").await.answer(Answer::Yes).await.unwrap());
+    assert_eq!(world.refused(&turn, "writer", "{}").await.rule.id, "policy.budget");
 }
 
 #[tokio::test]

@@ -47,7 +47,13 @@ async fn what_no_grant_covers_is_refused() {
             world.policy.decide_request(permit.scope(), target("GET", "https://api.example/v1/a")).await;
         let refusal = refusal.expect_err(name);
         assert_eq!(refusal.rule.id, "policy.secret-not-granted", "{name}");
-        assert!(refusal.widen.unwrap().starts_with("ironclaw secret grant KEY --tool reader"), "{name}");
+        assert!(
+            refusal
+                .widen
+                .unwrap()
+                .starts_with("ironclaw secret grant KEY --tool reader --host api.example:443 --method GET"),
+            "{name}"
+        );
     }
 }
 
