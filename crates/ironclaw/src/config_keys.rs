@@ -108,40 +108,19 @@ pub fn unknown(path: &str) -> Failure {
     // The key is foreign text, but the owner's own file; only its plain characters are repeated.
     let plain: String =
         path.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')).take(64).collect();
-    let nearest =
-        KEYS.iter().min_by_key(|key| distance(key.path, path)).filter(|key| distance(key.path, path) <= 3);
+    let nearest = KEYS
+        .iter()
+        .min_by_key(|key| strsim::levenshtein(key.path, path))
+        .filter(|key| strsim::levenshtein(key.path, path) <= 3);
     let hint = nearest.map(|key| format!("; did you mean {}?", key.path)).unwrap_or_default();
     Failure::usage(format!(
         "configuration: there is no key {plain}{hint}\n  all keys: ironclaw config explain"
     ))
 }
 
-/// Levenshtein's distance between two short words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("budget", "budgte"), 2);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("same", "same"), 0);
-    }
 
     #[test]
     fn every_example_parses_and_every_key_is_known() {

@@ -247,10 +247,13 @@ async fn show(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
         terminal.say(format!("  grant        {id}: {what}"));
     }
     for wish in manifest.secrets.iter().filter(|wish| !granted(&grants, &wish.secret)) {
-        terminal.say(format!(
-            "  missing      ironclaw secret grant {} --tool {} --host {} --inject {}",
-            wish.secret, row.name, wish.host, wish.inject
-        ));
+        for rule in manifest.hosts.iter().filter(|rule| rule.host == wish.host) {
+            let methods: String = rule.methods.iter().map(|method| format!(" --method {method}")).collect();
+            terminal.say(format!(
+                "  missing      ironclaw secret grant {} --tool {} --host {}:{}{methods} --inject {}",
+                wish.secret, row.name, rule.host, rule.port, wish.inject
+            ));
+        }
     }
     Ok(())
 }
