@@ -25,11 +25,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
+use rustls::pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use types::{Host, HostName, Port};
 
 use crate::ca::{Authority, AuthorityError, Identity};
 use crate::config::Exception;
+use crate::tls;
 
 /// What a handler answers.
 pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -145,6 +147,50 @@ impl Loopback {
     /// Every request that was read to its end, oldest first.
     pub fn requests(&self) -> Vec<Request<Bytes>> {
         self.seen.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A client of one loopback server with nothing between: the floor of a benchmark.
+pub struct Bare {
+    addr: SocketAddr,
+    tls: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Loopback {
+    /// A client of this server, which must speak HTTPS as `host`.
+    pub fn bare(&self, host: &HostName) -> Result<Bare, LoopbackError> {
+        let ca = self.ca.as_deref().ok_or(LoopbackError::Tls)?;
+        let roots = tls::authorities(ca.as_bytes()).ok_or(LoopbackError::Tls)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| LoopbackError::Tls)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(host.to_string()).map_err(|_| LoopbackError::Tls)?;
+        Ok(Bare { addr: self.addr, tls: TlsConnector::from(Arc::new(config)), name })
+    }
+}
+
+impl Bare {
+    /// One request on a connection of its own, its answer read to the end.
+    #[allow(clippy::disallowed_methods, reason = "connects to a server of this process, on loopback")]
+    pub async fn exchange(&self, request: Request<()>) -> io::Result<StatusCode> {
+        let stream = TcpStream::connect(self.addr).await?;
+        stream.set_nodelay(true)?;
+        let stream = self.tls.connect(self.name.clone(), stream).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let exchange = async {
+            let answer = sender.send_request(request.map(|()| Full::<Bytes>::default())).await?;
+            let status = answer.status();
+            answer.into_body().collect().await?;
+            drop(sender);
+            Ok::<_, hyper::Error>(status)
+        };
+        let (status, _) = futures_util::future::join(exchange, connection).await;
+        status.map_err(io::Error::other)
     }
 }
 

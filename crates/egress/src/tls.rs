@@ -120,7 +120,7 @@ fn finish(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> Arc<ClientCo
 }
 
 /// All certificates of a PEM text; `None` when there is none or one does not parse.
-fn authorities(pem: &[u8]) -> Option<RootCertStore> {
+pub(crate) fn authorities(pem: &[u8]) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         roots.add(certificate.ok()?).ok()?;

@@ -33,6 +33,11 @@ pub enum Command {
         after_help = "Example:\n  ironclaw demo\n\nEverything runs on this machine, in a folder that is removed at the end."
     )]
     Demo,
+    /// Measure one turn on this machine, and where its time goes
+    #[command(
+        after_help = "Example:\n  ironclaw bench --turns 500\n\nTurns run against a service on loopback, in folders that are removed at the end."
+    )]
+    Bench(Bench),
     /// Make the key slot and the database, and install the first tool; safe to run again
     #[command(after_help = "Example:\n  ironclaw init\n  ironclaw init --slot passphrase")]
     Init(Init),
@@ -115,6 +120,14 @@ pub struct Init {
     /// Where the master key is kept
     #[arg(long, value_enum, default_value = "keychain")]
     pub slot: Slot,
+}
+
+/// `ironclaw bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Turns to measure
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub turns: u32,
 }
 
 /// `ironclaw ask`.

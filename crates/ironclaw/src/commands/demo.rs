@@ -4,8 +4,8 @@
 //! services on loopback, and then asks the same agent that `ironclaw ask` asks. What it prints is what
 //! came back.
 
-mod scenes;
-mod stage;
+pub mod scenes;
+pub mod stage;
 
 use agent::{Conversation, Outcome as TurnOutcome};
 use serde_json::json;
@@ -19,7 +19,7 @@ use crate::trace_view;
 
 /// Runs the command.
 pub async fn run(terminal: &Terminal) -> Outcome {
-    let stage = Stage::set_up(terminal).await?;
+    let stage = Stage::set_up(&std::env::temp_dir(), terminal).await?;
     let outcome = play(&stage, terminal).await;
     stage.take_down().await;
     outcome

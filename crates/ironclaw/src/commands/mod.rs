@@ -3,6 +3,7 @@
 pub mod approvals;
 pub mod ask;
 pub mod audit;
+pub mod bench;
 pub mod chat;
 pub mod completions;
 pub mod config;
@@ -31,6 +32,7 @@ pub async fn run(cli: Cli, environment: &Environment, terminal: &Terminal) -> Ou
         Command::Completions { shell } => return completions::completions(*shell),
         Command::Man => return completions::man(),
         Command::Demo => return demo::run(terminal).await,
+        Command::Bench(args) => return bench::run(args, terminal).await,
         _ => {}
     }
     let home = Home::find(cli.home.as_deref(), environment)?;
@@ -62,6 +64,7 @@ async fn with_base(command: &Command, base: &Base, terminal: &Terminal) -> Outco
         Command::Audit(args) => audit::run(args, base, terminal).await,
         // Handled before there is a base.
         Command::Demo
+        | Command::Bench(_)
         | Command::Completions { .. }
         | Command::Man
         | Command::Config(_)

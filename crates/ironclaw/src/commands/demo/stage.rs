@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use egress::loopback::{Loopback, Reply, reply};
+use egress::loopback::{Bare, Loopback, Reply, reply};
 use http::{Request, StatusCode};
 use secrets::{Plain, Unlock, Vault};
 use types::{
@@ -46,15 +47,17 @@ pub struct Stage {
     pub parts: Parts,
     /// The weather service.
     pub weather: Loopback,
+    bare: Bare,
+    authorization: String,
     _echo: Loopback,
     authenticated: Arc<Mutex<bool>>,
     folder: tempfile::TempDir,
 }
 
 impl Stage {
-    /// Starts the services, makes the installation, seals the keys and installs the tools.
-    pub async fn set_up(terminal: &Terminal) -> Result<Self, Failure> {
-        let folder = tempfile::Builder::new().prefix("ironclaw-demo-").tempdir();
+    /// Starts the services, makes the installation under `place`, seals the keys and installs the tools.
+    pub async fn set_up(place: &Path, terminal: &Terminal) -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new().prefix("ironclaw-demo-").tempdir_in(place);
         let folder = folder
             .map_err(|error| Failure::environment(format!("no folder for the demo: {}", error.kind())))?;
         let workspace = workspace(folder.path())?;
@@ -63,6 +66,7 @@ impl Stage {
         let (weather_host, echo_host) = (name("api.weather.com")?, name("api.echo.example")?);
         let (key, echo_key) = (random_key("wk"), random_key("ek"));
         let authenticated = Arc::new(Mutex::new(false));
+        let authorization = format!("Bearer {key}");
         let weather = weather_service(&weather_host, &key, authenticated.clone()).await?;
         let echo =
             Loopback::https(&Host::Name(echo_host.clone()), echo_back).await.map_err(Failure::environment)?;
@@ -77,11 +81,33 @@ impl Stage {
         for (manifest, component) in TOOLS {
             Candidate::check(manifest, component, &base).await?.keep(&base, true).await?;
         }
-        seal_and_grant(&base, &vault, "weather", "WEATHER_API_KEY", weather_host, key).await?;
+        seal_and_grant(&base, &vault, "weather", "WEATHER_API_KEY", weather_host.clone(), key).await?;
         seal_and_grant(&base, &vault, "evil-echo", "ECHO_KEY", echo_host, echo_key).await?;
         drop(vault);
         let parts = Parts::build(&base, terminal, Some(&workspace)).await?;
-        Ok(Self { base, parts, weather, _echo: echo, authenticated, folder })
+        let bare = weather.bare(&weather_host).map_err(Failure::environment)?;
+        Ok(Self { base, parts, weather, bare, authorization, _echo: echo, authenticated, folder })
+    }
+
+    /// What the weather request costs without any layer: connect, TLS, request, response.
+    pub async fn bare_exchange(&self) -> Result<Duration, Failure> {
+        let request = Request::get("/v1/current?city=Beijing")
+            .header(http::header::HOST, "api.weather.com")
+            .header(http::header::AUTHORIZATION, &self.authorization)
+            .body(())
+            .map_err(Failure::failed)?;
+        let since = Instant::now();
+        let status = self.bare.exchange(request).await.map_err(Failure::environment)?;
+        match status {
+            StatusCode::OK => Ok(since.elapsed()),
+            other => Err(Failure::failed(format!("the weather service answers {other}"))),
+        }
+    }
+
+    /// How many records the audit log holds.
+    pub async fn records(&self) -> Result<u64, Failure> {
+        let last = audit::Log::new(self.base.reader.clone()).tail(1).await.map_err(Failure::failed)?;
+        Ok(last.last().map_or(0, |entry| entry.seq))
     }
 
     /// Where the installation is.
