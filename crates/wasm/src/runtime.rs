@@ -22,7 +22,8 @@ const WARM_SLOTS: u32 = 8;
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Addresses reserved for each memory: the most that a manifest may ask for. With wasmtime's own 4 GiB for each, the
-/// slots of one process would take a tebibyte of addresses, which `ulimit -v` and some containers refuse.
+/// slots of one process would take a tebibyte of addresses, which `ulimit -v` and some containers refuse. The price is
+/// explicit bounds checks: a loop of nothing but loads and stores, 200 million of them, takes 0.58 s instead of 0.43 s.
 const MEMORY_RESERVATION: Bytes = ToolLimits::MAX.memory;
 /// Addresses after each memory that are never mapped.
 const MEMORY_GUARD: Bytes = Bytes::mib(1);
