@@ -7,19 +7,10 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use policy::{Permit, Settlement};
-use safety::BodyEnd;
+use safety::{BodyEnd, BodyFault};
 use types::{Field, Layer, Outbound, Refusal, Trace, Verdict};
 
 use crate::error::{Failure, SendError};
-
-/// Why a body ended early, told by the part that ended it.
-#[derive(Clone, Debug)]
-pub(crate) enum Fate {
-    /// The exchange broke.
-    Failed(Failure),
-    /// A rule stopped it.
-    Refused(Refusal),
-}
 
 /// One request on its way.
 #[derive(Clone)]
@@ -136,26 +127,18 @@ impl Account {
     }
 
     /// Settles a request whose answer was read, or dropped half-way. Called from where nothing can
-    /// wait.
-    pub(crate) fn close_with_body(self, settlement: Settlement, end: BodyEnd, fate: Option<&Fate>) {
+    /// wait. `failed` says how the exchange broke, if it did.
+    pub(crate) fn close_with_body(self, settlement: Settlement, end: BodyEnd, failed: Option<&Failure>) {
         let mut fields = self.fields();
         fields.push((Field::Received, end.received.to_string()));
-        let refusal = match fate {
-            Some(Fate::Refused(refusal)) => Some(refusal),
-            _ => end.blocked.as_ref().map(|blocked| &blocked.refusal),
-        };
-        let verdict = match (refusal, end.verdict) {
-            (Some(_), _) => Verdict::Block,
-            (None, Verdict::Allow) => Verdict::Done,
-            (None, other) => other,
-        };
-        match (refusal, fate) {
-            (Some(refusal), _) => fields.extend(of_refusal(refusal)),
-            (None, Some(Fate::Failed(failure))) => fields.push((Field::Reason, failure.to_string())),
-            (None, _) if verdict == Verdict::Failed => {
-                fields.push((Field::Reason, "the body is not what it claims to be, or too long".to_owned()));
+        let verdict = if end.verdict == Verdict::Allow { Verdict::Done } else { end.verdict };
+        match (end.fault.as_ref().and_then(BodyFault::refusal), failed, &end.fault) {
+            (Some(refusal), ..) => fields.extend(of_refusal(refusal)),
+            (None, Some(failure), _) => fields.push((Field::Reason, failure.to_string())),
+            (None, None, Some(fault)) => fields.push((Field::Reason, fault.to_string())),
+            (None, None, None) => {
+                fields.extend(end.findings.first().map(|finding| (Field::Rule, finding.rule.to_string())));
             }
-            _ => fields.extend(end.findings.first().map(|finding| (Field::Rule, finding.rule.to_string()))),
         }
         settlement.settle_detached(verdict, fields);
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Uri, response};
 use http_body_util::Full;
-use types::limits::MAX_REQUEST_BODY;
+use types::limits::{Bytes as Limit, MAX_REQUEST_BODY};
 use types::{Injection, Outbound, Refusal, Rule, Target};
 
 use crate::{limits, rules};
@@ -45,25 +45,38 @@ const CREDENTIALS: [HeaderName; 4] = [
 
 /// Headers by which servers, frameworks and proxies in front of them read another host, path, method
 /// or protocol than the request line says.
-const ROUTING: [HeaderName; 19] = [
+const ROUTING: [HeaderName; 30] = [
     header::UPGRADE,
     header::FORWARDED,
     header::VIA,
     HeaderName::from_static("alt-used"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("client-ip"),
+    HeaderName::from_static("front-end-https"),
     HeaderName::from_static("http2-settings"),
+    // A program started as CGI reads `HTTP_PROXY` from it: httpoxy, CVE-2016-5385.
+    HeaderName::from_static("proxy"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
     HeaderName::from_static("x-host"),
     HeaderName::from_static("x-http-host-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-method-override"),
+    // Next.js takes the request for one of its own and skips authorisation: CVE-2025-29927.
+    HeaderName::from_static("x-middleware-subrequest"),
+    HeaderName::from_static("x-ms-original-url"),
     HeaderName::from_static("x-original-host"),
     HeaderName::from_static("x-original-method"),
+    HeaderName::from_static("x-original-path"),
     HeaderName::from_static("x-original-uri"),
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-override-url"),
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-rewrite-url"),
     HeaderName::from_static("x-script-name"),
+    HeaderName::from_static("x-url-scheme"),
     HeaderName::from_static("x-wap-profile"),
 ];
 
@@ -90,6 +103,10 @@ pub(crate) fn outgoing(effect: &Outbound, message: Message) -> Result<Request<Fu
     // What arrives is scanned; what is not compressed is scanned soonest.
     own.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     own.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("ironclaw"));
+    if head_of_request(&request).len() > limits::MAX_REQUEST_HEAD {
+        let most = Limit(limits::MAX_REQUEST_HEAD as u64);
+        return Err(Refusal::new(&rules::TOO_LARGE, format!("a header of more than {most}")));
+    }
     Ok(request)
 }
 
@@ -97,33 +114,42 @@ pub(crate) fn outgoing(effect: &Outbound, message: Message) -> Result<Request<Fu
 fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bool, Refusal> {
     let refuse =
         |rule: &'static Rule| Err(Refusal::new(rule, format!("the header {name}; nothing was sent")));
-    let text = name.as_str();
+    let spelt = folded(name);
+    let is_one_of = |list: &[HeaderName]| list.iter().any(|known| known == spelt.as_str());
     if *name == header::HOST {
         return match value.as_bytes() == effect.target.host_header().as_bytes() {
             true => Ok(false),
             false => refuse(&rules::HOST),
         };
     }
-    if CREDENTIALS.contains(name) || is_place_of_secret(effect, name) {
+    if is_one_of(&CREDENTIALS) || is_place_of_secret(effect, &spelt) {
         return refuse(&rules::OWN_CREDENTIAL);
     }
-    if ROUTING.contains(name) || text.starts_with("x-forwarded-") || text.starts_with("proxy-") {
+    let family = ["x-forwarded", "x-envoy-", "proxy-"];
+    if is_one_of(&ROUTING) || family.iter().any(|family| spelt.starts_with(family)) {
         return refuse(&rules::ROUTING_HEADER);
     }
-    if *name == header::CONTENT_ENCODING {
+    if spelt == header::CONTENT_ENCODING.as_str() {
         return match value.as_bytes().eq_ignore_ascii_case(b"identity") {
             true => Ok(false),
             false => refuse(&rules::ENCODED_BODY),
         };
     }
     // Two halves of an answer could each hide half of an echoed secret from the scanner.
-    let halves = !effect.secrets.is_empty() && matches!(*name, header::RANGE | header::IF_RANGE);
-    Ok(!FRAMING.contains(name) && !halves)
+    let halves = !effect.secrets.is_empty() && is_one_of(&[header::RANGE, header::IF_RANGE]);
+    Ok(!is_one_of(&FRAMING) && !halves)
 }
 
-/// True when a secret of this request will stand in that header.
-fn is_place_of_secret(effect: &Outbound, header: &HeaderName) -> bool {
-    effect.secrets.iter().any(|used| matches!(&used.inject, Injection::Header { name } if name == header))
+/// A name as programs behind a gateway read it: CGI, WSGI, Rack and PHP see every header as a variable, in which
+/// `-`, `_` and `.` are the same.
+fn folded(name: &HeaderName) -> String {
+    name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
+/// True when a secret of this request will stand in the header of that folded name.
+fn is_place_of_secret(effect: &Outbound, spelt: &str) -> bool {
+    let is_place = |inject: &Injection| matches!(inject, Injection::Header { name } if folded(name) == spelt);
+    effect.secrets.iter().any(|used| is_place(&used.inject))
 }
 
 /// The absolute form; the wire sends its path and query.
@@ -200,7 +226,6 @@ pub(crate) fn incoming<B>(parts: response::Parts, body: B) -> http::Response<B> 
 mod tests {
     use std::time::Duration;
 
-    use types::limits::Bytes as Limit;
     use types::{CallId, Caller, Digest, SecretName, SecretUse, ToolName};
 
     use super::*;
@@ -274,6 +299,10 @@ mod tests {
             "egress.own-credential"
         );
         assert!(send(&[], &[("x-api-key", "own")]).is_ok());
+        for name in ["x_api_key", "x.api_key"] {
+            let sent = send(std::slice::from_ref(&place), &[(name, "own")]);
+            assert_eq!(sent.unwrap_err(), "egress.own-credential", "{name}");
+        }
     }
 
     #[test]
@@ -291,9 +320,24 @@ mod tests {
             "upgrade",
             "proxy-connection",
             "x-original-host",
+            // As a program behind a gateway reads it, and its kin.
+            "x_forwarded_host",
+            "x_original_url",
+            "x.http.method.override",
+            "x-forwarded",
+            "x-envoy-original-path",
+            "proxy",
+            "proxy_connection",
         ] {
             assert_eq!(send(&[], &[(name, "x")]).unwrap_err(), "egress.routing-header", "{name}");
         }
+        assert_eq!(send(&[], &[("content_encoding", "gzip")]).unwrap_err(), "egress.encoded-body");
+        let framed =
+            send(&[], &[("content_length", "9"), ("transfer_encoding", "chunked"), ("api_key", "x")]);
+        let framed = framed.unwrap();
+        assert!(!framed.headers().contains_key("content_length"));
+        assert!(!framed.headers().contains_key("transfer_encoding"));
+        assert!(framed.headers().contains_key("api_key"));
     }
 
     #[test]
@@ -315,6 +359,8 @@ mod tests {
             many.headers.append("x-many", index.into());
         }
         assert_eq!(outgoing(&effect(&[]), many).unwrap_err().rule.id, "egress.too-large");
+        let long = "x".repeat(limits::MAX_REQUEST_HEAD);
+        assert_eq!(send(&[], &[("x-long", &long)]).unwrap_err(), "egress.too-large");
     }
 
     #[test]

@@ -12,17 +12,17 @@ use http::header::{CONTENT_ENCODING, HeaderMap};
 use http::response;
 use http_body::Frame;
 use policy::Settlement;
-use safety::{Channel, Encoding, Safety, ScreenedBody};
+use safety::{Blocked, BodyFault, Channel, Encoding, Safety, ScreenedBody};
 use types::{Outbound, Refusal, Source};
 
-use crate::account::{Account, Fate};
+use crate::account::Account;
 use crate::error::{Failure, SendError, UpstreamFault};
 use crate::wire::Arriving;
 use crate::{headers, rules};
 
 /// Scans a head and reads how its body is encoded.
 pub(crate) fn screen_head(safety: &Safety, head: &response::Parts) -> Result<Option<Encoding>, SendError> {
-    scan_fields(safety, &head.headers)?;
+    scan_fields(safety, &head.headers).map_err(|blocked| blocked.refusal)?;
     encoding(&head.headers).map_err(SendError::Failed)
 }
 
@@ -35,37 +35,33 @@ pub(crate) fn body(
     account: Account,
     settlement: Settlement,
 ) -> ScreenedBody {
-    let fate = Arc::new(OnceLock::new());
+    let failed = Arc::new(OnceLock::new());
     let watch = Watch {
         safety: safety.clone(),
         start: encoding.is_none().then(Vec::new).filter(|_| !effect.secrets.is_empty()),
     };
-    let stream = data(arriving, watch, fate.clone());
+    let stream = data(arriving, watch, failed.clone());
     let origin = Source::Web(effect.target.host().clone());
     let trace = account.trace().clone();
     safety
         .body(stream, origin, encoding, effect.response, trace)
-        .on_end(Box::new(move |end| account.close_with_body(settlement, end, fate.get())))
+        .on_end(Box::new(move |end| account.close_with_body(settlement, end, failed.get())))
 }
 
-/// The data of a body. A fault ends it and is left in `fate`.
+/// The data of a body. When the exchange breaks, `failed` is told how.
 fn data(
     arriving: Arriving,
     mut watch: Watch,
-    fate: Arc<OnceLock<Fate>>,
-) -> impl Stream<Item = Result<Bytes, Broken>> + Send + 'static {
+    failed: Arc<OnceLock<Failure>>,
+) -> impl Stream<Item = Result<Bytes, BodyFault>> + Send + 'static {
     arriving.filter_map(move |frame| {
-        let passed = frame.map_err(Fate::Failed).and_then(|frame| watch.pass(frame).map_err(Fate::Refused));
-        let passed = passed.map_err(|cause| {
-            let _ = fate.set(cause);
-            Broken
+        let frame = frame.map_err(|failure| {
+            let _ = failed.set(failure);
+            BodyFault::Upstream
         });
-        std::future::ready(passed.transpose())
+        std::future::ready(frame.and_then(|frame| watch.pass(frame)).transpose())
     })
 }
-
-/// A body ended early; the reason is told elsewhere.
-struct Broken;
 
 /// Looks at what the leak detector does not see as text.
 struct Watch {
@@ -75,11 +71,13 @@ struct Watch {
 }
 
 impl Watch {
-    fn pass(&mut self, frame: Frame<Bytes>) -> Result<Option<Bytes>, Refusal> {
+    fn pass(&mut self, frame: Frame<Bytes>) -> Result<Option<Bytes>, BodyFault> {
         match frame.into_data() {
-            Ok(data) => self.sniff(&data).map(|()| Some(data)),
+            Ok(data) => self.sniff(&data).map(|()| Some(data)).map_err(BodyFault::Refused),
             Err(frame) => match frame.trailers_ref() {
-                Some(trailers) => scan_fields(&self.safety, trailers).map(|()| None),
+                Some(trailers) => {
+                    scan_fields(&self.safety, trailers).map(|()| None).map_err(BodyFault::Blocked)
+                }
                 None => Ok(None),
             },
         }
@@ -91,9 +89,13 @@ impl Watch {
         const LONGEST: usize = 4;
         let Some(start) = &mut self.start else { return Ok(()) };
         start.extend(data.iter().take(LONGEST - start.len()));
-        let known = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd"];
+        // gzip, zstd, and zlib at every level whose mark is not text; brotli and raw deflate have no mark.
+        let known = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xda"];
         if known.iter().any(|magic| start.starts_with(magic)) {
-            return Err(Refusal::new(&rules::DISGUISED_BODY, "gzip or zstd without a Content-Encoding"));
+            return Err(Refusal::new(
+                &rules::DISGUISED_BODY,
+                "gzip, zlib or zstd without a Content-Encoding",
+            ));
         }
         if start.len() == LONGEST {
             self.start = None;
@@ -102,8 +104,8 @@ impl Watch {
     }
 }
 
-fn scan_fields(safety: &Safety, fields: &HeaderMap) -> Result<(), Refusal> {
-    safety.scan_bytes(&headers::fields(fields), Channel::Response).map_err(|blocked| blocked.refusal)
+fn scan_fields(safety: &Safety, fields: &HeaderMap) -> Result<(), Blocked> {
+    safety.scan_bytes(&headers::fields(fields), Channel::Response)
 }
 
 /// One encoding that can be undone, or none.

@@ -78,6 +78,11 @@ impl Catalog {
         Self { reader, safety, tenant, built_in, parsed: Mutex::default() }
     }
 
+    /// The scanners.
+    pub(crate) fn safety(&self) -> &Safety {
+        &self.safety
+    }
+
     /// Every tool that may be called now, built-in ones first, then by name.
     pub async fn approved(&self) -> Result<Vec<Arc<Tool>>, Refusal> {
         let rows = self.reader.tools(&self.tenant).await.map_err(|_| rules::not_read("tools"))?;
@@ -119,7 +124,8 @@ impl Catalog {
             return Err(changed());
         }
         let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tool) = parsed.get(&row.digest).filter(|tool| tool.compiled == row.compiled) {
+        let is_same = |tool: &&Arc<Tool>| tool.compiled == row.compiled && tool.manifest.name == row.name;
+        if let Some(tool) = parsed.get(&row.digest).filter(is_same) {
             return Ok(tool.clone());
         }
         let manifest = Manifest::parse(row.manifest.as_bytes()).map_err(|_| changed())?;

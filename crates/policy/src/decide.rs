@@ -220,13 +220,16 @@ impl Policy {
         let since = Instant::now();
         let rules = self.in_force();
         let turn = scope.turn();
-        let record = |verdict, target: &Target| {
+        let record = |verdict| {
             Record::new(Kind::Request, verdict)
                 .of_turn(turn.id())
                 .with(Field::Actor, scope.caller())
                 .with(Field::Call, scope.call())
-                .with(Field::Target, target)
         };
+        if let Err(refusal) = self.recordable(&target) {
+            return Err(self.refuse(record(Verdict::Block), refusal, turn, "address", since).await);
+        }
+        let record = |verdict, target: &Target| record(verdict).with(Field::Target, target);
         let judged = self.judge_request(&rules, scope, &target).await;
         let (outbound, by) = match judged {
             Ok(judged) => judged,

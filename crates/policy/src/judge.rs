@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use safety::Screened;
+use safety::{Channel, Screened};
 use serde_json::Value;
 use store::{ApprovalState, Mutation};
 use types::limits::Bytes;
@@ -54,6 +54,14 @@ impl Policy {
         })?;
         let judged = judge_tool(rules, turn, &tool)?;
         Ok((tool, judged))
+    }
+
+    /// Refuses an address that holds a secret, before host and path of it stand in a record or a trace. The query is in
+    /// neither; it is scanned with the rest of the request when it leaves.
+    pub(crate) fn recordable(&self, target: &Target) -> Result<(), Refusal> {
+        let address = target.to_string();
+        let scanned = self.0.catalog.safety().scan_bytes(address.as_bytes(), Channel::Outbound);
+        scanned.map_err(|blocked| blocked.refusal)
     }
 
     pub(crate) async fn judge_request(

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_have_one_spelling() {
+    fn w28_names_have_one_spelling() {
         assert!(ToolName::parse("read_file").is_ok());
         for bad in ["Read", "9lives", "a b", "a/b", "../x", "wéather", "a\0", "a\n", "weаther"] {
             assert!(ToolName::parse(bad).is_err(), "{bad:?}");

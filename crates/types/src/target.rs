@@ -24,7 +24,8 @@ pub enum TargetError {
     Host(#[from] HostError),
     /// A path that two programs could read differently.
     #[error(
-        "the path is ambiguous: it holds dot segments, empty segments, a backslash or an encoded separator"
+        "the path is ambiguous: it holds dot segments, empty segments, a backslash, an encoded separator, an escape \
+         of an escape or what is not UTF-8"
     )]
     Path,
     /// A query with a character that does not belong in one, or a fragment.
@@ -65,8 +66,9 @@ impl Scheme {
     }
 }
 
-/// An absolute path without a second reading: no dot segments, no empty segments but a last one,
-/// no encoded separators; escapes in upper case and only where they are needed (RFC 3986, 6.2.2).
+/// An absolute path without a second reading: no dot segments, no empty segments but a last one, no
+/// encoded separators, no escapes of escapes, nothing but UTF-8; escapes in upper case and only where
+/// they are needed (RFC 3986, 6.2.2).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct CanonicalPath(Box<str>);
 
@@ -102,17 +104,15 @@ impl fmt::Display for CanonicalPath {
 
 /// Appends one segment in canonical form.
 fn canonical_segment(segment: &str, out: &mut String) -> Result<(), TargetError> {
-    let start = out.len();
+    let mut decoded = Vec::with_capacity(segment.len());
     let mut bytes = segment.bytes();
     while let Some(byte) = bytes.next() {
         let (value, was_escaped) = match byte {
             b'%' => (escape(&mut bytes).ok_or(TargetError::Path)?, true),
             other => (other, false),
         };
+        decoded.push(value);
         match value {
-            // A separator or terminator in disguise, or an escape inside an escape.
-            b'/' | b'\\' | 0..=0x1f | 0x7f => return Err(TargetError::Path),
-            b'%' if hex_follows(&bytes) => return Err(TargetError::Path),
             b'?' | b'#' if !was_escaped => return Err(TargetError::Path),
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(value as char),
             b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
@@ -126,12 +126,22 @@ fn canonical_segment(segment: &str, out: &mut String) -> Result<(), TargetError>
             }
         }
     }
-    // Some servers cut a segment at ';' before they resolve dots.
-    let name = out[start..].split(';').next().unwrap_or_default();
-    if name == "." || name == ".." {
-        return Err(TargetError::Path);
-    }
-    Ok(())
+    if has_second_reading(&decoded) { Err(TargetError::Path) } else { Ok(()) }
+}
+
+/// True for a decoded segment that some server would read as something else: as several segments, as a step up, or as
+/// escapes to decode once more. Judged after decoding, so that it does not matter which of its bytes were escaped.
+fn has_second_reading(decoded: &[u8]) -> bool {
+    let separates = |byte: &u8| matches!(byte, b'/' | b'\\') || byte.is_ascii_control();
+    let escape =
+        |three: &[u8]| three[0] == b'%' && three[1].is_ascii_hexdigit() && three[2].is_ascii_hexdigit();
+    // Some servers cut a segment at ';', or trim it, before they resolve dots.
+    let name = decoded.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    decoded.iter().any(separates)
+        || decoded.windows(3).any(escape)
+        || matches!(name, b"." | b"..")
+        // An overlong encoding of a dot or a slash is no UTF-8, and some decoders accept it.
+        || std::str::from_utf8(decoded).is_err()
 }
 
 /// Reads the two digits after a percent sign.
@@ -139,13 +149,6 @@ fn escape(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
     let high = (bytes.next()? as char).to_digit(16)?;
     let low = (bytes.next()? as char).to_digit(16)?;
     Some((high * 16 + low) as u8)
-}
-
-/// True when two hexadecimal digits come next: a decoded `%` before them would be a new escape.
-fn hex_follows(bytes: &std::str::Bytes<'_>) -> bool {
-    let mut ahead = bytes.clone();
-    let mut digit = || ahead.next().is_some_and(|byte| byte.is_ascii_hexdigit());
-    digit() && digit()
 }
 
 /// A prefix of paths on whole segments: `/v1` covers `/v1` and `/v1/x` but not `/v10`.
@@ -248,7 +251,15 @@ impl Target {
         let endpoint = Endpoint::parse(authority, Some(scheme.default_port()))?;
         let path = CanonicalPath::parse(if uri.path().is_empty() { "/" } else { uri.path() })?;
         let query = uri.query().map(parse_query).transpose()?;
-        Ok(Self { method, scheme, endpoint, path, query })
+        let target = Self { method, scheme, endpoint, path, query };
+        // In its canonical form, in which it is sent and recorded: escapes make it longer.
+        if target.length() > Self::MAX { Err(TargetError::TooLong) } else { Ok(target) }
+    }
+
+    /// Bytes of authority, path and query.
+    fn length(&self) -> usize {
+        let query = self.query().map_or(0, |query| 1 + query.len());
+        self.host_header().len() + self.path.as_str().len() + query
     }
 
     /// The query without its question mark. It may hold what must not be recorded.
@@ -320,12 +331,27 @@ mod tests {
             "/a%",
             "/a%4",
             "/a%zz",
+            // An escape of an escape whose digits are escaped too.
+            "/%25%32%65%25%32%65/x",
+            "/v1/%25%32e%25%32e/secret",
+            "/%25%32F",
+            "/%25252e",
+            // A cut or a trim, escaped or not.
+            "/..%3B/x",
+            "/%2e%2e%3bp=1/x",
+            "/..%20/x",
+            "/%09../x",
+            // Overlong forms of '.' and '/'.
+            "/%c0%ae%c0%ae/x",
+            "/a%c0%afb",
+            "/%ff",
         ] {
             assert_eq!(CanonicalPath::parse(bad), Err(TargetError::Path), "{bad}");
         }
         assert_eq!(CanonicalPath::parse("/%7euser/a%20b/").unwrap().as_str(), "/~user/a%20b/");
         assert_eq!(CanonicalPath::parse("/bot{TOKEN}/x").unwrap().as_str(), "/bot%7BTOKEN%7D/x");
         assert_eq!(CanonicalPath::parse("/a%3Bb").unwrap().as_str(), "/a%3Bb");
+        assert_eq!(CanonicalPath::parse("/100%25/%E6%97%A5;v=1").unwrap().as_str(), "/100%25/%E6%97%A5;v=1");
     }
 
     #[test]
@@ -355,6 +381,17 @@ mod tests {
         assert_eq!(get("https://a.com").unwrap().path.as_str(), "/");
     }
 
+    #[test]
+    fn an_address_is_short_in_the_form_that_is_sent() {
+        let target = |url: &str| Target::from_parts(Method::GET, &url.parse::<Uri>().unwrap()).map(drop);
+        let long = |path: usize| format!("https://a.com/{}", "x".repeat(path));
+        assert_eq!(target(&long(Target::MAX - "a.com/".len())), Ok(()));
+        assert_eq!(target(&long(Target::MAX - "a.com/".len() + 1)), Err(TargetError::TooLong));
+        assert_eq!(target(&format!("https://a.com/?{}", "x".repeat(60_000))), Err(TargetError::TooLong));
+        // Each of these becomes three bytes.
+        assert_eq!(target(&format!("https://a.com/{}", "{".repeat(4_000))), Err(TargetError::TooLong));
+    }
+
     proptest! {
         #[test]
         fn no_input_panics(method in "\\PC{0,10}", url in "\\PC{0,120}") {
@@ -362,9 +399,29 @@ mod tests {
         }
 
         #[test]
-        fn canonical_paths_are_fixed_points(path in "/[ -~]{0,60}") {
+        fn canonical_paths_are_fixed_points(path in "/(%25|%2[0-9a-f]|%3[0-9a-f]|%6[0-9a-f]|[ -~]){0,40}") {
             if let Ok(canonical) = CanonicalPath::parse(&path) {
                 prop_assert_eq!(CanonicalPath::parse(canonical.as_str()), Ok(canonical));
+            }
+        }
+
+        /// Whoever decodes once more finds the same segments.
+        #[test]
+        fn decoding_twice_changes_nothing(path in "/(%25|%2[0-9a-f]|%3[0-9a-f]|%6[0-9a-f]|[./;a-f0-9]){0,20}") {
+            let decode = |text: &[u8]| -> Vec<u8> {
+                let (mut out, mut at) = (Vec::new(), 0);
+                while let Some(byte) = text.get(at) {
+                    let digit = |at: usize| text.get(at).and_then(|byte| (*byte as char).to_digit(16));
+                    match (byte, digit(at + 1), digit(at + 2)) {
+                        (b'%', Some(high), Some(low)) => (out.push((high * 16 + low) as u8), at += 3).0,
+                        _ => (out.push(*byte), at += 1).0,
+                    }
+                }
+                out
+            };
+            if let Ok(canonical) = CanonicalPath::parse(&path) {
+                let once = decode(canonical.as_str().as_bytes());
+                prop_assert_eq!(decode(&once), once);
             }
         }
     }

@@ -11,7 +11,7 @@ use types::Digest;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::runtime::{Purpose, engine};
+use crate::runtime::compiling_engine;
 
 /// A folder of compiled components.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Cache {
 
     /// The cache in `folder`, for benchmarks and tests that compile in their own process.
     pub fn open(folder: &Path) -> wasmtime::Result<Self> {
-        Ok(Self::new(folder, &engine(Purpose::Compile)?))
+        Ok(Self::new(folder, &compiling_engine()?))
     }
 
     /// Where the machine code of a tool lies. `tool` is the digest that the owner approves.

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use safety::Untrusted;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use types::Source;
 use types::limits::{Bytes, MAX_COMPONENT};
 
-use crate::runtime::{Purpose, engine};
+use crate::runtime::compiling_engine;
 
 /// The hidden subcommand by which the binary becomes the compiler.
 pub const SUBCOMMAND: &str = "__compile";
@@ -165,15 +165,19 @@ pub fn compile_from_stdin(arguments: &[String]) -> ExitCode {
 
 /// Machine code for [`crate::Sandbox`], without a child's bounds: for benchmarks and tests.
 pub fn compile_in_this_process(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    engine(Purpose::Compile)?.precompile_component(component)
+    compiling_engine()?.precompile_component(component)
 }
 
 /// No more memory, processor time or files than a compiler needs, and no core dump of what it read.
 fn limit_this_process(memory: u64, seconds: u64) -> Result<(), rustix::io::Errno> {
-    let at_most = |n| Rlimit { current: Some(n), maximum: Some(n) };
-    setrlimit(Resource::As, at_most(memory))?;
-    setrlimit(Resource::Cpu, at_most(seconds))?;
-    setrlimit(Resource::Core, at_most(0))?;
-    setrlimit(Resource::Fsize, at_most(0))?;
-    setrlimit(Resource::Nofile, at_most(16))
+    let limit = |resource, most: u64| {
+        // What this process was started under may be less, and cannot be raised.
+        let most = getrlimit(resource).maximum.map_or(most, |inherited| inherited.min(most));
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+    };
+    limit(Resource::As, memory)?;
+    limit(Resource::Cpu, seconds)?;
+    limit(Resource::Core, 0)?;
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Nofile, 16)
 }

@@ -15,7 +15,7 @@ use http::header;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
 use policy::{Policy, Scope};
-use safety::{BodyFault, ScreenedBody};
+use safety::{Blocked, BodyFault, ScreenedBody};
 use tokio::sync::{Notify, Semaphore};
 use types::limits::MAX_REQUEST_BODY;
 use types::{Layer, Refusal, Target};
@@ -166,9 +166,9 @@ impl Exchange {
 fn for_guest(body: ScreenedBody, outcome: Outcome) -> WasiBody {
     let frames = body.map(move |piece: Result<Bytes, BodyFault>| match piece {
         Ok(bytes) => Ok(Frame::data(bytes)),
-        Err(BodyFault::Blocked(blocked)) => {
-            outcome.refuse(&blocked.refusal);
-            Err(Error::InternalError(Some(blocked.refusal.for_sandbox())))
+        Err(BodyFault::Blocked(Blocked { refusal, .. }) | BodyFault::Refused(refusal)) => {
+            outcome.refuse(&refusal);
+            Err(Error::InternalError(Some(refusal.for_sandbox())))
         }
         Err(BodyFault::TooLarge(_) | BodyFault::Ratio) => Err(Error::HttpResponseBodySize(None)),
         Err(BodyFault::Encoding) => Err(Error::HttpResponseContentCoding(None)),

@@ -12,7 +12,7 @@ use crate::cache::{Cache, from_own_compiler};
 use crate::compile::{CompileError, Compiler};
 use crate::host::{Host, contract, link};
 use crate::rules;
-use crate::runtime::{Purpose, engine};
+use crate::runtime::running_engine;
 
 /// Checks and compiles components. It needs no policy, network or vault, and runs nothing.
 pub struct Installer {
@@ -49,7 +49,7 @@ impl Installer {
     pub fn new(cache: &Path, compiler: Compiler) -> Result<Self, InstallError> {
         let broken = |_| InstallError::Broken("the WebAssembly engine does not start");
         // The engine that will run it, so that what is admitted here is what can run there.
-        let engine = engine(Purpose::Run).map_err(broken)?;
+        let (engine, _) = running_engine().map_err(broken)?;
         let mut linker = Linker::new(&engine);
         link(&mut linker).map_err(broken)?;
         let cache = Cache::new(cache, &engine);

@@ -31,5 +31,6 @@ pub use cache::{Cache, LoadError};
 pub use compile::{Budget, CompileError, Compiler, SUBCOMMAND, compile_from_stdin, compile_in_this_process};
 pub use install::{Admitted, InstallError, Installer};
 pub use log::{Level, LogLine};
+pub use runtime::Slots;
 pub use sandbox::{CallError, Config, Sandbox, StartError};
 pub use workspace::Workspace;

@@ -21,10 +21,11 @@ pub(crate) const MAX_TABLES: usize = 16;
 pub(crate) const MAX_ELEMENTS: usize = 20_000;
 /// Bytes that one host call may copy out of the guest. wasmtime's own default is 128 MiB.
 pub(crate) const MAX_HOST_CALL_BYTES: usize = 4 << 20;
-/// Handles (streams, requests, fields) that one call may hold open.
-pub(crate) const MAX_HANDLES: usize = 512;
+/// Handles (streams, requests, fields) that one call may hold open. With [`MAX_FIELDS`] it bounds what a guest can make
+/// the host hold beside the guest's own memory: 2 MiB.
+pub(crate) const MAX_HANDLES: usize = 256;
 /// Bytes of one set of HTTP fields, as held in memory. Servers accept 8 to 16 KiB of headers.
-pub(crate) const MAX_FIELDS: usize = 32 << 10;
+pub(crate) const MAX_FIELDS: usize = 8 << 10;
 /// Bytes that the guest moves into a request body at a time.
 pub(crate) const MAX_BODY_CHUNK: usize = 64 << 10;
 /// Bytes of random numbers that one host call gives.

@@ -22,7 +22,7 @@ use crate::install::link_tool;
 use crate::log::{Log, LogLine};
 use crate::rules;
 use crate::run::{Fault, Used, run};
-use crate::runtime::{MAX_CONCURRENT, Purpose, Ticker, engine};
+use crate::runtime::{MAX_CONCURRENT, Slots, Ticker, running_engine};
 use crate::workspace::Workspace;
 
 /// How long a call waits for a slot. Shorter than a permit lives.
@@ -48,6 +48,7 @@ pub struct Sandbox {
     linker: Linker<Host>,
     cache: Cache,
     ticker: Ticker,
+    memory: Slots,
     slots: Semaphore,
     ready: Mutex<HashMap<Digest, Arc<contract::ToolPre<Host>>>>,
     workspaces: Mutex<HashMap<(ToolName, Digest), Shared>>,
@@ -80,13 +81,14 @@ impl Sandbox {
         policy: Policy,
         safety: Arc<Safety>,
     ) -> Result<Self, StartError> {
-        let engine = engine(Purpose::Run).map_err(StartError)?;
+        let (engine, memory) = running_engine().map_err(StartError)?;
         let mut linker = Linker::new(&engine);
         link(&mut linker).map_err(StartError)?;
         let ticker = Ticker::start(&engine).map_err(|error| StartError(error.into()))?;
         Ok(Self {
             cache: Cache::new(&config.cache, &engine),
             slots: Semaphore::new(MAX_CONCURRENT as usize),
+            memory,
             ready: Mutex::default(),
             workspaces: Mutex::default(),
             config,
@@ -97,6 +99,11 @@ impl Sandbox {
             policy,
             safety,
         })
+    }
+
+    /// Where the memory of instances comes from, for reports.
+    pub fn slots(&self) -> Slots {
+        self.memory
     }
 
     /// Carries out one permitted call. What comes back, success or error, is the tool's word: untrusted.

@@ -107,6 +107,7 @@ fn unsent(error: SendError) -> NoAnswer {
 fn broken(fault: BodyFault) -> NoAnswer {
     match fault {
         BodyFault::Blocked(blocked) => NoAnswer::Blocked(blocked),
+        BodyFault::Refused(refusal) => NoAnswer::Refused(refusal),
         BodyFault::TooLarge(longest) => NoAnswer::Failed(Failure::TooLong(longest)),
         BodyFault::Ratio => NoAnswer::Failed(StaticFault("the answer grows too much in decoding").into()),
         BodyFault::Encoding => NoAnswer::Failed(StaticFault("the encoding of the answer is unknown").into()),

@@ -24,6 +24,14 @@ fn peak_memory() -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
 }
 
+/// What the record of the one request says about its end, which was a failure.
+async fn ended_by(world: World) -> String {
+    let settled = world.settled().await;
+    let [record] = &settled[..] else { panic!("{settled:?}") };
+    assert_eq!(record.verdict, Verdict::Failed);
+    record.field(Field::Reason).unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn a02_a_large_body_streams_in_little_memory() {
     const PIECES: usize = 480;
@@ -82,7 +90,7 @@ async fn a02_an_endless_body_ends_at_the_limit() {
     let got = world.get("/").await.unwrap();
     assert!(matches!(got.fault, Some(BodyFault::TooLarge(_))), "{:?}", got.fault);
     assert!(got.bytes.len() <= 256 << 10);
-    assert_eq!(world.outcome().await.0, Verdict::Failed);
+    assert_eq!(ended_by(world).await, "the body is longer than 256 KiB");
 }
 
 #[tokio::test]
@@ -105,7 +113,7 @@ async fn c10_a_compression_bomb_does_not_unfold() {
     let got = world.get("/").await.unwrap();
     assert!(matches!(got.fault, Some(BodyFault::Ratio | BodyFault::TooLarge(_))), "{:?}", got.fault);
     assert!(peak_memory() - before < 32 << 20);
-    assert_eq!(world.outcome().await.0, Verdict::Failed);
+    assert_eq!(ended_by(world).await, "the body grows too much in decoding");
 }
 
 #[tokio::test]
@@ -137,6 +145,27 @@ async fn w25_a_silent_upstream_ends_at_the_deadline() {
     let settled = world.settled().await;
     assert_eq!(settled[0].verdict, Verdict::Failed);
     assert_eq!(settled[0].field(Field::Reason), Some(Failure::Timeout.to_string().as_str()));
+}
+
+/// Each byte is progress; the whole of them is not. The time is for the exchange, not for the next byte.
+#[tokio::test]
+async fn w25_a_trickle_ends_at_the_deadline() {
+    let name = host();
+    let upstream = Loopback::https(&Host::Name(name.clone()), |_| {
+        let drip = tokio::time::interval(Duration::from_millis(20));
+        reply_in_frames(stream::unfold(drip, |mut drip| async {
+            drip.tick().await;
+            Some((Frame::data(Bytes::from_static(b"x")), drip))
+        }))
+    })
+    .await
+    .unwrap();
+    let world = World::around(&upstream, Setup { time_ms: 700, ..Setup::open(&name) }).await;
+    let started = Instant::now();
+    let got = world.get("/").await.unwrap();
+    assert!(matches!(got.fault, Some(BodyFault::Upstream)), "{:?}", got.fault);
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert_eq!(ended_by(world).await, Failure::Timeout.to_string());
 }
 
 #[tokio::test]

@@ -141,6 +141,32 @@ async fn a_secret_that_was_revoked_meanwhile_sends_nothing() {
 }
 
 #[tokio::test]
+async fn a05_a_secret_in_host_or_path_is_refused_and_stands_in_no_record() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::around(&upstream, Setup::with_secret(&name, "bearer")).await;
+    let key = world.key.clone();
+    let hex: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for url in [
+        format!("https://{name}/v1/{key}"),
+        format!("https://{name}/{hex}/x"),
+        format!("https://{name}.{key}.example/v1"),
+        format!("https://{key}.example/v1"),
+    ] {
+        let refusal = world.decide("GET", &url).await.unwrap_err();
+        assert_eq!(refusal.rule.id, "leaks.known-value");
+        assert!(!refusal.to_string().contains(&key));
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    let steps = format!("{:?}", world.trace.steps());
+    let entries = world.close().await;
+    assert_eq!(entries.iter().filter(|entry| entry.record.kind == types::Kind::Request).count(), 4);
+    for text in entries.iter().map(|entry| format!("{:?}", entry.record)).chain([steps]) {
+        assert!(!text.contains(&key) && !text.to_lowercase().contains(&hex), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a05_records_name_the_target_but_no_query_header_or_body() {
     let name = host();
     let upstream = upstream(&name).await;

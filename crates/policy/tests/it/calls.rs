@@ -1,8 +1,8 @@
 //! Decisions about tool calls.
 
 use policy::{Answer, Budget, Permission, Settings};
-use store::{ApprovalState, Mutation, ToolState};
-use types::{Digest, Field, FindingId, Integrity, Kind, Label, Source, ToolName, Verdict};
+use store::{ApprovalState, Mutation, ToolRow, ToolState};
+use types::{Digest, Field, FindingId, Integrity, Kind, Label, Record, Source, ToolName, Verdict};
 
 use crate::world::{READER, World, turn};
 
@@ -91,6 +91,31 @@ async fn w28_a_description_that_instructs_the_model_is_not_offered() {
     assert!(refusal.rule.id.starts_with("safety."), "{}", refusal.rule.id);
     let offered = world.policy.catalog().approved().await.unwrap();
     assert!(offered.iter().all(|tool| tool.manifest.name.as_str() != "reader"));
+}
+
+#[tokio::test]
+async fn w28_a_second_tool_of_a_name_takes_nothing_over() {
+    let world = World::new(Settings::default()).await;
+    let row = |name: &str, text: &str, state| {
+        let manifest = policy::Manifest::pin(text, &Digest::of(b"component")).unwrap();
+        let digest = Digest::of(manifest.as_bytes());
+        let (tenant, name) = (types::Tenant::local(), ToolName::parse(name).unwrap());
+        ToolRow { tenant, name, digest, manifest, compiled: None, state, installed_ms: 0 }
+    };
+    let install = async |row, expected| {
+        let mutation = Mutation::InstallTool { row, expected };
+        world.audit.change(Record::new(Kind::Tool, Verdict::Done), mutation).await
+    };
+    // A name that is taken is not taken again by whoever did not look.
+    let other = READER.replace("api.example", "evil.example");
+    assert!(install(row("reader", &other, ToolState::Approved), None).await.is_err());
+    let before = *world.permitted(&turn(), "reader", r#"{"q":"x"}"#).await.scope().digest();
+    // An alias of an approved tool is another tool, also when the approved one was read before.
+    install(row("alias", READER, ToolState::Approved), None).await.unwrap();
+    assert_eq!(world.refused(&turn(), "alias", r#"{"q":"x"}"#).await.rule.id, "policy.tool-changed");
+    // What replaces it waits for the owner.
+    install(row("reader", &other, ToolState::Pending), Some(before)).await.unwrap();
+    assert_eq!(world.refused(&turn(), "reader", r#"{"q":"x"}"#).await.rule.id, "policy.tool-pending");
 }
 
 #[tokio::test]

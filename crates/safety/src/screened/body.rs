@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use types::{Layer, Source, Trace, Verdict, limits};
+use types::{Layer, Refusal, Source, Trace, Verdict, limits};
 
 use super::Screened;
 use crate::finding::{Action, Finding, Report, Severity};
@@ -26,6 +26,9 @@ pub enum BodyFault {
     /// It holds a secret. What was released before is free of it.
     #[error(transparent)]
     Blocked(Blocked),
+    /// Another rule stopped it: one of whoever brings the body.
+    #[error(transparent)]
+    Refused(Refusal),
     /// More bytes than were allowed, after decoding.
     #[error("the body is longer than {0}")]
     TooLarge(limits::Bytes),
@@ -40,6 +43,17 @@ pub enum BodyFault {
     Upstream,
 }
 
+impl BodyFault {
+    /// The refusal, when a rule ended the body.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Blocked(blocked) => Some(&blocked.refusal),
+            Self::Refused(refusal) => Some(refusal),
+            Self::TooLarge(_) | Self::Ratio | Self::Encoding | Self::Upstream => None,
+        }
+    }
+}
+
 /// How a body ended, for the record.
 #[derive(Clone, Debug)]
 pub struct BodyEnd {
@@ -49,15 +63,15 @@ pub struct BodyEnd {
     pub decoded: u64,
     /// Allow, warn, flag or redact when it ended by itself; block, failed or abandoned otherwise.
     pub verdict: Verdict,
-    /// Why it was stopped, when a rule stopped it.
-    pub blocked: Option<Blocked>,
+    /// What ended it early, if anything did: the rule or the limit.
+    pub fault: Option<BodyFault>,
     /// What was found in what passed.
     pub findings: Vec<Finding>,
 }
 
 /// A stream of screened bytes. Dropping it early ends the exchange as abandoned.
 pub struct ScreenedBody {
-    inner: Pin<Box<dyn Stream<Item = Option<Bytes>> + Send>>,
+    inner: Pin<Box<dyn Stream<Item = Result<Bytes, BodyFault>> + Send>>,
     safety: Arc<Safety>,
     source: Source,
     decoder: Decoder,
@@ -73,8 +87,8 @@ pub struct ScreenedBody {
 }
 
 impl Safety {
-    /// Screens a body while it streams. `limit` bounds it after decoding.
-    pub fn body<S, E>(
+    /// Screens a body while it streams. `limit` bounds it after decoding. A fault of the stream ends the body.
+    pub fn body<S>(
         self: &Arc<Self>,
         stream: S,
         origin: Source,
@@ -83,10 +97,10 @@ impl Safety {
         trace: Trace,
     ) -> ScreenedBody
     where
-        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        S: Stream<Item = Result<Bytes, BodyFault>> + Send + 'static,
     {
         ScreenedBody {
-            inner: Box::pin(WithoutError(Box::pin(stream))),
+            inner: Box::pin(stream),
             safety: Arc::clone(self),
             leaks: LeakStream::new(self.known(), Channel::Response, origin.clone()),
             source: origin,
@@ -185,24 +199,24 @@ impl ScreenedBody {
             (other, _) => other,
         };
         let decoded = self.decoder.decoded();
-        self.trace.push(Layer::Leaks, "leak detector", verdict, self.spent, || match worst {
-            Some(worst) => format!("{}: {}", worst.rule, worst.reason),
-            None => format!("{decoded} bytes, no secret"),
+        self.trace.push(Layer::Leaks, "leak detector", verdict, self.spent, || match (worst, &self.fault) {
+            (Some(worst), _) => format!("{}: {}", worst.rule, worst.reason),
+            (None, Some(fault)) => match fault.refusal() {
+                Some(refusal) => refusal.rule.id.to_owned(),
+                None => fault.to_string(),
+            },
+            (None, None) => format!("{decoded} bytes, no secret"),
         });
-        let blocked = match &self.fault {
-            Some(BodyFault::Blocked(blocked)) => Some(blocked.clone()),
-            _ => None,
-        };
+        let fault = self.fault.clone();
         if let Some(call) = self.on_end.take() {
-            call(BodyEnd { received: self.received, decoded, verdict, blocked, findings });
+            call(BodyEnd { received: self.received, decoded, verdict, fault, findings });
         }
     }
 
     /// Keeps a fault until what came before it was taken.
     fn close(&mut self, result: Result<(), BodyFault>) {
         if let Err(fault) = result {
-            let verdict =
-                if matches!(fault, BodyFault::Blocked(_)) { Verdict::Block } else { Verdict::Failed };
+            let verdict = if fault.refusal().is_some() { Verdict::Block } else { Verdict::Failed };
             self.fault = Some(fault);
             self.end(verdict);
         }
@@ -224,11 +238,11 @@ impl Stream for ScreenedBody {
             let mut out = Vec::new();
             match this.inner.as_mut().poll_next(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Some(bytes))) => {
+                Poll::Ready(Some(Ok(bytes))) => {
                     let result = this.take(&bytes, &mut out);
                     this.close(result);
                 }
-                Poll::Ready(Some(None)) => this.close(Err(BodyFault::Upstream)),
+                Poll::Ready(Some(Err(fault))) => this.close(Err(fault)),
                 Poll::Ready(None) => {
                     let result = this.finish(&mut out);
                     this.close(result);
@@ -251,19 +265,5 @@ impl Drop for ScreenedBody {
 impl fmt::Debug for ScreenedBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ScreenedBody({}, {} bytes received)", self.source, self.received)
-    }
-}
-
-/// A stream whose errors are only that: what an upstream's error says is not for us to read.
-struct WithoutError<S>(Pin<Box<S>>);
-
-impl<S, E> Stream for WithoutError<S>
-where
-    S: Stream<Item = Result<Bytes, E>>,
-{
-    type Item = Option<Bytes>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().0.as_mut().poll_next(context).map(|item| item.map(Result::ok))
     }
 }

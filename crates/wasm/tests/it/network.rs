@@ -154,6 +154,59 @@ async fn w20_a_guest_cannot_set_credentials_or_framing() {
 }
 
 #[tokio::test]
+async fn w21_the_name_of_a_secret_stands_for_nothing_but_in_its_own_place() {
+    let (host, other) = (host(), host());
+    let first = upstream(&host, |_| reply(StatusCode::OK, "{}")).await;
+    let second = upstream(&other, |_| reply(StatusCode::OK, "{}")).await;
+    let arguments = r#"{"path":"/v1/{KEY}?q={KEY}","headers":{"x-note":"{KEY}"}}"#;
+    let listed = format!("{}\n[[hosts]]\nhost = \"{other}\"\nmethods = [\"GET\"]\n", echo(&host));
+    for (place, upstream) in [(&host, &first), (&other, &second)] {
+        let world = World::around_all(&[(&first, &host), (&second, &other)]).await;
+        let manifest =
+            listed.replace(&format!("url = \"https://{host}"), &format!("url = \"https://{place}"));
+        let digest = world.install(&manifest, &committed("evil-echo")).await;
+        let key = world.grant("evil-echo", digest, &host).await;
+        world.call("evil-echo", arguments).await.unwrap();
+        let [request] = &upstream.requests()[..] else { panic!("one request") };
+        assert_eq!(request.uri().to_string(), "/v1/%7BKEY%7D?q={KEY}");
+        assert_eq!(request.headers()["x-note"], "{KEY}");
+        let credential = request.headers().get("authorization").map(|value| value.to_str().unwrap());
+        let expected = format!("Bearer {key}");
+        assert_eq!(credential, (place == &host).then_some(expected.as_str()), "only where it was granted");
+        let body = format!("{:?} {:?}", request.body(), request.uri());
+        assert!(!body.contains(&key));
+    }
+}
+
+#[tokio::test]
+async fn w24_no_secret_answers_to_its_name() {
+    let host = host();
+    let world = World::new().await;
+    let manifest = crate::world::probe("") + "[config]\nSHOWN = \"x\"\n";
+    let get = r#"(import "ironclaw:tool/config@0.1.0" "get" (func $get (param i32 i32 i32)))"#;
+    // Asks for KEY, which is in the vault, and for KEY0 to KEY9; any answer is a crash. SHOWN answers.
+    let ask = |times: u32| {
+        format!(
+            r#"(local $left i32) (local.set $left (i32.const {times}))
+            (call $get (i32.const 310) (i32.const 5) (i32.const 400))
+            (if (i32.ne (i32.load8_u (i32.const 400)) (i32.const 1)) (then unreachable))
+            (loop $again
+              (call $get (i32.const 300) (i32.add (i32.const 3) (i32.and (local.get $left) (i32.const 1))) (i32.const 400))
+              (if (i32.load8_u (i32.const 400)) (then unreachable))
+              (i32.store8 (i32.const 303) (i32.add (i32.const 48) (i32.rem_u (local.get $left) (i32.const 10))))
+              (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+            (call $ok)"#
+        )
+    };
+    let data = r#"(data (i32.const 300) "KEY0") (data (i32.const 310) "SHOWN")"#;
+    let digest = world.install(&manifest, &crate::guest::tool(get, &ask(9_000), data)).await;
+    world.grant("probe", digest, &host).await;
+    assert_eq!(world.call("probe", "{}").await.unwrap(), "ok");
+    world.install(&manifest, &crate::guest::tool(get, &ask(10_001), data)).await;
+    assert_eq!(world.stopped().await, "wasm.host-calls", "ten thousand guesses are all there are");
+}
+
+#[tokio::test]
 async fn w22_an_echoed_key_never_reaches_the_guest() {
     for place in ["body", "header", "error page", "in pieces"] {
         let host = host();
@@ -187,6 +240,17 @@ async fn w22_an_echoed_key_never_reaches_the_guest() {
         let entries = world.close().await;
         assert!(entries.iter().all(|entry| !format!("{entry:?}").contains(&key)), "{place}");
     }
+}
+
+#[tokio::test]
+async fn w22_an_answer_that_cannot_be_read_ends_the_call_as_a_refusal() {
+    let host = host();
+    let gzip = b"\x1f\x8b\x08\x00 and more that nobody looks into";
+    let upstream = upstream(&host, move |_| reply(StatusCode::OK, &gzip[..])).await;
+    let world = World::around(&upstream, &host).await;
+    let digest = world.install(&echo(&host), &committed("evil-echo")).await;
+    world.grant("evil-echo", digest, &host).await;
+    assert_eq!(world.refusal("evil-echo", r#"{"path":"/"}"#).await.rule.id, "egress.disguised-body");
 }
 
 #[tokio::test]

@@ -44,8 +44,14 @@ impl World {
 
     /// An installation in which `host` leads to that server.
     pub(crate) async fn around(upstream: &Loopback, host: &HostName) -> Self {
-        let exception = upstream.exception(host, Port::new(443).unwrap());
-        Self::with(Door { exceptions: vec![exception], ..Door::default() }).await
+        Self::around_all(&[(upstream, host)]).await
+    }
+
+    /// An installation in which each host leads to its server.
+    pub(crate) async fn around_all(upstreams: &[(&Loopback, &HostName)]) -> Self {
+        let port = Port::new(443).unwrap();
+        let exceptions = upstreams.iter().map(|(upstream, host)| upstream.exception(host, port)).collect();
+        Self::with(Door { exceptions, ..Door::default() }).await
     }
 
     async fn with(door: Door) -> Self {
