@@ -194,20 +194,28 @@ fn record(report: &Report, text: &str, channel: Channel, trace: &Trace) {
     };
     let form = worst(|kind| matches!(kind, Kind::Control | Kind::HiddenChannel | Kind::Size));
     let timings = &report.timings;
-    trace.push(layer, "validator", verdict(form), timings.validator, || {
+    // The stages ran one after the other and have just ended.
+    let began = [timings.rulebook, timings.leak_detector, timings.sanitizer, timings.validator]
+        .into_iter()
+        .scan(Instant::now(), |at, took| {
+            *at = at.checked_sub(took).unwrap_or(*at);
+            Some(*at)
+        });
+    let [rulebook, leaks, sanitizer, validator] = began.collect::<Vec<_>>()[..] else { return };
+    trace.at(layer, "validator", verdict(form), validator, timings.validator, || {
         say(form, &format!("{} bytes, UTF-8, nothing hidden", text.len()))
     });
     if channel.reads_patterns() {
         let attack = worst(|kind| kind == Kind::Injection);
-        trace.push(layer, "sanitizer", verdict(attack), timings.sanitizer, || {
+        trace.at(layer, "sanitizer", verdict(attack), sanitizer, timings.sanitizer, || {
             say(attack, "no known attack pattern")
         });
     }
     let leak = worst(Kind::is_leak);
-    trace.push(types::Layer::Leaks, "leak detector", verdict(leak), timings.leak_detector, || {
+    trace.at(types::Layer::Leaks, "leak detector", verdict(leak), leaks, timings.leak_detector, || {
         say(leak, "no secret")
     });
-    trace.push(layer, "rulebook", report.verdict, timings.rulebook, || {
+    trace.at(layer, "rulebook", report.verdict, rulebook, timings.rulebook, || {
         format!("{} findings, severity {}", report.findings.len(), report.severity)
     });
 }
