@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use audit::Audit;
 use policy::{Answer, Card, Decision, Policy, Turn};
-use safety::{Channel, Fence, Safety, Screened, Untrusted};
+use safety::{Fence, Safety, Screened, Untrusted};
 use serde_json::Value;
 use store::Reader;
 use types::limits::MAX_STEPS;
@@ -118,10 +118,9 @@ impl Agent {
     ) -> Outcome {
         let turn = Turn::begin(trace);
         let mut outcome = Outcome::of(turn.clone());
-        let source = arguments.source().clone();
-        let returned = match self.gate.safety.screen_json(arguments, Channel::Arguments, turn.trace()) {
+        let returned = match self.gate.arguments(&turn, arguments, &mut outcome.alerts).await {
             Ok(arguments) => self.attempt(&turn, tool, arguments, ask, &mut outcome.alerts).await,
-            Err(blocked) => Err(self.gate.stopped(&turn, None, &source, blocked, &mut outcome.alerts).await),
+            Err(refusal) => Err(refusal),
         };
         match returned {
             Ok((text, failed)) => {
