@@ -107,6 +107,11 @@ impl Home {
         self.config.join("keys")
     }
 
+    /// Where the key of fingerprints is; apart from the records that hold fingerprints.
+    pub fn fingerprint_folder(&self) -> PathBuf {
+        self.config.join("fingerprints")
+    }
+
     /// Makes the folders, readable by their owner alone.
     pub fn create(&self) -> Result<(), Failure> {
         for folder in [&self.data, &self.config, &self.components(), &self.tool_files(), &self.policies()] {

@@ -10,7 +10,7 @@ use crate::finding::{Action, Kind, Report, Severity, Timings};
 use crate::leak_detector::{self, Cursor, KnownValues, LeakDetector};
 use crate::rulebook::{Config, ConfigError, Rulebook};
 use crate::sanitizer::Sanitizer;
-use crate::signal::{Fingerprinter, Signal};
+use crate::signal::{Fingerprinter, OPEN_KEY, Print, Signal};
 use crate::validator::characters::{self, Cleaned};
 
 /// All scanners, compiled. Share it as `Arc<Safety>`; every method takes `&self`.
@@ -33,11 +33,11 @@ pub(crate) struct Examined<'a> {
 impl Safety {
     /// Compiles the shipped rules under a configuration, with fingerprints that anyone can compute.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        Self::with_key(config, &[0; 32])
+        Self::with_key(config, &OPEN_KEY)
     }
 
     /// The same with fingerprints under a key of the installation, so that a fingerprint in a log
-    /// cannot be used to try passwords.
+    /// cannot be used to try passwords. Entries of the configuration may name either kind.
     pub fn with_key(config: Config, key: &[u8; 32]) -> Result<Self, ConfigError> {
         let prints = Fingerprinter::new(key);
         let leaks = LeakDetector::new(prints.clone()).map_err(ConfigError::Shipped)?;
@@ -132,7 +132,7 @@ impl Safety {
                 severity: if unread { Severity::High } else { Severity::Low },
                 span: limit.min(text.len())..text.len(),
                 view: "plain",
-                fingerprint: 0,
+                fingerprint: Print::default(),
                 secret: None,
             });
         }
