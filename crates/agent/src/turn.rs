@@ -54,10 +54,13 @@ pub struct Agent {
     files: Option<Files>,
 }
 
-/// A conversation: what the model reads, and what the turns so far have read.
+/// A conversation: what the model reads, and what the turns so far have read. A turn that was stopped or
+/// abandoned leaves nothing for the model to read, but what it has read stays counted against the next.
 #[derive(Debug, Default)]
 pub struct Conversation {
     transcript: Transcript,
+    /// Messages of turns that came to their end.
+    whole: usize,
     last: Option<Turn>,
 }
 
@@ -96,7 +99,7 @@ impl Agent {
         let turn = conversation.next(trace);
         let mut outcome = Outcome::of(turn.clone());
         match self.run(&turn, &mut conversation.transcript, input, ask, &mut outcome).await {
-            Ok(()) => {}
+            Ok(()) => conversation.whole = conversation.transcript.messages().len(),
             Err(stop) => {
                 outcome.reply = None;
                 match stop {
@@ -282,6 +285,7 @@ impl Conversation {
 
     /// The next turn, which has read what the turns before it read.
     fn next(&mut self, trace: Trace) -> Turn {
+        self.transcript.truncate(self.whole);
         let turn = match &self.last {
             Some(last) => Turn::after(last, trace),
             None => Turn::begin(trace),
