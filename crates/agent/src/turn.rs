@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use audit::Audit;
+use futures_util::future::BoxFuture;
 use policy::{Answer, Card, Decision, Policy, Turn};
 use safety::{Fence, Safety, Screened, Untrusted};
 use serde_json::Value;
@@ -19,8 +20,9 @@ use crate::outcome::{Failure, Outcome};
 use crate::rules;
 use crate::transcript::{Message, Transcript};
 
-/// How the owner is asked about a call; `None` when there is nobody to ask.
-pub type Ask<'a> = &'a (dyn Fn(&Card) -> Option<Answer> + Sync);
+/// How the owner is asked about a call; `None` when there is nobody to ask. Other work of the program goes on
+/// meanwhile, and whoever drops the turn drops the question.
+pub type Ask<'a> = &'a (dyn Fn(&Card) -> BoxFuture<'a, Option<Answer>> + Sync);
 
 /// What the model is told of a proposal that is no call.
 const UNREADABLE: &str = "The last call could not be read: the name must be that of an offered tool and the arguments a JSON object.";
@@ -200,7 +202,7 @@ impl Agent {
     ) -> Result<(Screened<String>, bool), Refusal> {
         let permit = match self.policy.decide_call(turn, tool, arguments).await? {
             Decision::Permit(permit) => permit,
-            Decision::Ask(question) => match ask(question.card()) {
+            Decision::Ask(question) => match ask(question.card()).await {
                 Some(answer) => question.answer(answer).await?,
                 None => return Err(question.hold().await),
             },

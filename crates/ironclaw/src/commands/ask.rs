@@ -27,8 +27,9 @@ pub async fn run(args: &cli::Ask, base: &Base, terminal: &Terminal) -> Outcome {
     let parts = Parts::build(base, terminal, args.workspace.as_deref()).await?;
     let trace = if args.trace { Trace::collecting() } else { Trace::off() };
     let ask = |card: &policy::Card| terminal.ask_card(card);
-    let outcome = parts.agent.turn(&mut Conversation::default(), input, trace, &ask).await;
-    report(&outcome, terminal)
+    let mut conversation = Conversation::default();
+    let turn = parts.agent.turn(&mut conversation, input, trace, &ask);
+    report(&terminal.unless_interrupted(turn).await.map_err(Failure::failed)?, terminal)
 }
 
 /// Prints what a turn came to; the exit code says whether it was refused or failed.

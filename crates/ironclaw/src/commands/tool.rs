@@ -58,7 +58,7 @@ async fn install(path: &Path, yes: bool, base: &Base, terminal: &Terminal) -> Ou
     if !terminal.is_json() {
         describe(&candidate.manifest, &candidate.digest, base, terminal);
     }
-    let approved = yes || terminal.confirm("Approve this tool?");
+    let approved = yes || terminal.confirm("Approve this tool?").await?;
     let name = candidate.manifest.name.clone();
     let state = candidate.keep(base, approved).await?;
     if terminal.is_json() {
@@ -276,8 +276,8 @@ async fn call(
     let parts = Parts::build(base, terminal, workspace).await?;
     let trace = if trace { Trace::collecting() } else { Trace::off() };
     let ask = |card: &policy::Card| terminal.ask_card(card);
-    let outcome = parts.agent.call(&name, Untrusted::new(Source::Owner, arguments), trace, &ask).await;
-    super::ask::report(&outcome, terminal)
+    let call = parts.agent.call(&name, Untrusted::new(Source::Owner, arguments), trace, &ask);
+    super::ask::report(&terminal.unless_interrupted(call).await.map_err(Failure::failed)?, terminal)
 }
 
 async fn approve(name: &str, base: &Base, terminal: &Terminal) -> Outcome {

@@ -5,5 +5,6 @@ mod attacks;
 mod errors;
 mod installation;
 mod oversight;
+mod question;
 mod scan;
 mod spine;
