@@ -15,6 +15,10 @@ use types::{
     Digest, Host, HostName, Injection, Lane, PathPrefix, Port, Scheme, SecretName, Source, Target, ToolName,
 };
 
+/// The tools that are part of this program. An installed one of that name would run under what the owner said of
+/// these, wherever these are off.
+pub const BUILT_IN: [&str; 3] = ["read_file", "write_file", "list_dir"];
+
 /// A parsed manifest.
 #[derive(Debug)]
 pub struct Manifest {
@@ -240,8 +244,8 @@ fn field(field: &'static str, why: impl std::fmt::Display) -> ManifestError {
 impl Written {
     fn mean(self) -> Result<Manifest, ManifestError> {
         let name = ToolName::parse(&self.name).map_err(|error| field("name", error))?;
-        if name == ToolName::agent() {
-            return Err(field("name", "the name is reserved for the agent itself"));
+        if name == ToolName::agent() || BUILT_IN.contains(&name.as_str()) {
+            return Err(field("name", "the name is reserved for the agent and its own tools"));
         }
         let numbers = self.version.split('.').filter(|part| part.parse::<u32>().is_ok()).count();
         if numbers != 3 || self.version.split('.').count() != 3 {
@@ -408,6 +412,8 @@ mod tests {
         let change = |from: &str, to: &str| Manifest::parse(WEATHER.replace(from, to).as_bytes());
         for (from, to) in [
             ("name = \"weather\"", "name = \"We ather\""),
+            ("name = \"weather\"", "name = \"write_file\""),
+            ("name = \"weather\"", "name = \"agent\""),
             ("1.0.0", "one"),
             ("component = \"weather.wasm\"", "component = \"../x.wasm\""),
             ("component", "componemt"),
