@@ -10,7 +10,8 @@ use types::limits::MAX_INPUT;
 use types::{Source, Trace};
 
 use crate::cli;
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Failure, Outcome};
+use crate::files;
 use crate::parts::{Base, Parts};
 use crate::terminal::{Terminal, refusal_json};
 use crate::trace_view;
@@ -76,13 +77,7 @@ fn as_json(outcome: &TurnOutcome) -> Value {
 
 /// A file is untrusted material, whoever named it.
 fn attached_file(file: &Path) -> Result<Untrusted<String>, Failure> {
-    let bytes = std::fs::read(file).map_err(|error| {
-        Failure::Plain(Code::NotFound, format!("{} cannot be read: {}", file.display(), error.kind()))
-    })?;
-    if bytes.len() as u64 > MAX_INPUT.0 {
-        return Err(Failure::usage(format!("{} is longer than {MAX_INPUT}", file.display())));
-    }
-    Ok(Untrusted::new(Source::File, bytes).into_text())
+    Ok(Untrusted::new(Source::File, files::read(file, MAX_INPUT)?).into_text())
 }
 
 /// What is piped in, if anything is.

@@ -13,6 +13,7 @@ use wasm::InstallError;
 
 use crate::cli;
 use crate::exit::{Code, Failure, Outcome};
+use crate::files;
 use crate::parts::{Base, Parts, database, installer};
 use crate::terminal::Terminal;
 
@@ -128,7 +129,7 @@ fn record(name: &ToolName, digest: &Digest, state: ToolState) -> Record {
 /// The manifest and the component that it names beside it.
 fn read(path: &Path) -> Result<(String, Vec<u8>), Failure> {
     let file = if path.is_dir() { path.join("manifest.toml") } else { path.to_owned() };
-    let text = String::from_utf8(read_bounded(&file, MAX_MANIFEST.0)?)
+    let text = String::from_utf8(files::read_regular(&file, MAX_MANIFEST)?)
         .map_err(|_| Failure::usage(format!("{} is not UTF-8", file.display())))?;
     let manifest = Manifest::parse(text.as_bytes()).map_err(manifest_fault)?;
     let Some(component) = manifest.component else {
@@ -138,18 +139,7 @@ fn read(path: &Path) -> Result<(String, Vec<u8>), Failure> {
         )));
     };
     let component: PathBuf = file.with_file_name(component);
-    Ok((text, read_bounded(&component, MAX_COMPONENT.0)?))
-}
-
-fn read_bounded(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::not_found(format!("there is no file {}", file.display())),
-        kind => Failure::failed(format!("{} cannot be read: {kind}", file.display())),
-    };
-    if std::fs::metadata(file).map_err(unreadable)?.len() > limit {
-        return Err(Failure::usage(format!("{} is larger than {limit} bytes", file.display())));
-    }
-    std::fs::read(file).map_err(unreadable)
+    Ok((text, files::read_regular(&component, MAX_COMPONENT)?))
 }
 
 fn manifest_fault(error: ManifestError) -> Failure {
@@ -175,7 +165,11 @@ fn install_fault(error: InstallError) -> Failure {
 fn describe(manifest: &Manifest, digest: &Digest, base: &Base, terminal: &Terminal) {
     terminal.say(format!("{} {}  ({})", manifest.name, manifest.version, digest.short()));
     match base.safety.screen(manifest.description.clone(), Channel::Description, &Trace::off()) {
-        Ok(description) => terminal.show(&description),
+        // On one line: what breaks its line could speak as one of the lines below.
+        Ok(description) => {
+            let words = description.as_str().split_whitespace().collect::<Vec<_>>().join(" ");
+            terminal.say(format!("  says         \"{words}\""));
+        }
         Err(blocked) => terminal.warn(format!("  its description is not shown: {}", blocked.refusal)),
     }
     for rule in &manifest.hosts {

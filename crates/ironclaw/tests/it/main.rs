@@ -3,6 +3,7 @@
 
 mod attacks;
 mod errors;
+mod hostile;
 mod installation;
 mod oversight;
 mod question;
