@@ -66,7 +66,16 @@ impl Base {
         let unlock = match kind {
             SlotKind::Keychain => Unlock::Keychain,
             SlotKind::File => Unlock::File(self.home.key_folder()),
-            SlotKind::Passphrase => Unlock::Passphrase(terminal.ask_secret("Passphrase of the vault: ")?),
+            SlotKind::Passphrase => {
+                let nobody = |_| {
+                    Failure::environment(
+                        "the vault opens with a passphrase, and there is no terminal to ask for it\n  \
+                         where nobody types, in a new home: ironclaw init --slot keychain, or --slot file",
+                    )
+                };
+                let asked = terminal.ask_secret("Passphrase of the vault: ");
+                Unlock::Passphrase(asked.map_err(nobody)?)
+            }
         };
         let vault = Vault::open(self.reader.clone(), self.audit.clone(), &unlock).await.map_err(locked)?;
         self.safety.learn(vault.known_values().await.map_err(locked)?);

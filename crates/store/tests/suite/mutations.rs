@@ -2,7 +2,7 @@
 
 use store::{
     ApprovalRow, ApprovalState, Charge, GrantRow, Lost, Meter, Mutation, SecretRow, SecretState, SlotRow,
-    TenantKeyRow, ToolRow, ToolState,
+    TenantKeyRow, ToolRow, ToolState, Use,
 };
 use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 
