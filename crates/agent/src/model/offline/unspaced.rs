@@ -49,7 +49,7 @@ pub(super) fn spaced<'a>(text: &'a str, known: &dyn Fn(&str) -> bool) -> Cow<'a,
             at += c.len_utf8();
             continue;
         }
-        match word_at(text, at, known) {
+        match word_at(text, at, rest.is_empty(), known) {
             Some((word, tells)) => {
                 flush(&mut out, &mut rest);
                 if tells {
@@ -68,14 +68,19 @@ pub(super) fn spaced<'a>(text: &'a str, known: &dyn Fn(&str) -> bool) -> Cow<'a,
     Cow::Owned(out)
 }
 
-/// The longest word that begins here, and whether it is the tool's.
-fn word_at<'a>(text: &'a str, at: usize, known: &dyn Fn(&str) -> bool) -> Option<(&'a str, bool)> {
+/// The longest word that begins here, and whether it is the tool's. `fresh` says that no other word goes on here.
+fn word_at<'a>(
+    text: &'a str,
+    at: usize,
+    fresh: bool,
+    known: &dyn Fn(&str) -> bool,
+) -> Option<(&'a str, bool)> {
     let ends = text[at..].char_indices().take(MAX_WORD).take_while(|(_, c)| is_unspaced(*c));
     let mut words: Vec<&str> = ends.map(|(end, c)| &text[at..at + end + c.len_utf8()]).collect();
     words.reverse();
     words.into_iter().find_map(|word| match () {
         () if known(word) => Some((word, true)),
-        () if is_small(word) && !is_inside_a_word(text, at, word) => Some((word, false)),
+        () if is_small(word) && !is_inside_a_word(text, at, fresh, word) => Some((word, false)),
         () => None,
     })
 }
@@ -84,22 +89,16 @@ fn is_small(word: &str) -> bool {
     SMALL_WORDS.split(' ').any(|small| small == word)
 }
 
-/// One letter of Kana or Hangul is a particle only at the end of something: after another script or before one. In
-/// the middle of letters of its own kind it is part of a word.
-fn is_inside_a_word(text: &str, at: usize, word: &str) -> bool {
+/// One letter of Kana or Hangul is a particle only at the end of something: Kana after another script or before one,
+/// Hangul after a word that was found and before no other letter. Elsewhere it is part of a word.
+fn is_inside_a_word(text: &str, at: usize, fresh: bool, word: &str) -> bool {
     let mut letters = word.chars();
     let (Some(c), None) = (letters.next(), letters.next()) else { return false };
-    let script = |c: char| match c {
-        '\u{3041}'..='\u{309f}' => 1,
-        '\u{ac00}'..='\u{d7a3}' => 2,
-        _ => 0,
-    };
-    let same = |other: Option<char>| other.is_some_and(|other| script(other) == script(c));
-    match script(c) {
-        0 => false,
-        1 => same(text[..at].chars().next_back()) && same(text[at + word.len()..].chars().next()),
-        _ => same(text[..at].chars().next_back()),
-    }
+    let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
+    let kana = |c: char| matches!(c, '\u{3041}'..='\u{309f}');
+    let hangul = |c: char| matches!(c, '\u{ac00}'..='\u{d7a3}');
+    kana(c) && before.is_some_and(kana) && after.is_some_and(kana)
+        || hangul(c) && !(fresh && !after.is_some_and(hangul))
 }
 
 /// Ends a word. One of Hangul loses its particle.
@@ -149,6 +148,7 @@ mod tests {
             ("ニューヨークの天気", &["ニューヨーク", "天気"]),
             ("서울의 오늘 날씨를 알려 주세요", &["서울", "날씨"]),
             ("부산 날씨 어때?", &["부산", "날씨", "?"]),
+            ("은행 날씨", &["은행", "날씨"]),
             ("weather in 北京", &["weather", "in", "北京"]),
             ("the weather", &["the", "weather"]),
         ] {
