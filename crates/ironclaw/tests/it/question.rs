@@ -24,7 +24,7 @@ fn write_a_file(installation: &Installation, before: &str, keys: &[(&str, &str)]
         workspace.display()
     ));
     let command = format!(
-        "{} --home {} ask 'write \"milk\" to list.txt'",
+        "stty cols 120; exec {} --home {} ask 'write \"milk\" to list.txt'",
         env!("CARGO_BIN_EXE_ironclaw"),
         installation.home().display()
     );
