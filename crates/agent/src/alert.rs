@@ -143,15 +143,17 @@ impl Alarm {
     /// Tells of every finding that someone has to hear of. A finding that cannot be recorded is a refusal.
     pub(crate) async fn tell(&self, report: &Report, place: Place<'_>) -> Result<Vec<Alert>, Refusal> {
         let mut alerts: Vec<Alert> = Vec::new();
-        for finding in report.findings.iter().filter(|finding| finding.action >= Action::Flag).take(MAX_HELD)
-        {
+        let mut held = 0;
+        for finding in report.findings.iter().filter(|finding| finding.action >= Action::Flag) {
             let told = Told::of(finding);
-            if !(told.known_value || told.severity == Severity::Critical) {
-                if finding.action == Action::Flag {
-                    self.hold(told, place).await?;
+            if told.known_value || told.severity == Severity::Critical {
+                // However many small findings stand before it. One of a kind is enough.
+                if !alerts.iter().any(|alert| alert.rule == told.rule && alert.secret == told.secret) {
+                    alerts.push(self.raise(told, place).await?);
                 }
-            } else if !alerts.iter().any(|alert| alert.rule == told.rule && alert.secret == told.secret) {
-                alerts.push(self.raise(told, place).await?);
+            } else if finding.action == Action::Flag && held < MAX_HELD {
+                held += 1;
+                self.hold(told, place).await?;
             }
         }
         Ok(alerts)

@@ -246,3 +246,15 @@ fn refused(error: &JobError) -> Option<Refusal> {
 fn unrecorded(error: audit::AuditError) -> CallError {
     CallError::Refused(not_recorded(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_installed_tool_can_take_the_name_of_one_of_these() {
+        let tools = Files::tools(&Safety::new(Default::default()).unwrap());
+        let names: Vec<&str> = tools.iter().map(|tool| tool.manifest.name.as_str()).collect();
+        assert_eq!(names, policy::manifest::BUILT_IN);
+    }
+}

@@ -61,7 +61,6 @@ impl Gate {
         proposal: Proposal,
         alerts: &mut Vec<Alert>,
     ) -> Result<Option<Call>, Refusal> {
-        let trace = turn.trace();
         let name = match self.safety.screen(proposal.tool, Channel::Arguments, &types::Trace::off()) {
             Ok(name) => ToolName::parse(name.as_str()).ok(),
             Err(blocked) => return Err(self.stopped(turn, None, &Source::Model, blocked, alerts).await),
@@ -69,17 +68,24 @@ impl Gate {
         let (Some(tool), Ok(arguments)) = (name, proposal.arguments.try_map(parse)) else {
             return Ok(None);
         };
-        let written = arguments.clone().map(|value| value.to_string());
-        match self.safety.screen_json(arguments, Channel::Arguments, trace) {
-            Ok(arguments) => {
-                if arguments.is_flagged() {
-                    let report = self.safety.inspect(&written, Channel::Arguments);
-                    let place = Place { turn, source: &Source::Model, scope: None };
-                    alerts.extend(self.alarm.tell(&report, place).await?);
-                }
-                Ok(Some(Call { tool, arguments }))
+        Ok(Some(Call { tool, arguments: self.arguments(turn, arguments, alerts).await? }))
+    }
+
+    /// The arguments of a call, whoever proposed it.
+    pub(crate) async fn arguments(
+        &self,
+        turn: &Turn,
+        arguments: Untrusted<Value>,
+        alerts: &mut Vec<Alert>,
+    ) -> Result<Screened<Value>, Refusal> {
+        let source = arguments.source().clone();
+        match self.safety.screen_json_and_tell(arguments, Channel::Arguments, turn.trace()) {
+            Ok((arguments, report)) => {
+                let place = Place { turn, source: &source, scope: None };
+                alerts.extend(self.alarm.tell(&report, place).await?);
+                Ok(arguments)
             }
-            Err(blocked) => Err(self.stopped(turn, None, &Source::Model, blocked, alerts).await),
+            Err(blocked) => Err(self.stopped(turn, None, &source, blocked, alerts).await),
         }
     }
 
@@ -123,13 +129,11 @@ impl Gate {
         text: Untrusted<String>,
         alerts: &mut Vec<Alert>,
     ) -> Result<Screened<String>, Refusal> {
-        let (source, copy) = (text.source().clone(), text.clone());
-        let screened = match self.safety.screen(text, channel, turn.trace()) {
-            Ok(screened) => screened,
+        let source = text.source().clone();
+        let (screened, report) = match self.safety.screen_and_tell(text, channel, turn.trace()) {
+            Ok(passed) => passed,
             Err(blocked) => return Err(self.stop(kind, turn, scope, &source, blocked, alerts).await),
         };
-        let report =
-            if screened.is_flagged() { self.safety.inspect(&copy, channel) } else { Report::clean() };
         let record = self.record(kind, report.verdict, turn, scope, &source, &report);
         self.alarm.audit.record(record).await.map_err(not_recorded)?;
         alerts.extend(self.alarm.tell(&report, Place { turn, source: &source, scope }).await?);

@@ -97,6 +97,11 @@ impl Transcript {
         self.messages.push(message);
     }
 
+    /// Takes back all messages after the first `whole`. Numbers of calls are not used again.
+    pub(crate) fn truncate(&mut self, whole: usize) {
+        self.messages.truncate(whole);
+    }
+
     /// Adds a call and gives it its number.
     pub fn call(&mut self, tool: ToolName, arguments: Screened<Value>) -> u32 {
         self.calls += 1;

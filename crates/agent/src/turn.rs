@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use audit::Audit;
+use futures_util::future::BoxFuture;
 use policy::{Answer, Card, Decision, Policy, Turn};
-use safety::{Channel, Fence, Safety, Screened, Untrusted};
+use safety::{Fence, Safety, Screened, Untrusted};
 use serde_json::Value;
 use store::Reader;
 use types::limits::MAX_STEPS;
@@ -19,8 +20,9 @@ use crate::outcome::{Failure, Outcome};
 use crate::rules;
 use crate::transcript::{Message, Transcript};
 
-/// How the owner is asked about a call; `None` when there is nobody to ask.
-pub type Ask<'a> = &'a (dyn Fn(&Card) -> Option<Answer> + Sync);
+/// How the owner is asked about a call; `None` when there is nobody to ask. Other work of the program goes on
+/// meanwhile, and whoever drops the turn drops the question.
+pub type Ask<'a> = &'a (dyn Fn(&Card) -> BoxFuture<'a, Option<Answer>> + Sync);
 
 /// What the model is told of a proposal that is no call.
 const UNREADABLE: &str = "The last call could not be read: the name must be that of an offered tool and the arguments a JSON object.";
@@ -54,10 +56,13 @@ pub struct Agent {
     files: Option<Files>,
 }
 
-/// A conversation: what the model reads, and what the turns so far have read.
+/// A conversation: what the model reads, and what the turns so far have read. A turn that was stopped or
+/// abandoned leaves nothing for the model to read, but what it has read stays counted against the next.
 #[derive(Debug, Default)]
 pub struct Conversation {
     transcript: Transcript,
+    /// Messages of turns that came to their end.
+    whole: usize,
     last: Option<Turn>,
 }
 
@@ -96,7 +101,7 @@ impl Agent {
         let turn = conversation.next(trace);
         let mut outcome = Outcome::of(turn.clone());
         match self.run(&turn, &mut conversation.transcript, input, ask, &mut outcome).await {
-            Ok(()) => {}
+            Ok(()) => conversation.whole = conversation.transcript.messages().len(),
             Err(stop) => {
                 outcome.reply = None;
                 match stop {
@@ -118,10 +123,9 @@ impl Agent {
     ) -> Outcome {
         let turn = Turn::begin(trace);
         let mut outcome = Outcome::of(turn.clone());
-        let source = arguments.source().clone();
-        let returned = match self.gate.safety.screen_json(arguments, Channel::Arguments, turn.trace()) {
+        let returned = match self.gate.arguments(&turn, arguments, &mut outcome.alerts).await {
             Ok(arguments) => self.attempt(&turn, tool, arguments, ask, &mut outcome.alerts).await,
-            Err(blocked) => Err(self.gate.stopped(&turn, None, &source, blocked, &mut outcome.alerts).await),
+            Err(refusal) => Err(refusal),
         };
         match returned {
             Ok((text, failed)) => {
@@ -198,7 +202,7 @@ impl Agent {
     ) -> Result<(Screened<String>, bool), Refusal> {
         let permit = match self.policy.decide_call(turn, tool, arguments).await? {
             Decision::Permit(permit) => permit,
-            Decision::Ask(question) => match ask(question.card()) {
+            Decision::Ask(question) => match ask(question.card()).await {
                 Some(answer) => question.answer(answer).await?,
                 None => return Err(question.hold().await),
             },
@@ -283,6 +287,7 @@ impl Conversation {
 
     /// The next turn, which has read what the turns before it read.
     fn next(&mut self, trace: Trace) -> Turn {
+        self.transcript.truncate(self.whole);
         let turn = match &self.last {
             Some(last) => Turn::after(last, trace),
             None => Turn::begin(trace),

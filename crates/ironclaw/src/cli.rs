@@ -171,8 +171,10 @@ pub enum Tool {
         yes: bool,
     },
     /// List the tools
+    #[command(after_help = "Example:\n  ironclaw tool list --json")]
     List,
     /// Show one tool: what it asks for and what it was granted
+    #[command(after_help = "Example:\n  ironclaw tool show weather")]
     Show {
         /// Its name
         name: String,
@@ -192,11 +194,13 @@ pub enum Tool {
         workspace: Option<PathBuf>,
     },
     /// Approve a tool that waits or was suspended
+    #[command(after_help = "Example:\n  ironclaw tool approve weather")]
     Approve {
         /// Its name
         name: String,
     },
     /// Remove a tool, its grants and its files
+    #[command(after_help = "Example:\n  ironclaw tool remove weather")]
     Remove {
         /// Its name
         name: String,
@@ -218,8 +222,10 @@ pub enum Secret {
         from_file: Option<PathBuf>,
     },
     /// List the names; values are never shown
+    #[command(after_help = "Example:\n  ironclaw secret list")]
     List,
     /// Show a secret's versions and grants; never its value
+    #[command(after_help = "Example:\n  ironclaw secret show WEATHER_KEY")]
     Show {
         /// Its name
         name: String,
@@ -230,11 +236,13 @@ pub enum Secret {
     )]
     Grant(Grant),
     /// Take a grant back
+    #[command(after_help = "Example:\n  ironclaw secret revoke 0199c6f23d417b02")]
     Revoke {
         /// The grant's id, as `secret show` prints it
         id: String,
     },
     /// Destroy a secret and its grants
+    #[command(after_help = "Example:\n  ironclaw secret delete WEATHER_KEY")]
     Delete {
         /// Its name
         name: String,
@@ -270,6 +278,7 @@ pub struct Grant {
 #[derive(Debug, Subcommand)]
 pub enum Vault {
     /// Which slot holds the master key and what it is worth
+    #[command(after_help = "Example:\n  ironclaw vault status --json")]
     Status,
 }
 
@@ -277,8 +286,10 @@ pub enum Vault {
 #[derive(Debug, Subcommand)]
 pub enum Scan {
     /// Find secrets
+    #[command(after_help = "Example:\n  ironclaw scan leaks src/ --fail-on medium")]
     Leaks(ScanInput),
     /// Find prompt injection
+    #[command(after_help = "Example:\n  curl -s https://example.com | ironclaw scan prompt --source web -")]
     Prompt(ScanInput),
 }
 
@@ -340,12 +351,14 @@ pub enum FailOn {
 #[derive(Debug, Subcommand)]
 pub enum Eval {
     /// Leak detection on lines {"id","text","label":"positive|negative"}
+    #[command(after_help = "Example:\n  ironclaw eval leaks rows.jsonl.gz")]
     Leaks {
         /// .jsonl or .jsonl.gz
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
     /// Prompt screening on lines {"id","text","label":"injection|benign"}
+    #[command(after_help = "Example:\n  ironclaw eval injection rows.jsonl.gz --json")]
     Injection {
         /// .jsonl or .jsonl.gz
         #[arg(required = true)]
@@ -368,6 +381,7 @@ pub enum Policy {
         request: Option<String>,
     },
     /// Why something was refused, and the command that would allow it
+    #[command(after_help = "Example:\n  ironclaw policy explain 0199c6f2-3d41-7b02-8d0e-5a1f6a1b2c3d")]
     Explain {
         /// The refusal's id
         id: String,
@@ -378,13 +392,16 @@ pub enum Policy {
 #[derive(Debug, Subcommand)]
 pub enum Approvals {
     /// List what waits
+    #[command(after_help = "Example:\n  ironclaw approvals list")]
     List,
     /// Approve: the same call with the same arguments runs once
+    #[command(after_help = "Example:\n  ironclaw approvals approve 0199c6f2-3d41-7b02-8d0e-5a1f6a1b2c3d")]
     Approve {
         /// Its id
         id: String,
     },
     /// Deny
+    #[command(after_help = "Example:\n  ironclaw approvals deny 0199c6f2-3d41-7b02-8d0e-5a1f6a1b2c3d")]
     Deny {
         /// Its id
         id: String,
@@ -395,17 +412,20 @@ pub enum Approvals {
 #[derive(Debug, Subcommand)]
 pub enum Audit {
     /// The last records
+    #[command(after_help = "Example:\n  ironclaw audit tail -n 50")]
     Tail {
         /// How many
         #[arg(short = 'n', long, default_value_t = 20)]
         lines: u32,
     },
     /// One record
+    #[command(after_help = "Example:\n  ironclaw audit show 12")]
     Show {
         /// Its number
         seq: u64,
     },
     /// Check every record and the chain; names the first bad one
+    #[command(after_help = "Example:\n  ironclaw audit verify")]
     Verify,
 }
 
@@ -413,18 +433,22 @@ pub enum Audit {
 #[derive(Debug, Subcommand)]
 pub enum Config {
     /// The configuration in force
+    #[command(after_help = "Example:\n  ironclaw config show")]
     Show,
     /// What a key means, its default and an example
+    #[command(after_help = "Example:\n  ironclaw config explain budget")]
     Explain {
         /// The key, as in `budget` or `model.url`
         key: Option<String>,
     },
     /// Check a configuration file
+    #[command(after_help = "Example:\n  ironclaw config validate config.toml")]
     Validate {
         /// The file [default: the one in force]
         file: Option<PathBuf>,
     },
     /// Where the configuration and the data are
+    #[command(after_help = "Example:\n  ironclaw config path --json")]
     Path,
 }
 
@@ -437,5 +461,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_below_has_an_example_of_itself() {
+        fn check(command: &clap::Command, line: &str) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example:") && help.contains(line), "{line}: {help}");
+            for below in command.get_subcommands() {
+                check(below, &format!("{line} {}", below.get_name()));
+            }
+        }
+        check(&Cli::command(), "ironclaw");
     }
 }

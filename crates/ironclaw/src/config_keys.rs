@@ -28,7 +28,7 @@ keys! {
     "model.url": "The base address; /chat/completions is added. Must be https where a key is used.", "none", "url = \"https://api.openai.com/v1\"";
     "model.name": "The model's name at that endpoint.", "none", "name = \"gpt-4.1\"";
     "model.key": "The secret that is sent as bearer token. It also needs a grant: ironclaw secret grant NAME --tool agent --host HOST --method POST --inject bearer", "no key is sent", "key = \"OPENAI_KEY\"";
-    "model.max_tokens": "The longest answer in tokens; counted against the budget before the request is sent.", "2048", "max_tokens = 2048";
+    "model.max_tokens": "The longest answer in tokens; taken from the budget before the request is sent, and corrected to what the answer says was used.", "2048", "max_tokens = 2048";
     "model.price": "Price of a million tokens in millionths of a currency unit, for [budget] money.", "0", "price = 10000000";
     "safety": "How text is screened.", "the shipped rules", "[safety]\nowner = \"block\"";
     "safety.owner": "What happens to suspicious text that you type yourself: flag or block.", "flag", "owner = \"block\"";

@@ -25,8 +25,10 @@ pub enum Code {
 /// Why a command did not end well.
 #[derive(Debug)]
 pub enum Failure {
-    /// Refused, with the rule and the command that would widen it.
+    /// Refused, with the rule and the command that would widen it. On record, so that its id explains it.
     Refused(Vec<Refusal>),
+    /// The same before there was anything to record.
+    Unrecorded(Refusal),
     /// Anything else, in this program's own words.
     Plain(Code, String),
     /// This program's own words, and a foreign text that is screened before it is shown.
@@ -59,7 +61,7 @@ impl Failure {
     /// The exit code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Refused(_) => Code::Refused,
+            Self::Refused(_) | Self::Unrecorded(_) => Code::Refused,
             Self::Plain(code, _) | Self::Quoting(code, ..) | Self::Said(code) => *code,
         }
     }
@@ -67,7 +69,7 @@ impl Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(vec![refusal])
+        Self::Unrecorded(refusal)
     }
 }
 

@@ -41,7 +41,8 @@ impl Environment {
             ironclaw_home: path("IRONCLAW_HOME"),
             data_home: path("XDG_DATA_HOME").filter(|path| path.is_absolute()),
             config_home: path("XDG_CONFIG_HOME").filter(|path| path.is_absolute()),
-            home: path("HOME"),
+            // Without the variable, what the system's list of users says: a workspace must not be that folder.
+            home: path("HOME").or_else(std::env::home_dir),
             no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
             log: std::env::var("IRONCLAW_LOG").ok(),
         }
@@ -105,6 +106,11 @@ impl Home {
     /// The folder of the `file` key slot; apart from the database, so that a copy of one is not both.
     pub fn key_folder(&self) -> PathBuf {
         self.config.join("keys")
+    }
+
+    /// Where the key of fingerprints is; apart from the records that hold fingerprints.
+    pub fn fingerprint_folder(&self) -> PathBuf {
+        self.config.join("fingerprints")
     }
 
     /// Makes the folders, readable by their owner alone.

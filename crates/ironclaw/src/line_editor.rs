@@ -29,6 +29,11 @@ impl Entry {
     pub fn is_empty(&self) -> bool {
         self.pasted.is_empty() && self.typed.trim().is_empty()
     }
+
+    /// True for a typed yes. A paste never says yes, whatever it holds.
+    pub fn is_yes(&self) -> bool {
+        self.pasted.is_empty() && matches!(self.typed.trim(), "y" | "Y" | "yes")
+    }
 }
 
 /// What a key led to.

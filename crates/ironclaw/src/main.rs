@@ -7,20 +7,22 @@ mod commands;
 mod config;
 mod config_keys;
 mod exit;
+mod fault;
+mod files;
 mod home;
 mod line_editor;
 mod logging;
 mod parts;
 mod terminal;
 mod trace_view;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use clap::error::ErrorKind;
 
 use crate::cli::Cli;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::home::Environment;
 use crate::terminal::{Format, Terminal};
 
@@ -30,19 +32,18 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == wasm::SUBCOMMAND) {
         return wasm::compile_from_stdin(&arguments[2..]);
     }
+    std::panic::set_hook(Box::new(fault::report));
+    let environment = Environment::read();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are what was asked for; everything else is a usage error.
-            let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return ExitCode::from(if asked { 0 } else { 2 });
-        }
+        Err(error) => return usage::report(&error, &arguments, environment.no_color),
     };
-    let environment = Environment::read();
     let format = if cli.json { Format::Json } else { Format::Text };
     let terminal = Terminal::new(format, environment.no_color);
-    match start(cli, &environment, &terminal) {
+    let run = || start(cli, &environment, &terminal);
+    // The hook has said that and where; a fault ends like any other failure.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    match outcome.unwrap_or(Err(Failure::Said(Code::Failed))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let code = failure.code() as u8;

@@ -40,7 +40,12 @@ impl Base {
         home.create()?;
         let (reader, writer) = store::open(&home.database()).await.map_err(database)?;
         let (audit, drain) = Audit::start(writer);
-        let safety = Arc::new(scanners(&config)?);
+        let key = secrets::key_file::fingerprint_key(&home.fingerprint_folder());
+        let safety = match key.map_err(Failure::environment)? {
+            Some(key) => Safety::with_key(config.safety.clone(), &key).map_err(broken_rules)?,
+            None => scanners(&config)?,
+        };
+        let safety = Arc::new(safety);
         Ok(Self { home, config, reader, audit, safety, drain })
     }
 
@@ -61,7 +66,16 @@ impl Base {
         let unlock = match kind {
             SlotKind::Keychain => Unlock::Keychain,
             SlotKind::File => Unlock::File(self.home.key_folder()),
-            SlotKind::Passphrase => Unlock::Passphrase(terminal.ask_secret("Passphrase of the vault: ")?),
+            SlotKind::Passphrase => {
+                let nobody = |_| {
+                    Failure::environment(
+                        "the vault opens with a passphrase, and there is no terminal to ask for it\n  \
+                         where nobody types, in a new home: ironclaw init --slot keychain, or --slot file",
+                    )
+                };
+                let asked = terminal.ask_secret("Passphrase of the vault: ");
+                Unlock::Passphrase(asked.map_err(nobody)?)
+            }
         };
         let vault = Vault::open(self.reader.clone(), self.audit.clone(), &unlock).await.map_err(locked)?;
         self.safety.learn(vault.known_values().await.map_err(locked)?);
@@ -75,10 +89,14 @@ impl Base {
     }
 }
 
-/// The scanners of a configuration.
+/// The scanners of a configuration without an installation, for `scan`, `eval` and checks of a configuration. Their
+/// fingerprints are the same on every machine; an entry of the configuration that names one holds everywhere.
 pub fn scanners(config: &Config) -> Result<Safety, Failure> {
-    Safety::new(config.safety.clone())
-        .map_err(|error| Failure::usage(format!("configuration: safety: {error}")))
+    Safety::new(config.safety.clone()).map_err(broken_rules)
+}
+
+fn broken_rules(error: safety::rulebook::ConfigError) -> Failure {
+    Failure::usage(format!("configuration: safety: {error}"))
 }
 
 /// Everything that a turn of the agent needs.

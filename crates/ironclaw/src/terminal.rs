@@ -5,22 +5,22 @@
 //! accident. As a second line of defence, controls that would move or hide text never leave here.
 
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::fs::OpenOptions;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use policy::{Answer, Card};
 use safety::{Channel, Safety, Screened};
 use secrets::Plain;
 use serde_json::Value;
+use tokio::sync::Notify;
 use types::{Refusal, Trace};
 
 use crate::exit::Failure;
-
-/// Keys and pastes that are dropped before a question; more than a terminal's buffer holds.
-const MAX_TYPED_AHEAD: usize = 65_536;
-
-/// The longest answer that is read.
-const MAX_ANSWER: u64 = 64;
+use crate::line_editor::Editor;
+use crate::line_editor::tty::{Line, end_signal, read_line};
 
 /// How results are printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +36,23 @@ pub enum Format {
 pub struct Terminal {
     format: Format,
     colour: bool,
+    /// Ctrl-C at a question, where it is a key and not a signal.
+    interrupted: Arc<Notify>,
+}
+
+/// How the owner ended something before its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interrupted {
+    /// Ctrl-C: this work.
+    Cancelled,
+    /// A signal: the program.
+    Ended,
+}
+
+impl Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("abandoned")
+    }
 }
 
 /// The few colours there are.
@@ -57,7 +74,7 @@ impl Terminal {
     /// A terminal that prints in that format; colour only on a terminal and never under NO_COLOR.
     pub fn new(format: Format, no_color: bool) -> Self {
         let colour = format == Format::Text && !no_color && std::io::stdout().is_terminal();
-        Self { format, colour }
+        Self { format, colour, interrupted: Arc::default() }
     }
 
     /// True when results are JSON.
@@ -77,7 +94,7 @@ impl Terminal {
 
     /// Prints one JSON object on one line.
     pub fn json(&self, value: &Value) {
-        self.out(&value.to_string());
+        self.out(&json_line(value));
     }
 
     /// Prints to standard error.
@@ -87,7 +104,7 @@ impl Terminal {
 
     /// Prints a line that cannot be missed to standard error.
     pub fn alert(&self, words: impl Display) {
-        let line = format!("!!! ALERT: {}", visible(&words.to_string()));
+        let line = format!("!!! {}", visible(&words.to_string()));
         if self.colour && std::io::stderr().is_terminal() {
             self.err(&format!("\u{1b}[1;97;41m {line} \u{1b}[0m"));
         } else {
@@ -126,30 +143,55 @@ impl Terminal {
     }
 
     /// Shows a question to the owner on the controlling terminal and reads y or N. `None` when there is
-    /// no such terminal. A card is drawn from parsed names and screened text only.
-    pub fn ask_card(&self, card: &Card) -> Option<Answer> {
-        let mut tty = open_tty().ok()?;
+    /// no such terminal. A card is drawn from parsed names and screened text only. After Ctrl-C there is no
+    /// answer: [`Terminal::unless_interrupted`] drops whoever waits for it.
+    pub fn ask_card<'a>(&'a self, card: &Card) -> BoxFuture<'a, Option<Answer>> {
         let hosts = if card.hosts.is_empty() { "none".to_owned() } else { card.hosts.join(", ") };
+        let arguments = card.arguments.get().to_string();
+        let warning = match card.arguments.is_flagged() {
+            true => "\n    Its words look like an attack: approve only what you understand.",
+            false => "",
+        };
         let question = format!(
-            "\n  May {} run?  ({})\n    why        {} {}\n    arguments  {}\n    network    {hosts}\n  [y/N] ",
-            card.tool,
-            card.digest.short(),
-            card.rule.says,
-            card.policy,
-            card.arguments.get(),
+            "\n  May {tool} run?  ({digest})\n    why        {why} {policy}\n    network    {hosts}\n    arguments  {arguments}{warning}\n  \
+             Run {tool} with these {length} bytes of arguments? [y/N] ",
+            tool = card.tool,
+            digest = card.digest.short(),
+            why = card.rule.says,
+            policy = card.policy,
+            length = arguments.len(),
         );
-        tty.write_all(visible(&question).as_bytes()).ok()?;
-        Some(if read_yes(tty).ok()? { Answer::Yes } else { Answer::No })
+        let answer = async move {
+            match ask_yes(&question).await.ok()? {
+                Line::Cancelled => {
+                    self.interrupted.notify_one();
+                    std::future::pending().await
+                }
+                Line::Entered(entry) if entry.is_yes() => Some(Answer::Yes),
+                Line::Entered(_) | Line::Ended => Some(Answer::No),
+            }
+        };
+        answer.boxed()
     }
 
     /// Asks y or N on the controlling terminal; no terminal means no.
-    pub fn confirm(&self, question: impl Display) -> bool {
-        let ask = || -> std::io::Result<bool> {
-            let mut tty = open_tty()?;
-            tty.write_all(visible(&format!("{question} [y/N] ")).as_bytes())?;
-            read_yes(tty)
-        };
-        ask().unwrap_or(false)
+    pub async fn confirm(&self, question: impl Display) -> Result<bool, Failure> {
+        match ask_yes(&format!("{question} [y/N] ")).await {
+            Ok(Line::Cancelled) => Err(Failure::failed(Interrupted::Cancelled)),
+            Ok(Line::Entered(entry)) => Ok(entry.is_yes()),
+            Ok(Line::Ended) | Err(_) => Ok(false),
+        }
+    }
+
+    /// Works until the end, or until the owner ends it: with Ctrl-C, also at a question, or by a signal. Work
+    /// that is dropped drops its permits, and each of those is recorded as abandoned.
+    pub async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+        tokio::select! {
+            done = work => Ok(done),
+            _ = tokio::signal::ctrl_c() => Err(Interrupted::Cancelled),
+            () = self.interrupted.notified() => Err(Interrupted::Cancelled),
+            () = end_signal() => Err(Interrupted::Ended),
+        }
     }
 
     /// Prints why a command did not end well, to standard error.
@@ -157,8 +199,10 @@ impl Terminal {
         match failure {
             Failure::Said(_) => {}
             Failure::Refused(refusals) => self.refusals(&refusals),
+            Failure::Unrecorded(refusal) if self.is_json() => self.err(&json_line(&refusal_json(&refusal))),
+            Failure::Unrecorded(refusal) => self.err(&visible(&refusal.to_string())),
             Failure::Plain(code, words) if self.is_json() => {
-                self.err(&serde_json::json!({ "error": words, "code": code as u8 }).to_string());
+                self.err(&json_line(&serde_json::json!({ "error": words, "code": code as u8 })));
             }
             Failure::Plain(_, words) => self.err(&visible(&format!("ironclaw: {words}"))),
             Failure::Quoting(code, words, quoted) => {
@@ -166,8 +210,11 @@ impl Terminal {
                     Ok(safety) => safety.screen(quoted, Channel::Log, &Trace::off()).ok(),
                     Err(_) => None,
                 };
-                let shown = shown.as_ref().map_or("(not shown)", |text| text.as_str());
-                self.failure(Failure::Plain(code, format!("{words}\n{shown}")));
+                // Marked on every line, so that none can look like this program's own.
+                let shown = shown.as_ref().map_or("(not shown)", |text| text.as_str()).trim_end();
+                let lines = shown.lines().filter(|line| !line.trim().is_empty());
+                let marked: String = lines.map(|line| format!("\n  | {line}")).collect();
+                self.failure(Failure::Plain(code, format!("{words}{marked}")));
             }
         }
     }
@@ -176,7 +223,7 @@ impl Terminal {
     pub fn refusals(&self, refusals: &[Refusal]) {
         for refusal in refusals {
             if self.is_json() {
-                self.err(&refusal_json(refusal).to_string());
+                self.err(&json_line(&refusal_json(refusal)));
             } else {
                 self.err(&visible(&refusal.to_string()));
                 self.err(&format!("  more: ironclaw policy explain {}", refusal.id));
@@ -184,22 +231,22 @@ impl Terminal {
         }
     }
 
-    /// Words in a colour, where there is colour.
+    /// Words that [`Terminal::painted`] shows in a colour, where there is colour.
     pub fn paint(&self, tone: Tone, words: impl Display) -> String {
-        let code = match tone {
-            Tone::Good => "32",
-            Tone::Warn => "33",
-            Tone::Bad => "1;31",
-            Tone::Dim => "2",
-            Tone::Strong => "1",
-        };
-        let words = visible(&words.to_string());
-        if self.colour { format!("\u{1b}[{code}m{words}\u{1b}[0m") } else { words }
+        format!("{}{}{PLAIN}", tone.mark(), visible(&words.to_string()))
     }
 
-    /// Prints a line that was put together from [`Terminal::paint`]ed parts.
+    /// Prints a line that was put together from [`Terminal::paint`]ed parts and plain ones. All of it is made
+    /// visible as one, so that no part can bring an escape sequence of its own.
     pub fn painted(&self, line: &str) {
-        self.out(line);
+        let colour = |c: char| match Tone::of(c) {
+            Some(tone) if self.colour => format!("\u{1b}[{}m", tone.code()),
+            Some(_) => String::new(),
+            None if c == PLAIN && self.colour => "\u{1b}[0m".to_owned(),
+            None if c == PLAIN => String::new(),
+            None => visible(c.encode_utf8(&mut [0; 4])),
+        };
+        self.out(&line.chars().map(colour).collect::<String>());
     }
 
     // A closed pipe is no reason to panic; there is nobody left to tell.
@@ -212,33 +259,14 @@ impl Terminal {
     }
 }
 
-/// The controlling terminal, without what was typed or pasted before the question stood there: an answer
-/// is to this question.
-fn open_tty() -> std::io::Result<File> {
-    let tty = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-    crossterm::terminal::enable_raw_mode()?;
-    let drained = drain();
-    crossterm::terminal::disable_raw_mode()?;
-    drained?;
-    Ok(tty)
-}
-
-/// Drops what waits to be read, as much as a person or a paste can have put there.
-fn drain() -> std::io::Result<()> {
-    for _ in 0..MAX_TYPED_AHEAD {
-        if !crossterm::event::poll(std::time::Duration::ZERO)? {
-            break;
-        }
-        crossterm::event::read()?;
-    }
-    Ok(())
-}
-
-/// Reads one line; anything but yes is no.
-fn read_yes(tty: File) -> std::io::Result<bool> {
-    let mut line = String::new();
-    std::io::BufReader::new(tty.take(MAX_ANSWER)).read_line(&mut line)?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+/// Asks on the controlling terminal, wherever standard input and output lead. An answer is typed there, after the
+/// question stands there.
+async fn ask_yes(question: &str) -> std::io::Result<Line> {
+    let mut tty = OpenOptions::new().write(true).open("/dev/tty")?;
+    let question = visible(question);
+    let (above, prompt) = question.rsplit_once('\n').unwrap_or(("", &question));
+    writeln!(tty, "{above}")?;
+    read_line(&mut Editor::new(), tty, prompt).await
 }
 
 /// A refusal as an object with stable keys.
@@ -253,13 +281,66 @@ pub fn refusal_json(refusal: &Refusal) -> Value {
     })
 }
 
+/// A value as one line of JSON, in which whatever would drive or deceive a terminal is escaped. To a parser it is
+/// the same value.
+fn json_line(value: &Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        if is_hidden(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| line.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
 /// Replaces every control but newline and tab, and every character that reorders or hides text.
 fn visible(text: &str) -> String {
-    let hidden = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
-    };
-    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+/// Controls; marks that reorder text; characters without a glyph, tags among them; and noncharacters, which carry
+/// the colours of [`Terminal::paint`]. The joiners that scripts and emoji need are none of these.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{fdd0}'..='\u{fdef}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Where a colour ends in a painted line.
+const PLAIN: char = '\u{fddf}';
+
+impl Tone {
+    const ALL: [Self; 5] = [Self::Good, Self::Warn, Self::Bad, Self::Dim, Self::Strong];
+
+    /// The noncharacter that stands for the colour until the line is printed.
+    fn mark(self) -> char {
+        match self {
+            Self::Good => '\u{fdd0}',
+            Self::Warn => '\u{fdd1}',
+            Self::Bad => '\u{fdd2}',
+            Self::Dim => '\u{fdd3}',
+            Self::Strong => '\u{fdd4}',
+        }
+    }
+
+    fn of(mark: char) -> Option<Self> {
+        Self::ALL.into_iter().find(|tone| tone.mark() == mark)
+    }
+
+    /// The parameters of the terminal's "select graphic rendition".
+    fn code(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Warn => "33",
+            Self::Bad => "1;31",
+            Self::Dim => "2",
+            Self::Strong => "1",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -269,8 +350,21 @@ mod tests {
     #[test]
     fn m12_controls_do_not_reach_a_person() {
         assert_eq!(
-            visible("a\u{1b}]52;c;x\u{7}b\r\u{202e}c\n"),
-            "a\u{fffd}]52;c;x\u{fffd}b\u{fffd}\u{fffd}c\n"
+            visible("a\u{1b}]52;c;x\u{7}b\r\u{202e}c\u{200f}\u{feff}\n"),
+            "a\u{fffd}]52;c;x\u{fffd}b\u{fffd}\u{fffd}c\u{fffd}\u{fffd}\n"
         );
+        // A family emoji and a Persian word keep their joiners.
+        assert_eq!(
+            visible("\u{1f468}\u{200d}\u{1f467} \u{6cc}\u{200c}\u{6cc}"),
+            "\u{1f468}\u{200d}\u{1f467} \u{6cc}\u{200c}\u{6cc}"
+        );
+    }
+
+    #[test]
+    fn m12_json_holds_no_control_and_is_still_the_same_value() {
+        let value = serde_json::json!({ "a\u{9b}31m": "b\u{1b}[2J\u{7f}\u{202e}\u{e0041}\nc" });
+        let line = json_line(&value);
+        assert!(!line.chars().any(is_hidden), "{line:?}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }
 }

@@ -1,8 +1,11 @@
-//! The picture of a request's life: every layer that acted, in the order of time, each stage with
-//! its verdict, its reason and its microseconds.
+//! The picture of a request's life: every layer that acted, in the order in which each began, each stage with
+//! its verdict, its reason and its microseconds. A stage that waited for others (the sandbox, for the requests of
+//! its tool) stands before them and says how much of its time was theirs.
 //!
 //! The five layers of the story carry their numbers. Decisions, the agent and the record are the
 //! spine between them and carry none. A trace holds fixed words, numbers and parsed names only.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use types::trace::Step;
@@ -90,7 +93,7 @@ fn picture(steps: &[Step], columns: usize) -> Vec<Line> {
             lines.push(heading(block, open.is_none(), columns));
             open = Some(block);
         }
-        stage(step, columns, &mut lines);
+        stage(step, inside(step, steps), columns, &mut lines);
     }
     if open.is_some() {
         lines.push(footer(steps, columns));
@@ -113,6 +116,23 @@ fn place(index: usize, steps: &[Step]) -> Block {
     }
 }
 
+/// How much of a step's time passed in steps of other layers that began and ended inside it. Where those overlap,
+/// time counts once.
+fn inside(step: &Step, steps: &[Step]) -> Duration {
+    let end = step.began + step.took;
+    let others = steps.iter().filter(|other| {
+        other.layer != step.layer && other.began >= step.began && other.began + other.took <= end
+    });
+    let (mut total, mut counted) = (Duration::ZERO, step.began);
+    // They come in the order in which they began.
+    for other in others {
+        let from = other.began.max(counted);
+        counted = counted.max(other.began + other.took);
+        total += counted.saturating_duration_since(from);
+    }
+    total
+}
+
 /// `├─ 3 EGRESS ── one door out ─────`
 fn heading(block: Block, first: bool, columns: usize) -> Line {
     let corner = if first { '\u{250c}' } else { '\u{251c}' };
@@ -126,10 +146,14 @@ fn heading(block: Block, first: bool, columns: usize) -> Line {
 }
 
 /// `│  ✓ sanitizer  allow  no pattern in 3 readings   41 µs`, and more lines where the reason is long.
-fn stage(step: &Step, columns: usize, lines: &mut Vec<Line>) {
+fn stage(step: &Step, inside: Duration, columns: usize, lines: &mut Vec<Line>) {
     let (tone, mark) = mark(step.verdict);
     let room = columns.saturating_sub(RAIL + STAGE + VERDICT + TIME);
-    let mut reason = wrap(&step.reason, room).into_iter();
+    let reason = match inside.as_micros() {
+        0 => step.reason.clone(),
+        others => format!("{}; {} of the time in the layers inside", step.reason, micros(others)),
+    };
+    let mut reason = wrap(&reason, room).into_iter();
     let first = reason.next().unwrap_or_default();
     lines.push(vec![
         (Some(Tone::Dim), "\u{2502}  ".to_owned()),
@@ -247,24 +271,28 @@ fn push(lines: &mut [String], c: char) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::Instant;
 
     use types::Trace;
 
     use super::*;
 
+    /// A call whose request takes 500 of its 600 microseconds, recorded in the order in which things ended.
     fn life() -> Vec<Step> {
         let trace = Trace::collecting();
-        let push = |layer, stage, verdict, micros, reason: &str| {
-            trace.push(layer, stage, verdict, Duration::from_micros(micros), || reason.to_owned());
+        let zero = Instant::now();
+        let at = |layer, stage, verdict, began, micros, reason: &str| {
+            let began = zero + Duration::from_micros(began);
+            trace.at(layer, stage, verdict, began, Duration::from_micros(micros), || reason.to_owned());
         };
-        push(Layer::Safety, "sanitizer", Verdict::Allow, 41, "no attack pattern");
-        push(Layer::Safety, "rulebook", Verdict::Flag, 1, "flagged, since the owner typed it");
-        push(Layer::Policy, "decision", Verdict::Allow, 1310, "weather by shipped:tool-calls");
-        push(Layer::Wasm, "instance", Verdict::Done, 96, "fresh");
-        push(Layer::Egress, "allowlist", Verdict::Allow, 210, "weather lists api.weather.com:443");
-        push(Layer::Vault, "secret", Verdict::Done, 88, "WEATHER_KEY unsealed for one request");
-        push(Layer::Leaks, "response", Verdict::Block, 1_204_001, &"a value of the vault ".repeat(9));
+        at(Layer::Safety, "sanitizer", Verdict::Allow, 0, 41, "no attack pattern");
+        at(Layer::Safety, "rulebook", Verdict::Flag, 41, 1, "flagged, since the owner typed it");
+        at(Layer::Policy, "decision", Verdict::Allow, 50, 1310, "weather by shipped:tool-calls");
+        at(Layer::Egress, "allowlist", Verdict::Allow, 1420, 210, "weather lists api.weather.com:443");
+        at(Layer::Vault, "secret", Verdict::Done, 1630, 290, "WEATHER_KEY unsealed for one request");
+        at(Layer::Leaks, "response", Verdict::Block, 1920, 60, &"a value of the vault ".repeat(9));
+        at(Layer::Wasm, "instance", Verdict::Done, 1400, 10, "fresh");
+        at(Layer::Wasm, "fuel", Verdict::Done, 1400, 1_204_001, "12 of 50 units");
         trace.steps()
     }
 
@@ -298,7 +326,18 @@ mod tests {
         for (heading, begin) in headings.iter().zip(begins) {
             assert!(heading.starts_with(begin), "{heading}");
         }
-        assert!(lines[lines.len() - 1].contains("7 stages, stopped in LEAKS"));
+        assert!(lines[lines.len() - 1].contains("8 stages, stopped in LEAKS"));
+    }
+
+    #[test]
+    fn a_stage_says_how_much_of_its_time_passed_in_the_layers_inside_it() {
+        let lines = plain(&life(), 120);
+        let fuel = lines.iter().find(|line| line.contains("fuel")).unwrap();
+        assert!(
+            fuel.contains("560 µs of the time in the layers inside") && fuel.ends_with("1,204,001 µs"),
+            "{fuel}"
+        );
+        assert!(!lines.iter().any(|line| line.contains("decision") && line.contains("inside")));
     }
 
     #[test]

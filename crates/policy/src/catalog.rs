@@ -23,6 +23,8 @@ pub struct Tool {
     pub compiled: Option<Digest>,
     /// The description, for the model.
     pub description: Screened<String>,
+    /// Words that people ask for it with.
+    pub keywords: Vec<Screened<String>>,
     /// The JSON Schema of the arguments, for the model.
     pub parameters: Screened<Value>,
     /// The same schema, ready to check arguments.
@@ -55,10 +57,13 @@ impl Tool {
         let off = Trace::off();
         let description =
             safety.screen(manifest.description.clone(), Channel::Description, &off).map_err(blocked)?;
+        let keywords = manifest.keywords.iter().cloned();
+        let keywords = keywords.map(|word| safety.screen(word, Channel::Description, &off).map_err(blocked));
+        let keywords = keywords.collect::<Result<Vec<_>, _>>()?;
         let parameters =
             safety.screen_json(manifest.parameters.clone(), Channel::Description, &off).map_err(blocked)?;
         let schema = CompiledSchema::new(parameters.get()).map_err(|_| ToolError::Schema)?;
-        Ok(Self { manifest, digest, compiled, description, parameters, schema })
+        Ok(Self { manifest, digest, compiled, description, keywords, parameters, schema })
     }
 }
 

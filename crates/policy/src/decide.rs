@@ -10,9 +10,10 @@ use std::time::Instant;
 use audit::{Audit, ChangeError, Seq};
 use safety::Screened;
 use serde_json::Value;
-use store::{Charge, Lost, Meter, Mutation, Reader};
+use store::{Charge, Lost, Meter, Mutation, Reader, Use};
 use types::{
-    CallId, Field, Kind, Layer, Outbound, Record, Refusal, Rule, Target, Tenant, ToolCall, ToolName, Verdict,
+    CallId, Field, Kind, Layer, Outbound, Record, Refusal, Rule, Target, Tenant, ToolCall, ToolName, TurnId,
+    Verdict,
 };
 
 use crate::catalog::Catalog;
@@ -49,6 +50,15 @@ pub enum Decision {
     Permit(Permit<ToolCall>),
     /// The owner must say.
     Ask(Box<Question>),
+}
+
+/// What was taken from the budget before an exchange with the model, until it is known what the exchange used.
+#[must_use = "settle it when the answer says what was used"]
+pub struct Reserved {
+    turn: TurnId,
+    of: Seq,
+    day: u32,
+    charges: Vec<Charge>,
 }
 
 impl Policy {
@@ -160,7 +170,7 @@ impl Policy {
         since: Instant,
     ) -> Result<Seq, Refusal> {
         let charges = bounded((Meter::Calls, 1, rules.settings.budget.calls)).into_iter().collect();
-        match self.charge(record, charges).await {
+        match self.charge(record, today(), charges).await {
             Ok(seq) => Ok(seq),
             Err(refusal) => {
                 let record = call_record(call, turn, Verdict::Block);
@@ -250,14 +260,15 @@ impl Policy {
         Ok(Permit::mint(outbound, (), &self.0.authority, seq, turn.id(), rules.generation))
     }
 
-    /// May the agent send this to its language model now? `tokens` is the most the exchange can use.
+    /// May the agent send this to its language model now? `tokens` is the most the exchange can use; it is taken
+    /// from the budget before, and [`Policy::settle_model`] corrects it when the answer says what was used.
     pub async fn decide_model(
         &self,
         turn: &Turn,
         target: Target,
         tokens: u64,
         money: u64,
-    ) -> Result<Permit<Outbound>, Refusal> {
+    ) -> Result<(Permit<Outbound>, Reserved), Refusal> {
         let since = Instant::now();
         let rules = self.in_force();
         let record = |verdict, target: &Target| {
@@ -274,18 +285,42 @@ impl Policy {
         };
         let budget = &rules.settings.budget;
         let charges = [(Meter::Tokens, tokens, budget.tokens), (Meter::Cost, money, budget.money)];
+        let charges: Vec<Charge> = charges.into_iter().filter_map(bounded).collect();
+        let day = today();
         let allowed = record(Verdict::Allow, &target).with(Field::Rule, &by).with(Field::Tokens, tokens);
-        match self.charge(allowed, charges.into_iter().filter_map(bounded).collect()).await {
+        match self.charge(allowed, day, charges.clone()).await {
             Ok(seq) => {
                 turn.trace().step(Layer::Policy, "model", Verdict::Allow, since, || {
                     format!("{} by {by}", target.endpoint)
                 });
-                Ok(Permit::mint(outbound, (), &self.0.authority, seq, turn.id(), rules.generation))
+                let permit = Permit::mint(outbound, (), &self.0.authority, seq, turn.id(), rules.generation);
+                Ok((permit, Reserved { turn: turn.id(), of: seq, day, charges }))
             }
             Err(refusal) => {
                 Err(self.refuse(record(Verdict::Block, &target), refusal, turn, "budget", since).await)
             }
         }
+    }
+
+    /// Puts what an exchange with the model used, as its answer says, in the place of what was reserved for it. Without
+    /// a word of the answer the reservation stands.
+    pub async fn settle_model(&self, reserved: Reserved, tokens: u64, money: u64) -> Result<(), Refusal> {
+        let Reserved { turn, of, day, charges } = reserved;
+        let used = |charge: &Charge| match charge.meter {
+            Meter::Tokens => tokens,
+            Meter::Cost => money,
+            Meter::Calls => charge.amount,
+        };
+        let uses: Vec<Use> = charges
+            .iter()
+            .map(|charge| Use { meter: charge.meter, charged: charge.amount, used: used(charge) })
+            .collect();
+        let record = Record::new(Kind::Model, Verdict::Done)
+            .of_turn(turn)
+            .with(Field::Of, of.get())
+            .with(Field::Tokens, tokens);
+        let settle = Mutation::Settle { tenant: self.0.tenant.clone(), day, uses };
+        self.audit().change(record, settle).await.map(drop).map_err(not_recorded)
     }
 
     /// What would be decided for a tool, and for a request of it, at the start of a turn. Nothing is
@@ -318,11 +353,10 @@ impl Policy {
     }
 
     /// Records a decision and charges the budget in one transaction.
-    async fn charge(&self, record: Record, charges: Vec<Charge>) -> Result<Seq, Refusal> {
+    async fn charge(&self, record: Record, day: u32, charges: Vec<Charge>) -> Result<Seq, Refusal> {
         if charges.is_empty() {
             return self.audit().record(record).await.map_err(not_recorded);
         }
-        let day = (audit::now_ms() / 86_400_000) as u32;
         let spend = Mutation::Spend { tenant: self.0.tenant.clone(), day, charges };
         self.audit().change(record, spend).await.map_err(|error| match error {
             ChangeError::Lost(Lost::Budget { meter, spent, limit }) => {
@@ -375,6 +409,11 @@ fn call_record(call: &ToolCall, turn: &Turn, verdict: Verdict) -> Record {
         .with(Field::Tool, &call.tool)
         .with(Field::Call, call.id)
         .with(Field::Digest, call.digest)
+}
+
+/// Days since 1970-01-01, in UTC.
+fn today() -> u32 {
+    (audit::now_ms() / 86_400_000) as u32
 }
 
 fn bounded((meter, amount, limit): (Meter, u64, Option<u64>)) -> Option<Charge> {

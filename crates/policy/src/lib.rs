@@ -23,7 +23,7 @@ mod settings;
 mod turn;
 
 pub use catalog::{Catalog, Tool};
-pub use decide::{Decision, Policy};
+pub use decide::{Decision, Policy, Reserved};
 pub use manifest::Manifest;
 pub use permit::{Effect, Permit, Settlement};
 pub use question::{Answer, Card, Question};

@@ -15,6 +15,10 @@ use types::{
     Digest, Host, HostName, Injection, Lane, PathPrefix, Port, Scheme, SecretName, Source, Target, ToolName,
 };
 
+/// The tools that are part of this program. An installed one of that name would run under what the owner said of
+/// these, wherever these are off.
+pub const BUILT_IN: [&str; 3] = ["read_file", "write_file", "list_dir"];
+
 /// A parsed manifest.
 #[derive(Debug)]
 pub struct Manifest {
@@ -24,6 +28,8 @@ pub struct Manifest {
     pub version: String,
     /// For the model and for people. It is foreign text.
     pub description: Untrusted<String>,
+    /// Words that people ask for it with, in any language, for matching without a model. Foreign text.
+    pub keywords: Vec<Untrusted<String>>,
     /// JSON Schema of the arguments, an object schema. Its texts are foreign.
     pub parameters: Untrusted<Value>,
     /// Where the tool wants to connect.
@@ -135,6 +141,7 @@ impl Manifest {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             description: Untrusted::new(Source::Tool(name.clone()), description.to_owned()),
+            keywords: Vec::new(),
             parameters: Untrusted::new(Source::Tool(name.clone()), parameters),
             hosts: Vec::new(),
             secrets: Vec::new(),
@@ -173,6 +180,8 @@ struct Written {
     name: String,
     version: String,
     description: String,
+    #[serde(default)]
+    keywords: Vec<String>,
     parameters: toml::Value,
     #[serde(default)]
     component: Option<String>,
@@ -235,8 +244,8 @@ fn field(field: &'static str, why: impl std::fmt::Display) -> ManifestError {
 impl Written {
     fn mean(self) -> Result<Manifest, ManifestError> {
         let name = ToolName::parse(&self.name).map_err(|error| field("name", error))?;
-        if name == ToolName::agent() {
-            return Err(field("name", "the name is reserved for the agent itself"));
+        if name == ToolName::agent() || BUILT_IN.contains(&name.as_str()) {
+            return Err(field("name", "the name is reserved for the agent and its own tools"));
         }
         let numbers = self.version.split('.').filter(|part| part.parse::<u32>().is_ok()).count();
         if numbers != 3 || self.version.split('.').count() != 3 {
@@ -244,6 +253,10 @@ impl Written {
         }
         if self.description.is_empty() || self.description.len() > 1024 {
             return Err(field("description", "between 1 and 1,024 bytes are expected"));
+        }
+        let fits = |word: &String| (1..=64).contains(&word.len()) && !word.contains(char::is_control);
+        if self.keywords.len() > 64 || !self.keywords.iter().all(fits) {
+            return Err(field("keywords", "at most 64 words of at most 64 bytes are expected"));
         }
         if self.component.as_ref().is_some_and(|file| file.is_empty() || file.contains(['/', '\\', '\0'])) {
             return Err(field("component", "a file name beside the manifest is expected"));
@@ -261,6 +274,11 @@ impl Written {
         Ok(Manifest {
             version: self.version,
             description: Untrusted::new(Source::Tool(name.clone()), self.description),
+            keywords: self
+                .keywords
+                .into_iter()
+                .map(|word| Untrusted::new(Source::Tool(name.clone()), word))
+                .collect(),
             parameters: Untrusted::new(Source::Tool(name.clone()), object_schema(self.parameters)?),
             hosts,
             secrets,
@@ -394,6 +412,8 @@ mod tests {
         let change = |from: &str, to: &str| Manifest::parse(WEATHER.replace(from, to).as_bytes());
         for (from, to) in [
             ("name = \"weather\"", "name = \"We ather\""),
+            ("name = \"weather\"", "name = \"write_file\""),
+            ("name = \"weather\"", "name = \"agent\""),
             ("1.0.0", "one"),
             ("component = \"weather.wasm\"", "component = \"../x.wasm\""),
             ("component", "componemt"),
@@ -405,6 +425,8 @@ mod tests {
             ("host = \"api.weather.com\"", "host = \"evil.example\""),
             ("bearer", "cookie"),
             ("time_ms = 2000", "time_ms = 20000000"),
+            ("component =", "keywords = [\"\"]\ncomponent ="),
+            ("component =", "keywords = [\"a\\u001bb\"]\ncomponent ="),
             ("type = \"object\"", "type = \"array\""),
             ("methods", "clear_text = true\nmethods"),
         ] {

@@ -212,6 +212,20 @@ impl Report {
         }
     }
 
+    /// Adds what another scan of the same value found, each finding once.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.verdict = self.verdict.max(other.verdict);
+        self.severity = self.severity.max(other.severity);
+        self.score = self.score.max(other.score);
+        for finding in other.findings {
+            let same =
+                |known: &Finding| known.rule == finding.rule && known.fingerprint == finding.fingerprint;
+            if !self.findings.iter().any(same) {
+                self.findings.push(finding);
+            }
+        }
+    }
+
     /// True when somebody has to hear of it now: a critical finding or a leak that was stopped.
     pub fn alerts(&self) -> bool {
         self.findings.iter().any(|finding| {

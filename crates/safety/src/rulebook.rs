@@ -20,8 +20,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use types::{Digest, Source, Verdict, limits};
 
+use crate::Channel;
 use crate::finding::{Action, Finding, Kind, Severity};
-use crate::{Channel, signal::Signal};
+use crate::signal::{Print, Signal};
 
 /// What the owner may say about screening: the `[safety]` table of the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -227,12 +228,13 @@ impl Rulebook {
         *source == Source::Owner && channel == Channel::Input && self.owner == Owner::Flag
     }
 
-    fn is_allowed(&self, fingerprint: u64) -> bool {
-        match self.allow.get(&fingerprint) {
+    fn is_allowed(&self, fingerprint: Print) -> bool {
+        let holds = |print| match self.allow.get(&print) {
             None => false,
             Some(None) => true,
             Some(Some(last)) => today() <= *last,
-        }
+        };
+        holds(fingerprint.shown) || holds(fingerprint.open)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::finding::{Action, Kind, Report, Severity, Timings};
 use crate::leak_detector::{self, Cursor, KnownValues, LeakDetector};
 use crate::rulebook::{Config, ConfigError, Rulebook};
 use crate::sanitizer::Sanitizer;
-use crate::signal::{Fingerprinter, Signal};
+use crate::signal::{Fingerprinter, OPEN_KEY, Print, Signal};
 use crate::validator::characters::{self, Cleaned};
 
 /// All scanners, compiled. Share it as `Arc<Safety>`; every method takes `&self`.
@@ -33,11 +33,11 @@ pub(crate) struct Examined<'a> {
 impl Safety {
     /// Compiles the shipped rules under a configuration, with fingerprints that anyone can compute.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        Self::with_key(config, &[0; 32])
+        Self::with_key(config, &OPEN_KEY)
     }
 
     /// The same with fingerprints under a key of the installation, so that a fingerprint in a log
-    /// cannot be used to try passwords.
+    /// cannot be used to try passwords. Entries of the configuration may name either kind.
     pub fn with_key(config: Config, key: &[u8; 32]) -> Result<Self, ConfigError> {
         let prints = Fingerprinter::new(key);
         let leaks = LeakDetector::new(prints.clone()).map_err(ConfigError::Shipped)?;
@@ -132,7 +132,7 @@ impl Safety {
                 severity: if unread { Severity::High } else { Severity::Low },
                 span: limit.min(text.len())..text.len(),
                 view: "plain",
-                fingerprint: 0,
+                fingerprint: Print::default(),
                 secret: None,
             });
         }
@@ -194,20 +194,28 @@ fn record(report: &Report, text: &str, channel: Channel, trace: &Trace) {
     };
     let form = worst(|kind| matches!(kind, Kind::Control | Kind::HiddenChannel | Kind::Size));
     let timings = &report.timings;
-    trace.push(layer, "validator", verdict(form), timings.validator, || {
+    // The stages ran one after the other and have just ended.
+    let began = [timings.rulebook, timings.leak_detector, timings.sanitizer, timings.validator]
+        .into_iter()
+        .scan(Instant::now(), |at, took| {
+            *at = at.checked_sub(took).unwrap_or(*at);
+            Some(*at)
+        });
+    let [rulebook, leaks, sanitizer, validator] = began.collect::<Vec<_>>()[..] else { return };
+    trace.at(layer, "validator", verdict(form), validator, timings.validator, || {
         say(form, &format!("{} bytes, UTF-8, nothing hidden", text.len()))
     });
     if channel.reads_patterns() {
         let attack = worst(|kind| kind == Kind::Injection);
-        trace.push(layer, "sanitizer", verdict(attack), timings.sanitizer, || {
+        trace.at(layer, "sanitizer", verdict(attack), sanitizer, timings.sanitizer, || {
             say(attack, "no known attack pattern")
         });
     }
     let leak = worst(Kind::is_leak);
-    trace.push(types::Layer::Leaks, "leak detector", verdict(leak), timings.leak_detector, || {
+    trace.at(types::Layer::Leaks, "leak detector", verdict(leak), leaks, timings.leak_detector, || {
         say(leak, "no secret")
     });
-    trace.push(layer, "rulebook", report.verdict, timings.rulebook, || {
+    trace.at(layer, "rulebook", report.verdict, rulebook, timings.rulebook, || {
         format!("{} findings, severity {}", report.findings.len(), report.severity)
     });
 }

@@ -54,7 +54,6 @@ mod release;
 mod tests;
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use types::{Label, Source};
@@ -118,12 +117,6 @@ impl Screened<String> {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.value
-    }
-
-    /// A part of the text; `None` when the range is not inside it or not on character boundaries.
-    pub fn slice(&self, range: Range<usize>) -> Option<Self> {
-        let value = self.value.get(range)?.to_owned();
-        Some(Self { value, source: self.source.clone(), ..*self })
     }
 
     /// The program's own words. Being `'static`, they hold nothing from outside.

@@ -73,6 +73,15 @@ pub(crate) fn fetch(folder: &Path, id: &str) -> Result<Key, KeyFileError> {
     platform::fetch(folder, &name(id))
 }
 
+/// The key under which an installation makes the fingerprints of findings, made where there is none. It opens nothing:
+/// whoever has it can try passwords against the fingerprints of a log, so it is kept as a key is. `None` where files
+/// cannot be kept from others.
+///
+/// Processes that start together agree on one key, and one that was cut short is made anew.
+pub fn fingerprint_key(folder: &Path) -> Result<Option<[u8; 32]>, KeyFileError> {
+    platform::fingerprint_key(folder, &name("fingerprint"))
+}
+
 /// Deletes the key file of a slot.
 pub(crate) fn forget(folder: &Path, id: &str) -> Result<(), KeyFileError> {
     let path = folder.join(name(id));
@@ -96,7 +105,9 @@ mod platform {
     use std::os::unix::fs::DirBuilderExt as _;
     use std::path::Path;
 
-    use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, fsync, openat};
+    use rustix::fs::{
+        AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, fsync, openat, unlinkat,
+    };
     use rustix::io::Errno;
     use zeroize::Zeroizing;
 
@@ -119,6 +130,27 @@ mod platform {
             .and_then(|()| file.sync_all())
             .map_err(|_| fault(FileFault::Access))?;
         fsync(&directory).map_err(|_| fault(FileFault::Access))
+    }
+
+    pub(super) fn fingerprint_key(folder: &Path, name: &str) -> Result<Option<[u8; 32]>, KeyFileError> {
+        let fault = |fault| KeyFileError::new(folder, fault, true);
+        if !folder.exists() {
+            // A race or a failure shows in the check that follows.
+            let _ = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        }
+        let directory = open_folder(folder)?;
+        flock(&directory, FlockOperation::LockExclusive).map_err(|_| fault(FileFault::Access))?;
+        let key = match fetch(folder, name) {
+            Err(error) if matches!(error.fault, FileFault::Missing | FileFault::Content) => {
+                // What is too short is no key that anything was made with.
+                let _ = unlinkat(&directory, name, AtFlags::empty());
+                let key = Key::random().map_err(|_| fault(FileFault::Access))?;
+                keep(folder, name, &key)?;
+                key
+            }
+            found => found?,
+        };
+        Ok(Some(*key.as_bytes()))
     }
 
     pub(super) fn fetch(folder: &Path, name: &str) -> Result<Key, KeyFileError> {
@@ -181,6 +213,10 @@ mod platform {
         Err(KeyFileError::new(folder, FileFault::Access, true))
     }
 
+    pub(super) fn fingerprint_key(_: &Path, _: &str) -> Result<Option<[u8; 32]>, KeyFileError> {
+        Ok(None)
+    }
+
     pub(super) fn fetch(folder: &Path, _: &str) -> Result<Key, KeyFileError> {
         Err(KeyFileError::new(folder, FileFault::Access, true))
     }
@@ -221,6 +257,23 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(keep(&folder, ID, &Key::from_slice(&[6; 32]).unwrap()).is_err());
         assert_eq!(fetch(&folder, ID).unwrap().as_bytes(), &[5; 32]);
+    }
+
+    #[test]
+    fn processes_that_start_together_agree_on_a_fingerprint_key_and_keep_it() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("fingerprints");
+        let key = || fingerprint_key(&folder).unwrap().unwrap();
+        let keys: Vec<[u8; 32]> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(key)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|other| *other == keys[0]) && keys[0] != [0; 32]);
+        fs::write(folder.join("fingerprint.key"), b"cut short").unwrap();
+        assert_ne!(key(), keys[0]);
+        assert_eq!(key(), key());
+        mode(&folder, 0o755);
+        assert_eq!(fingerprint_key(&folder).unwrap_err().fault, FileFault::Mode);
     }
 
     #[test]

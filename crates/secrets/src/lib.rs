@@ -9,7 +9,7 @@
 //! - [`Vault::known_values`]: keyed fingerprints, by which the leak detector knows every value
 //!   without holding one.
 //!
-//! No function returns a secret. [`store`] is the file to read first, [`lease`] the second.
+//! No function returns a secret; [`key_file::fingerprint_key`] opens nothing. [`store`] is the file to read first, [`lease`] the second.
 
 pub mod crypto;
 mod grants;

@@ -7,7 +7,7 @@ use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 
 use crate::error::StoreError;
-use crate::mutation::{Charge, Lost, Mutation};
+use crate::mutation::{Charge, Lost, Mutation, Use};
 use crate::rows::{
     ApprovalRow, ApprovalState, GrantRow, SecretRow, SecretState, SlotRow, TenantKeyRow, ToolRow, ToolState,
 };
@@ -34,6 +34,7 @@ pub(crate) async fn apply(db: &mut SqliteConnection, mutation: &Mutation, now: u
         Mutation::Hold(row) => hold(db, row).await,
         Mutation::Answer { id, from, to } => answer(db, *id, *from, *to, now).await,
         Mutation::Spend { tenant, day, charges } => spend(db, tenant, *day, charges).await,
+        Mutation::Settle { tenant, day, uses } => settle(db, tenant, *day, uses).await,
     }
 }
 
@@ -312,6 +313,27 @@ async fn spend(db: &mut SqliteConnection, tenant: &Tenant, day: u32, charges: &[
         if !fits {
             let spent = spent(db, tenant, day, charge).await?;
             return Ok(Err(Lost::Budget { meter: charge.meter, spent, limit: charge.limit }));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// One statement a meter, so that two clients cannot lose each other's amounts; saturates at both ends.
+async fn settle(db: &mut SqliteConnection, tenant: &Tenant, day: u32, uses: &[Use]) -> Applied {
+    for change in uses {
+        let update = sqlx::query(
+            "UPDATE spending SET spent = CASE WHEN spent < $1 THEN $2
+                 WHEN spent - $1 > $3 THEN 9223372036854775807 ELSE spent - $1 + $2 END
+             WHERE tenant = $4 AND day = $5 AND meter = $6",
+        )
+        .bind(stored(change.charged))
+        .bind(stored(change.used))
+        .bind(i64::MAX - stored(change.used))
+        .bind(tenant.as_str())
+        .bind(i64::from(day))
+        .bind(change.meter.as_str());
+        if run(db, update).await?.rows_affected() == 0 {
+            return Ok(Err(Lost::Missing));
         }
     }
     Ok(Ok(()))

@@ -39,7 +39,7 @@ use std::path::Path;
 
 pub use connect::BUSY_TIMEOUT;
 pub use error::{Exposure, StoreError};
-pub use mutation::{Charge, Lost, Mutation};
+pub use mutation::{Charge, Lost, Mutation, Use};
 pub use reader::Reader;
 pub use rows::{
     ApprovalRow, ApprovalState, AuditRow, GrantRow, Meter, NewRecord, SecretRow, SecretState, SlotRow,

@@ -110,6 +110,27 @@ pub enum Mutation {
         /// What is spent.
         charges: Vec<Charge>,
     },
+    /// Puts what was really used in the place of what [`Mutation::Spend`] charged before it was known. A budget
+    /// may come out above its limit: it was used. Lost when that day's meter was never charged.
+    Settle {
+        /// Whose.
+        tenant: Tenant,
+        /// The day that was charged.
+        day: u32,
+        /// What was used.
+        uses: Vec<Use>,
+    },
+}
+
+/// A charge and what came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Use {
+    /// What is counted.
+    pub meter: Meter,
+    /// What was charged.
+    pub charged: u64,
+    /// What was used.
+    pub used: u64,
 }
 
 /// An amount against one budget.

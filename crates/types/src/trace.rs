@@ -16,7 +16,9 @@ pub struct Step {
     pub verdict: Verdict,
     /// Why, made of fixed words, numbers and parsed names only.
     pub reason: String,
-    /// How long it took.
+    /// When it began.
+    pub began: Instant,
+    /// How long it took, with whatever it waited for inside.
     pub took: Duration,
 }
 
@@ -44,10 +46,10 @@ impl Trace {
         since: Instant,
         reason: impl FnOnce() -> String,
     ) {
-        self.push(layer, stage, verdict, since.elapsed(), reason);
+        self.at(layer, stage, verdict, since, since.elapsed(), reason);
     }
 
-    /// Adds a step whose duration was measured elsewhere.
+    /// Adds a step that ends now and whose duration was measured elsewhere.
     pub fn push(
         &self,
         layer: Layer,
@@ -56,17 +58,33 @@ impl Trace {
         took: Duration,
         reason: impl FnOnce() -> String,
     ) {
+        let now = Instant::now();
+        self.at(layer, stage, verdict, now.checked_sub(took).unwrap_or(now), took, reason);
+    }
+
+    /// Adds a step whose beginning and duration were measured elsewhere.
+    pub fn at(
+        &self,
+        layer: Layer,
+        stage: &'static str,
+        verdict: Verdict,
+        began: Instant,
+        took: Duration,
+        reason: impl FnOnce() -> String,
+    ) {
         if let Some(steps) = &self.0 {
-            let step = Step { layer, stage, verdict, reason: reason(), took };
+            let step = Step { layer, stage, verdict, reason: reason(), began, took };
             steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
         }
     }
 
-    /// The steps so far, in the order in which they ended.
+    /// The steps so far, in the order in which they began: what holds others inside stands before them.
     pub fn steps(&self) -> Vec<Step> {
-        self.0
-            .as_ref()
-            .map(|steps| steps.lock().unwrap_or_else(PoisonError::into_inner).clone())
-            .unwrap_or_default()
+        let mut steps = match &self.0 {
+            Some(steps) => steps.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => Vec::new(),
+        };
+        steps.sort_by_key(|step| step.began);
+        steps
     }
 }

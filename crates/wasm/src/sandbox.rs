@@ -248,11 +248,13 @@ impl Done {
         settlement.settle(self.verdict(), fields).await
     }
 
-    /// Adds the sandbox's steps to the trace of the turn.
+    /// Adds the sandbox's steps to the trace of the turn. They tell of the whole call, which holds its requests
+    /// inside it.
     fn trace(&self, scope: &Scope, began: Instant) {
         let (trace, limits, used) = (scope.trace(), scope.limits(), &self.used);
-        let step =
-            |stage, verdict, took, reason: String| trace.push(Layer::Wasm, stage, verdict, took, || reason);
+        let step = |stage, verdict, took, reason: String| {
+            trace.at(Layer::Wasm, stage, verdict, began, took, || reason);
+        };
         if used.instance > Duration::ZERO {
             step("instance", Verdict::Done, used.instance, "fresh, nothing of an earlier call in it".into());
         }

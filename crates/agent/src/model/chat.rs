@@ -21,6 +21,10 @@ use crate::transcript::Transcript;
 /// Bytes of a prompt that make about one token, for the budget.
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// Bytes of a prompt that no tokenizer makes fewer than one token of on the whole: an endpoint that says less is not
+/// believed, so that saying "0" does not lift the budget.
+const MOST_BYTES_PER_TOKEN: u64 = 16;
+
 /// Where a model is and how it is asked.
 #[derive(Clone, Debug)]
 pub struct ChatSettings {
@@ -56,12 +60,11 @@ impl Chat {
     ) -> Result<Said, NoAnswer> {
         let since = Instant::now();
         let body = codec::request(&self.settings.model, transcript, tools, self.settings.max_tokens);
-        let tokens = body.len() as u64 / BYTES_PER_TOKEN + u64::from(self.settings.max_tokens);
-        let money = u64::try_from(u128::from(tokens) * u128::from(self.settings.price) / 1_000_000)
-            .unwrap_or(u64::MAX);
+        let length = body.len() as u64;
+        let tokens = length / BYTES_PER_TOKEN + u64::from(self.settings.max_tokens);
         let target = self.settings.target.clone();
-        let permit =
-            self.policy.decide_model(turn, target, tokens, money).await.map_err(NoAnswer::Refused)?;
+        let decided = self.policy.decide_model(turn, target, tokens, self.price_of(tokens)).await;
+        let (permit, reserved) = decided.map_err(NoAnswer::Refused)?;
         let message = Message { headers: headers(), body };
         let response = self.egress.send(permit, message, turn.trace()).await.map_err(unsent)?;
         if response.status() != StatusCode::OK {
@@ -76,12 +79,22 @@ impl Chat {
             answer.feed(&chunk.map_err(broken)?).map_err(fault)?;
         }
         let said = answer.finish().map_err(fault)?;
+        if let Some(told) = said.tokens {
+            let used = told.max(length / MOST_BYTES_PER_TOKEN);
+            let settled = self.policy.settle_model(reserved, used, self.price_of(used)).await;
+            settled.map_err(NoAnswer::Refused)?;
+        }
         turn.trace().step(Layer::Agent, "model", Verdict::Done, since, || {
             let used =
                 said.tokens.map_or_else(|| "tokens not told".to_owned(), |tokens| format!("{tokens} tokens"));
             format!("{}, {} calls proposed", used, said.calls.len())
         });
         Ok(said)
+    }
+
+    /// In millionths of the budget's currency.
+    fn price_of(&self, tokens: u64) -> u64 {
+        u64::try_from(u128::from(tokens) * u128::from(self.settings.price) / 1_000_000).unwrap_or(u64::MAX)
     }
 }
 

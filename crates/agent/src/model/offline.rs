@@ -8,6 +8,7 @@
 mod arguments;
 mod matching;
 mod phrases;
+mod unspaced;
 mod words;
 
 use policy::Tool;
@@ -52,6 +53,7 @@ fn offer(tool: &Tool) -> Offer<'_> {
     Offer {
         name: &tool.manifest.name,
         description: tool.description.as_str(),
+        keywords: &tool.keywords,
         parameters: tool.parameters.get(),
     }
 }
@@ -116,7 +118,9 @@ fn abilities(offers: &[Offer<'_>]) -> String {
     if offers.is_empty() {
         return "There is no tool yet. Install one: ironclaw tool install PATH".to_owned();
     }
-    let lines = offers.iter().map(|offer| format!("- {}: {}", offer.name, offer.description));
+    // On one line each: a description that breaks its line could speak as another tool.
+    let says = |offer: &Offer<'_>| offer.description.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines = offers.iter().map(|offer| format!("- {}: {}", offer.name, says(offer)));
     let lines = lines.collect::<Vec<_>>().join("\n");
     format!(
         "No language model is configured, and no tool matches this. What can be asked for:\n{lines}\n\
@@ -152,7 +156,7 @@ fn clauses(request: &str) -> Vec<&str> {
 fn separator(rest: &str, c: char) -> Option<usize> {
     const WORDS: [&str; 6] = [", and then ", " and then ", ", then ", " and also ", ", also ", " then "];
     let ends_sentence = matches!(c, '.' | '!' | '?') && rest[c.len_utf8()..].starts_with(char::is_whitespace);
-    if matches!(c, ';' | '\n' | '\u{ff1b}' | '\u{3002}') || ends_sentence {
+    if matches!(c, ';' | '\n' | '\u{ff1b}' | '\u{3002}' | '\u{ff01}' | '\u{ff1f}') || ends_sentence {
         return Some(c.len_utf8());
     }
     let starts = |word: &&&str| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
@@ -225,7 +229,7 @@ mod tests {
             let offers: Vec<Offer<'_>> = self
                 .0
                 .iter()
-                .map(|(name, description, parameters)| Offer { name, description, parameters })
+                .map(|(name, description, parameters)| Offer { name, description, keywords: &[], parameters })
                 .collect();
             Plan::of(request, &offers)
         }
@@ -337,7 +341,47 @@ mod tests {
         assert_eq!(kit.plan("please, thank you!"), Plan::default());
     }
 
+    #[test]
+    fn requests_in_scripts_without_spaces_find_their_tool() {
+        let safety = safety::Safety::new(Default::default()).unwrap();
+        let manifest = include_str!("../../../../guests/weather/manifest.toml");
+        let manifest = policy::Manifest::parse(manifest.as_bytes()).unwrap();
+        let weather = Tool::new(manifest, types::Digest::of(b""), None, &safety).unwrap();
+        for (request, city) in [
+            ("请查一下北京今天的天气", "北京"),
+            ("上海现在的天气怎么样？", "上海"),
+            ("請問台北今天的天氣如何", "台北"),
+            ("東京の今日の天気を教えてください。", "東京"),
+            ("ニューヨークの天気は？", "ニューヨーク"),
+            ("서울의 오늘 날씨를 알려 주세요", "서울"),
+            ("부산 날씨 어때?", "부산"),
+            ("请查一下 Paris 的天气", "Paris"),
+        ] {
+            let plan = Plan::of(request, &[offer(&weather)]);
+            assert_eq!(
+                plan.calls,
+                [(ToolName::parse("weather").unwrap(), json!({"city": city}))],
+                "{request}"
+            );
+        }
+        for request in ["请写一首诗", "音楽を流して", "노래를 불러줘", "天"] {
+            assert!(Plan::of(request, &[offer(&weather)]).calls.is_empty(), "{request}");
+        }
+        // A tool that describes itself in Chinese needs no keywords.
+        let kit = Kit::new(&[(
+            "zq8",
+            "查询一个城市的天气预报",
+            json!({"type": "object", "required": ["city"], "properties": {"city": {"type": "string", "description": "城市"}}}),
+        )]);
+        assert_eq!(kit.calls("请查一下北京今天的天气"), [call("zq8", json!({"city": "北京"}))]);
+    }
+
     proptest! {
+        #[test]
+        fn no_request_in_scripts_without_spaces_panics(request in "[\\u4e00-\\u4e20天气の今日教えは를오늘\\uac00-\\uac20「」 a。]{0,60}") {
+            Kit::usual().plan(&request);
+        }
+
         #[test]
         fn no_request_panics(request in "\\PC{0,200}") {
             Kit::usual().plan(&request);

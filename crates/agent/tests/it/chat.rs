@@ -1,6 +1,7 @@
 //! Turns with a model behind an OpenAI-compatible endpoint.
 
 use agent::{Conversation, Failure, Input};
+use futures_util::FutureExt as _;
 use http::StatusCode;
 use policy::{Answer, Budget, Settings};
 use safety::Untrusted;
@@ -184,4 +185,54 @@ async fn a_conversation_remembers_what_it_read() {
     let outcome = world.turn(&mut conversation, Input::typed("Write b"), Some(Answer::No)).await;
     assert_eq!(rules(&outcome), ["policy.declined"]);
     assert_eq!(body(server.requests().last().unwrap())["messages"].as_array().unwrap().len(), 12);
+}
+
+#[tokio::test]
+async fn a_budget_pays_for_what_the_answer_says_was_used_and_never_for_nothing() {
+    for (told, paid) in [(700, 700..=700), (0, 20..=400)] {
+        let host = host();
+        let server = scripted(&host, vec![crate::server::says_using("Hello.", told)]).await;
+        let budget = Budget { tokens: Some(100_000), money: Some(100_000), ..Budget::default() };
+        let settings = Settings { budget, ..Settings::default() };
+        let world = World::build(Setup { settings, ..Setup::default() }, Some((&host, &server))).await;
+        assert_eq!(reply(&world.ask("Hello").await), "Hello.");
+        let day = (audit::now_ms() / 86_400_000) as u32;
+        for (_, spent) in world.reader.spending(&types::Tenant::local(), day).await.unwrap() {
+            assert!(paid.contains(&spent), "{told} were told, {spent} paid");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_turn_that_was_abandoned_leaves_no_call_without_an_answer() {
+    let host = host();
+    let server =
+        scripted(&host, vec![calls(&[("write_file", r#"{"path":"a","content":"b"}"#)]), says("Hello.")])
+            .await;
+    let settings = Settings {
+        permissions: [(types::ToolName::parse("write_file").unwrap(), policy::Permission::Ask)].into(),
+        ..Settings::default()
+    };
+    let world = World::build(Setup { settings, ..Setup::default() }, Some((&host, &server))).await;
+    let mut conversation = Conversation::default();
+    {
+        // The owner is asked, and ends the turn instead of answering.
+        let (sender, asked) = tokio::sync::oneshot::channel();
+        let sender = std::sync::Mutex::new(Some(sender));
+        let ask = |_: &policy::Card| {
+            sender.lock().unwrap().take().unwrap().send(()).unwrap();
+            std::future::pending().boxed()
+        };
+        let turn = world.agent.turn(&mut conversation, Input::typed("Write it"), types::Trace::off(), &ask);
+        tokio::select! {
+            _ = turn => panic!("the question was not waited for"),
+            asked = asked => asked.unwrap(),
+        }
+    }
+    let outcome = world.turn(&mut conversation, Input::typed("Hello"), Some(Answer::No)).await;
+    assert_eq!(reply(&outcome), "Hello.");
+    let messages = body(&server.requests()[1])["messages"].clone();
+    assert_eq!(messages.as_array().unwrap().len(), 2, "{messages:#}");
+    assert_eq!(messages[1]["content"], "Hello");
+    assert!(!world.workspace().join("a").exists());
 }

@@ -1,6 +1,8 @@
 //! Turns without a model.
 
 use agent::{Conversation, Input};
+use futures_util::FutureExt as _;
+use futures_util::future::ready;
 use safety::Untrusted;
 use serde_json::json;
 use types::{Field, Kind, Source, ToolName, Trace, Verdict};
@@ -112,7 +114,10 @@ async fn a_call_by_name_takes_the_same_way() {
         .await;
     let call = async |name: &str, arguments: serde_json::Value| {
         let arguments = Untrusted::new(Source::Owner, arguments);
-        world.agent.call(&ToolName::parse(name).unwrap(), arguments, Trace::off(), &|_| None).await
+        world
+            .agent
+            .call(&ToolName::parse(name).unwrap(), arguments, Trace::off(), &|_| ready(None).boxed())
+            .await
     };
     assert_eq!(reply(&call("weather", json!({"city": "Oslo"})).await), "18 degrees");
     assert_eq!(rules(&call("weather", json!({"town": "Oslo"})).await), ["policy.arguments"]);

@@ -73,6 +73,14 @@ pub(crate) fn calls(list: &[(&str, &str)]) -> Vec<u8> {
     stream_of(chunks)
 }
 
+/// An answer in words, whose endpoint says that it used so many tokens.
+pub(crate) fn says_using(text: &str, tokens: u64) -> Vec<u8> {
+    let recorded = String::from_utf8(says(text)).unwrap();
+    let told = recorded.replace("\"total_tokens\":25", &format!("\"total_tokens\":{tokens}"));
+    assert!(tokens == 25 || told != recorded);
+    told.into_bytes()
+}
+
 /// An answer that reads one file.
 pub(crate) fn reads(path: &str) -> Vec<u8> {
     calls(&[("read_file", &json!({"path": path}).to_string())])

@@ -10,6 +10,8 @@ use agent::{
 use audit::{Audit, Drain, Entry, Log};
 use egress::Egress;
 use egress::loopback::Loopback;
+use futures_util::FutureExt as _;
+use futures_util::future::ready;
 use policy::manifest::{HostRule, SecretWish};
 use policy::{Answer, Catalog, Manifest, ModelRule, Policy, Settings};
 use safety::Safety;
@@ -150,7 +152,7 @@ impl World {
         input: Input,
         answer: Option<Answer>,
     ) -> Outcome {
-        self.agent.turn(conversation, input, Trace::collecting(), &|_| answer).await
+        self.agent.turn(conversation, input, Trace::collecting(), &|_| ready(answer).boxed()).await
     }
 
     pub(crate) async fn approvals(&self) -> Vec<ApprovalRow> {

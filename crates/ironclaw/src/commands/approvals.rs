@@ -1,10 +1,11 @@
 //! `ironclaw approvals`: what waits for the owner, and the owner's answer.
 
 use audit::ChangeError;
+use safety::finding::Kind;
 use safety::{Channel, Safety, Untrusted};
 use serde_json::json;
 use store::{ApprovalRow, ApprovalState, Mutation};
-use types::{Field, FindingId, Kind, Record, Source, Tenant, Trace, Verdict};
+use types::{Field, FindingId, Record, Source, Tenant, Trace, Verdict};
 
 use super::audit::utc;
 use crate::cli;
@@ -58,7 +59,7 @@ async fn answer(id: &str, to: ApprovalState, base: &Base, terminal: &Terminal) -
         return Err(Failure::failed(format!("it does not wait any more: it is {}", row.state)));
     }
     let verdict = if to == ApprovalState::Approved { Verdict::Allow } else { Verdict::Block };
-    let record = Record::new(Kind::Approval, verdict)
+    let record = Record::new(types::Kind::Approval, verdict)
         .with(Field::Actor, "owner")
         .with(Field::Finding, id)
         .with(Field::Digest, row.digest)
@@ -73,24 +74,31 @@ async fn answer(id: &str, to: ApprovalState, base: &Base, terminal: &Terminal) -
         return Ok(());
     }
     Card::of(&row, &base.safety).show(&row, terminal);
-    match to {
-        ApprovalState::Approved => terminal.say("Approved: the same call with the same arguments runs once."),
-        _ => terminal.say("Denied."),
-    }
+    terminal.say(match (to, row.kind.as_str()) {
+        (ApprovalState::Approved, "call") => "Approved: the same call with the same arguments runs once.",
+        (ApprovalState::Approved, _) => {
+            "Seen: it does not wait any more. The next one like it is told again."
+        }
+        _ => "Denied.",
+    });
     Ok(())
 }
 
 /// What a row asks for, screened again: what was once screened is untrusted when it is read back.
 struct Card {
     text: String,
-    /// Something in it looks like an attack on whoever decides.
+    /// Something in it looks like an attack on whoever decides, or is not shown.
     flagged: bool,
 }
 
 impl Card {
     fn of(row: &ApprovalRow, safety: &Safety) -> Self {
-        match safety.screen(Untrusted::new(Source::Store, row.card.clone()), Channel::Reply, &Trace::off()) {
-            Ok(text) => Self { flagged: text.is_flagged(), text: text.into_inner() },
+        let card = Untrusted::new(Source::Store, row.card.clone());
+        match safety.screen_and_tell(card, Channel::Reply, &Trace::off()) {
+            Ok((text, report)) if report.findings.iter().any(|finding| finding.kind == Kind::Size) => {
+                Self { text: format!("{} (its end is not shown)", text.as_str()), flagged: true }
+            }
+            Ok((text, _)) => Self { flagged: text.is_flagged(), text: text.into_inner() },
             Err(blocked) => Self { text: format!("(not shown: {})", blocked.refusal.rule.id), flagged: true },
         }
     }
@@ -106,7 +114,10 @@ impl Card {
         if self.flagged {
             terminal.painted(&format!(
                 "  {}",
-                terminal.paint(Tone::Bad, "Its words look like an attack: approve only what you understand.")
+                terminal.paint(
+                    Tone::Bad,
+                    "It looks like an attack or is not shown whole: approve only what you understand."
+                )
             ));
         }
     }

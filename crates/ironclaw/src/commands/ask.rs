@@ -10,7 +10,8 @@ use types::limits::MAX_INPUT;
 use types::{Source, Trace};
 
 use crate::cli;
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Failure, Outcome};
+use crate::files;
 use crate::parts::{Base, Parts};
 use crate::terminal::{Terminal, refusal_json};
 use crate::trace_view;
@@ -27,8 +28,9 @@ pub async fn run(args: &cli::Ask, base: &Base, terminal: &Terminal) -> Outcome {
     let parts = Parts::build(base, terminal, args.workspace.as_deref()).await?;
     let trace = if args.trace { Trace::collecting() } else { Trace::off() };
     let ask = |card: &policy::Card| terminal.ask_card(card);
-    let outcome = parts.agent.turn(&mut Conversation::default(), input, trace, &ask).await;
-    report(&outcome, terminal)
+    let mut conversation = Conversation::default();
+    let turn = parts.agent.turn(&mut conversation, input, trace, &ask);
+    report(&terminal.unless_interrupted(turn).await.map_err(Failure::failed)?, terminal)
 }
 
 /// Prints what a turn came to; the exit code says whether it was refused or failed.
@@ -75,13 +77,7 @@ fn as_json(outcome: &TurnOutcome) -> Value {
 
 /// A file is untrusted material, whoever named it.
 fn attached_file(file: &Path) -> Result<Untrusted<String>, Failure> {
-    let bytes = std::fs::read(file).map_err(|error| {
-        Failure::Plain(Code::NotFound, format!("{} cannot be read: {}", file.display(), error.kind()))
-    })?;
-    if bytes.len() as u64 > MAX_INPUT.0 {
-        return Err(Failure::usage(format!("{} is longer than {MAX_INPUT}", file.display())));
-    }
-    Ok(Untrusted::new(Source::File, bytes).into_text())
+    Ok(Untrusted::new(Source::File, files::read(file, MAX_INPUT)?).into_text())
 }
 
 /// What is piped in, if anything is.

@@ -122,10 +122,10 @@ fn object(entry: &Entry, safety: &Safety) -> Value {
     })
 }
 
-/// Text that was read back from the database, as it may be shown.
+/// Text that was read back from the database, as it may be shown: on one line, so that it cannot look like another.
 pub(super) fn stored(text: String, safety: &Safety) -> String {
     match safety.screen(Untrusted::new(Source::Store, text), Channel::Log, &Trace::off()) {
-        Ok(text) => text.into_inner(),
+        Ok(text) => text.into_inner().replace('\n', "\\n"),
         Err(blocked) => format!("(not shown: {})", blocked.refusal.rule.id),
     }
 }
@@ -169,6 +169,13 @@ fn date(day: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stored_text_cannot_look_like_another_record() {
+        let safety = Safety::new(Default::default()).unwrap();
+        let forged = "x\n     9  2026-11-26T00:00:00Z  tool      allow\u{1b}[A";
+        assert!(!stored(forged.to_owned(), &safety).contains(['\n', '\u{1b}']));
+    }
 
     #[test]
     fn moments_are_written_as_dates() {

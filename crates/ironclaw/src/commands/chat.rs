@@ -11,10 +11,10 @@ use types::{Source, Trace};
 use super::ask::report;
 use crate::cli;
 use crate::exit::{Failure, Outcome};
-use crate::line_editor::tty::{Line, end_signal, read_line};
+use crate::line_editor::tty::{Line, read_line};
 use crate::line_editor::{Editor, Entry};
 use crate::parts::{Base, Parts};
-use crate::terminal::{Terminal, Tone};
+use crate::terminal::{Interrupted, Terminal, Tone};
 
 /// What stands before the line.
 const PROMPT: &str = "> ";
@@ -66,7 +66,7 @@ impl Chat<'_> {
         }
         let mut editor = Editor::new();
         loop {
-            let line = read_line(&mut editor, PROMPT).await;
+            let line = read_line(&mut editor, std::io::stderr(), PROMPT).await;
             let line = line.map_err(|error| {
                 Failure::environment(format!("the terminal cannot be read: {}", error.kind()))
             })?;
@@ -113,21 +113,20 @@ impl Chat<'_> {
         }
     }
 
-    /// A turn that the owner may abandon. Dropping it drops its permits, which is recorded.
+    /// A turn that the owner may abandon.
     async fn turn(&mut self, input: Input) -> Next {
         let terminal = self.terminal;
-        tokio::select! {
-            outcome = self.ask(input) => {
-                if let Err(failure) = outcome {
-                    terminal.failure(failure);
-                }
+        match terminal.unless_interrupted(self.ask(input)).await {
+            Ok(Ok(())) => Next::Go,
+            Ok(Err(failure)) => {
+                terminal.failure(failure);
                 Next::Go
             }
-            _ = tokio::signal::ctrl_c() => {
+            Err(Interrupted::Cancelled) => {
                 terminal.warn("\nabandoned");
                 Next::Go
             }
-            () = end_signal() => Next::End,
+            Err(Interrupted::Ended) => Next::End,
         }
     }
 

@@ -8,6 +8,8 @@ pub mod scenes;
 pub mod stage;
 
 use agent::{Conversation, Outcome as TurnOutcome};
+use futures_util::FutureExt as _;
+use futures_util::future::ready;
 use serde_json::json;
 use types::Trace;
 
@@ -106,7 +108,7 @@ async fn attempt(stage: &Stage, number: usize, attack: &Attack, terminal: &Termi
 
 async fn ask(stage: &Stage, attack: &Attack) -> TurnOutcome {
     // Nobody sits at the terminal: what needs the owner's word is refused and waits.
-    let nobody = |_: &policy::Card| None;
+    let nobody = |_: &policy::Card| ready(None).boxed();
     stage.parts.agent.turn(&mut Conversation::default(), attack.input(), Trace::collecting(), &nobody).await
 }
 

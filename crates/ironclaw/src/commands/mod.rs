@@ -18,9 +18,11 @@ pub mod secret;
 pub mod tool;
 pub mod vault;
 
+use types::{Field, Kind, Record, Refusal, Verdict};
+
 use crate::cli::{Cli, Command};
 use crate::config::Config;
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 use crate::home::{Environment, Home};
 use crate::parts::Base;
 use crate::terminal::Terminal;
@@ -46,9 +48,26 @@ pub async fn run(cli: Cli, environment: &Environment, terminal: &Terminal) -> Ou
     let config = Config::load(&home)?;
     let base = Base::open(home, config).await?;
     crate::logging::start(environment.log.as_deref(), base.safety.clone());
-    let outcome = with_base(&cli.command, &base, terminal).await;
+    let outcome = match with_base(&cli.command, &base, terminal).await {
+        Err(Failure::Unrecorded(refusal)) => Err(on_record(refusal, &base).await),
+        outcome => outcome,
+    };
     base.close().await;
     outcome
+}
+
+/// Records what a command was refused before any decision was asked for, so that `policy explain` knows it.
+async fn on_record(refusal: Refusal, base: &Base) -> Failure {
+    let record = Record::new(Kind::Config, Verdict::Block)
+        .with(Field::Actor, "owner")
+        .with(Field::Rule, refusal.rule.id)
+        .with(Field::Refusal, refusal.id)
+        .with(Field::Reason, if refusal.detail.is_empty() { refusal.rule.says } else { &refusal.detail })
+        .with(Field::Widen, refusal.widen.as_deref().unwrap_or_default());
+    match base.audit.record(record).await {
+        Ok(_) => Failure::Refused(vec![refusal]),
+        Err(_) => Failure::Unrecorded(refusal),
+    }
 }
 
 async fn with_base(command: &Command, base: &Base, terminal: &Terminal) -> Outcome {

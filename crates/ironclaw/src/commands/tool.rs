@@ -13,6 +13,7 @@ use wasm::InstallError;
 
 use crate::cli;
 use crate::exit::{Code, Failure, Outcome};
+use crate::files;
 use crate::parts::{Base, Parts, database, installer};
 use crate::terminal::Terminal;
 
@@ -58,7 +59,7 @@ async fn install(path: &Path, yes: bool, base: &Base, terminal: &Terminal) -> Ou
     if !terminal.is_json() {
         describe(&candidate.manifest, &candidate.digest, base, terminal);
     }
-    let approved = yes || terminal.confirm("Approve this tool?");
+    let approved = yes || terminal.confirm("Approve this tool?").await?;
     let name = candidate.manifest.name.clone();
     let state = candidate.keep(base, approved).await?;
     if terminal.is_json() {
@@ -128,7 +129,7 @@ fn record(name: &ToolName, digest: &Digest, state: ToolState) -> Record {
 /// The manifest and the component that it names beside it.
 fn read(path: &Path) -> Result<(String, Vec<u8>), Failure> {
     let file = if path.is_dir() { path.join("manifest.toml") } else { path.to_owned() };
-    let text = String::from_utf8(read_bounded(&file, MAX_MANIFEST.0)?)
+    let text = String::from_utf8(files::read_regular(&file, MAX_MANIFEST)?)
         .map_err(|_| Failure::usage(format!("{} is not UTF-8", file.display())))?;
     let manifest = Manifest::parse(text.as_bytes()).map_err(manifest_fault)?;
     let Some(component) = manifest.component else {
@@ -138,18 +139,7 @@ fn read(path: &Path) -> Result<(String, Vec<u8>), Failure> {
         )));
     };
     let component: PathBuf = file.with_file_name(component);
-    Ok((text, read_bounded(&component, MAX_COMPONENT.0)?))
-}
-
-fn read_bounded(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::not_found(format!("there is no file {}", file.display())),
-        kind => Failure::failed(format!("{} cannot be read: {kind}", file.display())),
-    };
-    if std::fs::metadata(file).map_err(unreadable)?.len() > limit {
-        return Err(Failure::usage(format!("{} is larger than {limit} bytes", file.display())));
-    }
-    std::fs::read(file).map_err(unreadable)
+    Ok((text, files::read_regular(&component, MAX_COMPONENT)?))
 }
 
 fn manifest_fault(error: ManifestError) -> Failure {
@@ -175,7 +165,11 @@ fn install_fault(error: InstallError) -> Failure {
 fn describe(manifest: &Manifest, digest: &Digest, base: &Base, terminal: &Terminal) {
     terminal.say(format!("{} {}  ({})", manifest.name, manifest.version, digest.short()));
     match base.safety.screen(manifest.description.clone(), Channel::Description, &Trace::off()) {
-        Ok(description) => terminal.show(&description),
+        // On one line: what breaks its line could speak as one of the lines below.
+        Ok(description) => {
+            let words = description.as_str().split_whitespace().collect::<Vec<_>>().join(" ");
+            terminal.say(format!("  says         \"{words}\""));
+        }
         Err(blocked) => terminal.warn(format!("  its description is not shown: {}", blocked.refusal)),
     }
     for rule in &manifest.hosts {
@@ -276,8 +270,8 @@ async fn call(
     let parts = Parts::build(base, terminal, workspace).await?;
     let trace = if trace { Trace::collecting() } else { Trace::off() };
     let ask = |card: &policy::Card| terminal.ask_card(card);
-    let outcome = parts.agent.call(&name, Untrusted::new(Source::Owner, arguments), trace, &ask).await;
-    super::ask::report(&outcome, terminal)
+    let call = parts.agent.call(&name, Untrusted::new(Source::Owner, arguments), trace, &ask);
+    super::ask::report(&terminal.unless_interrupted(call).await.map_err(Failure::failed)?, terminal)
 }
 
 async fn approve(name: &str, base: &Base, terminal: &Terminal) -> Outcome {

@@ -1,8 +1,8 @@
 //! The editor on a real terminal. Raw mode is on only while a line is read, and is taken back on
-//! every way out: return, error, panic and a signal that ends the program. The line is drawn on standard
-//! error, so that standard output holds replies only.
+//! every way out: return, error, panic and a signal that ends the program. The line is drawn where the
+//! caller says, never on standard output, which holds replies only.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::time::Duration;
 
 use crossterm::cursor::MoveToColumn;
@@ -21,6 +21,9 @@ use super::{Editor, Entry, Step};
 /// its own end (`ESC [ 201 ~`) in order to go on as typing is slower than nothing.
 const BREATH: Duration = Duration::from_millis(40);
 
+/// Keys and pastes that are dropped before a line; more than a terminal's buffer holds.
+const MAX_TYPED_AHEAD: usize = 65_536;
+
 /// What a person did at the prompt.
 #[derive(Debug)]
 pub enum Line {
@@ -34,12 +37,11 @@ pub enum Line {
 
 /// Reads one line. What was typed before the prompt stood there is dropped: it was not an answer
 /// to it, and outside raw mode a paste looks like typing.
-pub async fn read_line(editor: &mut Editor, prompt: &str) -> io::Result<Line> {
-    let _raw = Raw::enter()?;
-    while event::poll(Duration::ZERO)? {
-        event::read()?;
-    }
-    draw(editor, prompt)?;
+pub async fn read_line(editor: &mut Editor, out: impl io::Write, prompt: &str) -> io::Result<Line> {
+    let mut raw = Raw::enter(out)?;
+    let out = &mut raw.0;
+    drain()?;
+    draw(editor, out, prompt)?;
     let mut events = EventStream::new();
     let mut ended = std::pin::pin!(end_signal());
     loop {
@@ -59,16 +61,27 @@ pub async fn read_line(editor: &mut Editor, prompt: &str) -> io::Result<Line> {
             Some(Ok(_)) => Step::Going,
         };
         match step {
-            Step::Going => draw(editor, prompt)?,
+            Step::Going => draw(editor, out, prompt)?,
             Step::Redraw => {
-                execute!(io::stderr(), Clear(ClearType::All), crossterm::cursor::MoveTo(0, 0))?;
-                draw(editor, prompt)?;
+                execute!(out, Clear(ClearType::All), crossterm::cursor::MoveTo(0, 0))?;
+                draw(editor, out, prompt)?;
             }
-            Step::Entered(entry) => return leave(Line::Entered(entry)),
-            Step::Cancelled => return leave(Line::Cancelled),
-            Step::Ended => return leave(Line::Ended),
+            Step::Entered(entry) => return leave(out, Line::Entered(entry)),
+            Step::Cancelled => return leave(out, Line::Cancelled),
+            Step::Ended => return leave(out, Line::Ended),
         }
     }
+}
+
+/// Drops what waits to be read, as much as a person or a paste can have put there.
+fn drain() -> io::Result<()> {
+    for _ in 0..MAX_TYPED_AHEAD {
+        if !event::poll(Duration::ZERO)? {
+            break;
+        }
+        event::read()?;
+    }
+    Ok(())
 }
 
 /// Adds to the paste whatever comes in the same breath.
@@ -88,16 +101,15 @@ async fn rest_of_paste(editor: &mut Editor, events: &mut EventStream) -> io::Res
 }
 
 /// Leaves the line as it stands and goes to the next row.
-fn leave(line: Line) -> io::Result<Line> {
-    execute!(io::stderr(), Print("\r\n"))?;
+fn leave(out: &mut impl io::Write, line: Line) -> io::Result<Line> {
+    execute!(out, Print("\r\n"))?;
     Ok(line)
 }
 
-fn draw(editor: &Editor, prompt: &str) -> io::Result<()> {
+fn draw(editor: &Editor, out: &mut impl io::Write, prompt: &str) -> io::Result<()> {
     let (columns, _) = terminal::size().unwrap_or((80, 24));
     let view = editor.view(usize::from(columns).saturating_sub(prompt.width()));
     let column = u16::try_from(prompt.width() + view.cursor).unwrap_or(columns);
-    let mut out = io::stderr();
     queue!(
         out,
         MoveToColumn(0),
@@ -128,22 +140,22 @@ pub async fn end_signal() {
     std::future::pending().await
 }
 
-/// Raw mode with bracketed paste, for as long as it lives.
-struct Raw;
+/// Raw mode with bracketed paste, for as long as it lives, and where the line is drawn.
+struct Raw<W: io::Write>(W);
 
-impl Raw {
-    fn enter() -> io::Result<Self> {
+impl<W: io::Write> Raw<W> {
+    fn enter(out: W) -> io::Result<Self> {
         terminal::enable_raw_mode()?;
-        let raw = Self;
-        execute!(io::stderr(), EnableBracketedPaste)?;
+        let mut raw = Self(out);
+        execute!(raw.0, EnableBracketedPaste)?;
         Ok(raw)
     }
 }
 
-impl Drop for Raw {
+impl<W: io::Write> Drop for Raw<W> {
     fn drop(&mut self) {
         // There is nobody left to tell when even this fails.
-        let _ = execute!(io::stderr(), DisableBracketedPaste);
+        let _ = execute!(self.0, DisableBracketedPaste);
         let _ = terminal::disable_raw_mode();
     }
 }

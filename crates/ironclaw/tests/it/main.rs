@@ -3,7 +3,9 @@
 
 mod attacks;
 mod errors;
+mod hostile;
 mod installation;
 mod oversight;
+mod question;
 mod scan;
 mod spine;

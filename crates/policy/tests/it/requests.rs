@@ -88,7 +88,7 @@ async fn the_model_is_reached_only_where_it_was_configured_and_granted() {
     let world = World::new(Settings { model: Some(model), budget, ..Settings::default() }).await;
     let decide = async |url: &str, tokens| {
         let decided = world.policy.decide_model(&turn(), target("POST", url), tokens, 0).await;
-        decided.map(|permit| permit.effect().secrets.len()).map_err(|refusal| refusal.rule.id)
+        decided.map(|(permit, _)| permit.effect().secrets.len()).map_err(|refusal| refusal.rule.id)
     };
     let url = "https://model.example/v1/chat/completions";
     assert_eq!(decide("https://evil.example/v1/chat/completions", 1).await, Err("policy.host-not-listed"));

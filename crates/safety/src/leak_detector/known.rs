@@ -379,7 +379,7 @@ fn signal(secret: Option<SecretName>, span: Range<usize>) -> Signal {
         severity: Severity::Critical,
         span,
         view: "known value",
-        fingerprint: 0,
+        fingerprint: crate::signal::Print::default(),
         secret,
     }
 }

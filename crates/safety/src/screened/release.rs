@@ -19,18 +19,28 @@ impl Safety {
         channel: Channel,
         trace: &Trace,
     ) -> Result<Screened<String>, Blocked> {
+        self.screen_and_tell(text, channel, trace).map(|(screened, _)| screened)
+    }
+
+    /// The same, with what was found in a text that passes.
+    pub fn screen_and_tell(
+        &self,
+        text: Untrusted<String>,
+        channel: Channel,
+        trace: &Trace,
+    ) -> Result<(Screened<String>, Report), Blocked> {
         let (source, value) = text.into_parts();
         let examined = self.examine(&value, channel, &source, trace);
         if examined.report.verdict == Verdict::Block {
             return Err(Blocked::by(examined.report));
         }
         let flagged = examined.report.verdict >= Verdict::Flag;
-        let as_typed = self.rulebook.leaves_alone(channel, &source);
-        let value = match as_typed {
-            true => value,
-            false => self.released(&value, &examined, channel),
+        let released = match self.rulebook.leaves_alone(channel, &source) {
+            true => None,
+            false => Some(self.released(&value, &examined, channel)),
         };
-        Ok(self.proof(value, source, flagged))
+        let report = examined.report;
+        Ok((self.proof(released.unwrap_or(value), source, flagged), report))
     }
 
     /// Screens every name and every text of a JSON value, each decoded and each together with its
@@ -42,17 +52,26 @@ impl Safety {
         channel: Channel,
         trace: &Trace,
     ) -> Result<Screened<Value>, Blocked> {
+        self.screen_json_and_tell(value, channel, trace).map(|(screened, _)| screened)
+    }
+
+    /// The same, with what was found in a value that passes, in the whole and in each of its texts.
+    pub fn screen_json_and_tell(
+        &self,
+        value: Untrusted<Value>,
+        channel: Channel,
+        trace: &Trace,
+    ) -> Result<(Screened<Value>, Report), Blocked> {
         let (source, mut value) = value.into_parts();
-        let written = value.to_string();
-        let whole = self.examine(&written, channel, &source, trace);
-        if whole.report.verdict == Verdict::Block {
-            return Err(Blocked::by(whole.report));
+        let report = self.examine(&value.to_string(), channel, &source, trace).report;
+        if report.verdict == Verdict::Block {
+            return Err(Blocked::by(report));
         }
-        let mut leaves =
-            Leaves { safety: self, channel, source: &source, flagged: whole.report.verdict >= Verdict::Flag };
+        let mut leaves = Leaves { safety: self, channel, source: &source, report };
         leaves.walk(&mut value, None)?;
-        let flagged = leaves.flagged;
-        Ok(self.proof(value, source, flagged))
+        let report = leaves.report;
+        let flagged = report.verdict >= Verdict::Flag;
+        Ok((self.proof(value, source, flagged), report))
     }
 
     /// What screening would find; releases nothing.
@@ -107,12 +126,12 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// A walk over the texts of a JSON value.
+/// A walk over the texts of a JSON value, and all that was found so far.
 struct Leaves<'a> {
     safety: &'a Safety,
     channel: Channel,
     source: &'a Source,
-    flagged: bool,
+    report: Report,
 }
 
 impl Leaves<'_> {
@@ -137,9 +156,11 @@ impl Leaves<'_> {
     /// A name cannot be replaced without changing what the value means.
     fn name(&mut self, name: &str) -> Result<(), Blocked> {
         let report = self.safety.examine(name, self.channel, self.source, &Trace::off()).report;
-        self.flagged |= report.verdict >= Verdict::Flag;
-        let altered = report.findings.iter().any(|finding| finding.action >= Action::Redact);
-        if altered { Err(Blocked::by(report)) } else { Ok(()) }
+        if report.findings.iter().any(|finding| finding.action >= Action::Redact) {
+            return Err(Blocked::by(report));
+        }
+        self.report.add(report);
+        Ok(())
     }
 
     /// A text after the name it is assigned to, so that rules about names see both.
@@ -150,12 +171,12 @@ impl Leaves<'_> {
         if examined.report.verdict == Verdict::Block {
             return Err(Blocked::by(examined.report));
         }
-        self.flagged |= examined.report.verdict >= Verdict::Flag;
         let released = self.safety.released(&together, &examined, self.channel);
-        match released.strip_prefix(&before) {
-            Some(rest) => Ok(rest.to_owned()),
+        let Some(rest) = released.strip_prefix(&before) else {
             // What was found begins in the name.
-            None => Err(Blocked::by(examined.report)),
-        }
+            return Err(Blocked::by(examined.report));
+        };
+        self.report.add(examined.report);
+        Ok(rest.to_owned())
     }
 }

@@ -2,7 +2,7 @@
 
 use store::{
     ApprovalRow, ApprovalState, Charge, GrantRow, Lost, Meter, Mutation, SecretRow, SecretState, SlotRow,
-    TenantKeyRow, ToolRow, ToolState,
+    TenantKeyRow, ToolRow, ToolState, Use,
 };
 use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 
@@ -274,6 +274,30 @@ async fn a_budget_is_charged_whole_or_not_at_all() {
     let spent = fixture.reader.spending(&Tenant::local(), 20_000).await.unwrap();
     assert_eq!(spent, [(Meter::Calls, 10), (Meter::Cost, 5)]);
     assert!(fixture.reader.spending(&Tenant::local(), 20_001).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_was_used_takes_the_place_of_what_was_charged() {
+    let mut fixture = Fixture::new().await;
+    let charges = vec![Charge { meter: Meter::Tokens, amount: 100, limit: 250 }];
+    let spend = Mutation::Spend { tenant: Tenant::local(), day: 20_000, charges };
+    let settle = |day, charged, used| Mutation::Settle {
+        tenant: Tenant::local(),
+        day,
+        uses: vec![Use { meter: Meter::Tokens, charged, used }],
+    };
+    let spent =
+        async |fixture: &Fixture| fixture.reader.spending(&Tenant::local(), 20_000).await.unwrap()[0].1;
+    fixture.change(spend.clone()).await.unwrap();
+    fixture.change(spend.clone()).await.unwrap();
+    for (charged, used, left) in [(100, 40, 140), (100, 160, 200), (0, u64::MAX, i64::MAX as u64)] {
+        fixture.change(settle(20_000, charged, used)).await.unwrap();
+        assert_eq!(spent(&fixture).await, left);
+    }
+    assert!(matches!(fixture.change(spend).await, Err(Lost::Budget { .. })));
+    fixture.change(settle(20_000, u64::MAX, 7)).await.unwrap();
+    assert_eq!(spent(&fixture).await, 7);
+    assert_eq!(fixture.change(settle(20_001, 1, 1)).await, Err(Lost::Missing));
 }
 
 #[tokio::test]

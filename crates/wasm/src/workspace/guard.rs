@@ -32,15 +32,33 @@ const GUARDED_FOLDERS: &[(&str, &str)] = &[
     (".ssh", "ssh obeys it"),
     (".gnupg", "gpg obeys it"),
     (".direnv", "the shell runs it"),
+    (".jj", "jujutsu obeys its configuration"),
+    (".zed", "the editor runs its tasks"),
+    (".fleet", "the editor runs its configurations"),
+    (".kiro", "an agent obeys it"),
+    (".amazonq", "an agent obeys it"),
+    (".junie", "an agent obeys it"),
+    (".opencode", "an agent obeys it"),
+    (".clinerules", "an agent obeys it"),
+    (".buildkite", "the build service runs it"),
+    (".woodpecker", "the build service runs it"),
 ];
 
 /// Files that some program obeys.
 const GUARDED_FILES: &[(&str, &str)] = &[
     (".git", "it redirects a git repository"),
+    // A plain folder with HEAD, objects and refs in it is a bare repository, and git obeys its configuration.
+    ("head", "git takes a folder that holds it for a repository"),
     (".gitmodules", "git fetches what it names"),
     (".gitattributes", "git runs the filters it names"),
     (".gitconfig", "git obeys it"),
     (".gitlab-ci.yml", "the forge runs it"),
+    (".travis.yml", "the build service runs it"),
+    (".drone.yml", "the build service runs it"),
+    ("azure-pipelines.yml", "the build service runs it"),
+    ("bitbucket-pipelines.yml", "the build service runs it"),
+    ("jenkinsfile", "the build service runs it"),
+    (".pre-commit-config.yml", "git runs what it names"),
     (".pre-commit-config.yaml", "git runs what it names"),
     (".mcp.json", "an agent starts what it names"),
     ("mcp.json", "an agent starts what it names"),
@@ -74,6 +92,10 @@ const GUARDED_FILES: &[(&str, &str)] = &[
     (".inputrc", "a shell obeys it"),
     (".envrc", "the shell runs it"),
     (".vimrc", "the editor runs it"),
+    (".nvim.lua", "the editor runs it"),
+    (".rprofile", "R runs it"),
+    (".irbrc", "ruby runs it"),
+    (".pryrc", "ruby runs it"),
     (".exrc", "the editor runs it"),
     (".nvimrc", "the editor runs it"),
     (".dir-locals.el", "the editor runs it"),
@@ -221,6 +243,10 @@ mod tests {
             ".cargo/config.toml",
             ".env",
             ".claude/settings.json",
+            "innocent/HEAD",
+            ".jj/repo/config.toml",
+            ".Rprofile",
+            "sub/Jenkinsfile",
         ] {
             assert!(guarded(&path(name)).is_some(), "{name}");
         }

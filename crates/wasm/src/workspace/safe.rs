@@ -16,8 +16,22 @@ const MAX_CHECKED: usize = 200_000;
 
 /// Trees of the system that are no workspace, nor anything in them.
 const SYSTEM: &[&str] = &[
-    "/run", "/dev", "/proc", "/sys", "/boot", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/usr", "/var/run",
+    "/run",
+    "/dev",
+    "/proc",
+    "/sys",
+    "/boot",
+    "/etc",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/usr",
+    "/var/run",
     "/var/lib",
+    "/var/spool",
+    "/var/log",
+    "/var/cache",
 ];
 
 /// Folders of keys and profiles, wherever they are.
@@ -180,6 +194,7 @@ mod tests {
             (Path::new("/"), UnsafeFolder::Root),
             (Path::new("/run"), UnsafeFolder::System),
             (Path::new("/etc"), UnsafeFolder::System),
+            (Path::new("/var/spool"), UnsafeFolder::System),
             (&home, UnsafeFolder::Home),
             (base.path(), UnsafeFolder::Home),
             (&link, UnsafeFolder::Home),

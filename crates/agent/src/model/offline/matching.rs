@@ -1,10 +1,11 @@
 //! Which tool a request means: the overlap of its words with those of the tools.
 
+use safety::Screened;
 use serde_json::Value;
 use types::ToolName;
 
 use super::arguments::{self, Missing, Parameter};
-use super::words;
+use super::{unspaced, words};
 
 /// Points for a word of the tool's name, of its description and of its parameters.
 const NAME: u32 = 3;
@@ -24,6 +25,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) name: &'a ToolName,
     /// What it says of itself.
     pub(crate) description: &'a str,
+    /// Words that people ask for it with, in any language.
+    pub(crate) keywords: &'a [Screened<String>],
     /// The JSON Schema of its arguments.
     pub(crate) parameters: &'a Value,
 }
@@ -43,14 +46,15 @@ pub(super) enum Match {
 
 /// Chooses the tool whose words overlap most; of two, one whose arguments the clause holds.
 pub(super) fn choose(clause: &str, offers: &[Offer<'_>]) -> Match {
-    let stems = words::stems(clause);
-    if stems.is_empty() {
+    if words::stems(&unspaced::spaced(clause, &|_| false)).is_empty() {
         return Match::Nothing;
     }
     let mut best: Option<(u32, Match)> = None;
     for offer in offers {
         let parameters = arguments::parameters(offer.parameters);
         let profile = Profile::of(offer, &parameters);
+        let clause = &*unspaced::spaced(clause, &|word| profile.is_own_word(word));
+        let stems = words::stems(clause);
         let filled = arguments::fill(clause, &parameters, &|stem| profile.points(stem) > 0);
         let score = profile.score(clause, &stems, &filled);
         if score < THRESHOLD {
@@ -72,6 +76,7 @@ struct Profile {
     name: Vec<String>,
     description: Vec<String>,
     parameters: Vec<String>,
+    keywords: Vec<String>,
     literal: String,
 }
 
@@ -79,17 +84,26 @@ impl Profile {
     fn of(offer: &Offer<'_>, parameters: &[Parameter<'_>]) -> Self {
         Self {
             name: words::stems(offer.name.as_str()),
-            description: words::stems(offer.description),
+            description: own_stems(offer.description),
+            keywords: offer.keywords.iter().map(|word| word.as_str().to_lowercase()).collect(),
             parameters: parameters.iter().flat_map(|parameter| parameter.stems.clone()).collect(),
             literal: offer.name.as_str().to_owned(),
         }
     }
 
+    /// True for a word of a script without spaces that the tool says of itself.
+    fn is_own_word(&self, word: &str) -> bool {
+        let holds = |words: &[String]| words.iter().any(|own| own == word);
+        holds(&self.keywords)
+            || word.chars().count() > 1 && (holds(&self.description) || holds(&self.parameters))
+    }
+
     fn points(&self, stem: &str) -> u32 {
         let holds = |words: &[String]| words.iter().any(|word| word == stem);
+        let keyword = |keyword: &String| words::stems(keyword).iter().any(|word| word == stem);
         let points = match () {
             () if holds(&self.name) => NAME,
-            () if holds(&self.description) => DESCRIPTION,
+            () if holds(&self.description) || self.keywords.iter().any(keyword) => DESCRIPTION,
             () if holds(&self.parameters) => PARAMETER,
             () => 0,
         };
@@ -116,6 +130,11 @@ impl Profile {
         // Of three words that say something, at least one has to be about the tool.
         if known * 3 < all { 0 } else { sum }
     }
+}
+
+/// The stems of what a tool says, without the small words of scripts without spaces.
+fn own_stems(text: &str) -> Vec<String> {
+    words::stems(&unspaced::spaced(text, &|_| false))
 }
 
 fn is_name(c: char) -> bool {

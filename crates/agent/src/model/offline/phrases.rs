@@ -263,7 +263,8 @@ pub(super) fn quoted_spans(text: &str) -> Vec<Range<usize>> {
                 open = None;
             }
             Some(_) => {}
-            None if !before.is_alphanumeric() => {
+            // A corner bracket opens wherever it stands; an apostrophe does not inside a word.
+            None if !before.is_alphanumeric() || matches!(c, '\u{300a}' | '\u{300c}' | '\u{300e}') => {
                 open = closing_mark(c).map(|close| (close, at + c.len_utf8()))
             }
             None => {}
@@ -279,6 +280,9 @@ fn closing_mark(c: char) -> Option<char> {
         '\u{201c}' => Some('\u{201d}'),
         '\u{2018}' => Some('\u{2019}'),
         '\u{ab}' => Some('\u{bb}'),
+        '\u{300a}' => Some('\u{300b}'),
+        '\u{300c}' => Some('\u{300d}'),
+        '\u{300e}' => Some('\u{300f}'),
         _ => None,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::unspaced;
+
 /// A run of characters between white space, without the punctuation around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chunk<'a> {
@@ -68,6 +70,10 @@ pub(super) fn stems(text: &str) -> Vec<String> {
 fn push_stem(stems: &mut Vec<String>, word: &str) {
     let word = without_possessive(word.trim_matches('\''));
     if word.is_empty() || is_stop_word(word) {
+        return;
+    }
+    if let Some(pairs) = unspaced::pairs(word) {
+        stems.extend(pairs.into_iter().filter(|pair| !stems.contains(pair)).collect::<Vec<_>>());
         return;
     }
     let stem = verb_class(&stem(word)).to_owned();
