@@ -22,10 +22,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
-use rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use types::{Host, HostName, Port};
 
@@ -227,6 +227,8 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, seen: Arc<Seen>
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         seen.connections.fetch_add(1, Ordering::SeqCst);
+        // As every web server does; where it fails, answers are only slower.
+        let _ = stream.set_nodelay(true);
         let stream = Counting { stream, seen: seen.clone() };
         let (tls, seen, handler) = (tls.clone(), seen.clone(), handler.clone());
         connections.spawn(async move {

@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent::Conversation;
 use serde_json::json;
-use types::Trace;
 use types::trace::Step;
 
+use super::demo;
 use super::demo::scenes::REQUEST;
 use super::demo::stage::Stage;
 use crate::cli;
@@ -59,8 +58,12 @@ async fn measure(place: &Path, turns: u32, terminal: &Terminal) -> Result<Measur
 }
 
 async fn play(stage: &Stage, turns: u32) -> Result<Measured, Failure> {
-    let mut measured =
-        Measured { turn: Samples::default(), upstream: Samples::default(), stages: BTreeMap::new(), records: 0 };
+    let mut measured = Measured {
+        turn: Samples::default(),
+        upstream: Samples::default(),
+        stages: BTreeMap::new(),
+        records: 0,
+    };
     for _ in 0..WARM_UP {
         turn(stage).await?;
         stage.bare_exchange().await?;
@@ -84,11 +87,8 @@ async fn play(stage: &Stage, turns: u32) -> Result<Measured, Failure> {
 
 /// One turn, which must end as it should: a figure of failed turns says nothing.
 async fn turn(stage: &Stage) -> Result<(Duration, Vec<Step>), Failure> {
-    let nobody = |_: &policy::Card| None;
-    let trace = Trace::collecting();
     let since = Instant::now();
-    let mut conversation = Conversation::default();
-    let outcome = stage.parts.agent.turn(&mut conversation, REQUEST.input(), trace, &nobody).await;
+    let outcome = demo::ask(stage, &REQUEST).await;
     let took = since.elapsed();
     if outcome.reply.is_none() || !outcome.refusals.is_empty() || !stage.weather_saw_the_key() {
         return Err(Failure::failed("the request did not come through, so there is nothing to measure"));
@@ -117,7 +117,9 @@ fn report(turns: u32, disk: &Measured, memory: Option<&Measured>, terminal: &Ter
     let line = |what: &str, samples: &Samples| {
         terminal.say(format!("  {what:<44}{:>12}{:>12}", figure(samples.median()), figure(samples.high())));
     };
-    terminal.painted(&terminal.paint(Tone::Strong, format!("One turn, {turns} samples{:>31}{:>12}", "median", "p95")));
+    terminal.painted(
+        &terminal.paint(Tone::Strong, format!("One turn, {turns} samples{:>31}{:>12}", "median", "p95")),
+    );
     line("whole turn, on this disk", &disk.turn);
     if let Some(memory) = memory {
         line("whole turn, where a sync is free", &memory.turn);

@@ -106,7 +106,8 @@ async fn attempt(stage: &Stage, number: usize, attack: &Attack, terminal: &Termi
     stopped
 }
 
-async fn ask(stage: &Stage, attack: &Attack) -> TurnOutcome {
+/// One turn of the agent on the stage.
+pub async fn ask(stage: &Stage, attack: &Attack) -> TurnOutcome {
     // Nobody sits at the terminal: what needs the owner's word is refused and waits.
     let nobody = |_: &policy::Card| ready(None).boxed();
     stage.parts.agent.turn(&mut Conversation::default(), attack.input(), Trace::collecting(), &nobody).await

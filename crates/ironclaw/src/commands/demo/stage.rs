@@ -52,15 +52,18 @@ pub struct Stage {
     _echo: Loopback,
     authenticated: Arc<Mutex<bool>>,
     folder: tempfile::TempDir,
+    /// The folder that the agent works in; a memory file system is no place for one.
+    papers: tempfile::TempDir,
 }
 
 impl Stage {
-    /// Starts the services, makes the installation under `place`, seals the keys and installs the tools.
+    /// Starts the services, makes the installation with its data under `place`, seals the keys and installs the tools.
     pub async fn set_up(place: &Path, terminal: &Terminal) -> Result<Self, Failure> {
-        let folder = tempfile::Builder::new().prefix("ironclaw-demo-").tempdir_in(place);
-        let folder = folder
-            .map_err(|error| Failure::environment(format!("no folder for the demo: {}", error.kind())))?;
-        let workspace = workspace(folder.path())?;
+        let fault =
+            |error: std::io::Error| Failure::environment(format!("no folder for the demo: {}", error.kind()));
+        let folder = tempfile::Builder::new().prefix("ironclaw-demo-").tempdir_in(place).map_err(fault)?;
+        let papers = tempfile::Builder::new().prefix("ironclaw-demo-").tempdir().map_err(fault)?;
+        let workspace = workspace(papers.path())?;
         let home =
             Home { data: folder.path().join("data"), config: folder.path().join("config"), person: None };
         let (weather_host, echo_host) = (name("api.weather.com")?, name("api.echo.example")?);
@@ -86,13 +89,14 @@ impl Stage {
         drop(vault);
         let parts = Parts::build(&base, terminal, Some(&workspace)).await?;
         let bare = weather.bare(&weather_host).map_err(Failure::environment)?;
-        Ok(Self { base, parts, weather, bare, authorization, _echo: echo, authenticated, folder })
+        Ok(Self { base, parts, weather, bare, authorization, _echo: echo, authenticated, folder, papers })
     }
 
     /// What the weather request costs without any layer: connect, TLS, request, response.
     pub async fn bare_exchange(&self) -> Result<Duration, Failure> {
         let request = Request::get("/v1/current?city=Beijing")
             .header(http::header::HOST, "api.weather.com")
+            .header(http::header::CONNECTION, "close")
             .header(http::header::AUTHORIZATION, &self.authorization)
             .body(())
             .map_err(Failure::failed)?;
@@ -125,6 +129,7 @@ impl Stage {
         drop(self.parts);
         self.base.close().await;
         drop(self.folder);
+        drop(self.papers);
     }
 }
 
