@@ -170,7 +170,7 @@ impl Address {
     }
 
     /// Replaces `{SECRET}`, which a canonical path spells `%7BSECRET%7D`. The value stays inside its
-    /// segment: nothing that any server could take for a separator or an escape.
+    /// segment, and the segment has no second reading: no separator, no escape, no step up.
     fn fill(&mut self, secret: &SecretName, value: &[u8]) -> Result<(), Refusal> {
         let mark = format!("%7B{secret}%7D").into_bytes();
         let found: Vec<usize> =
@@ -178,14 +178,14 @@ impl Address {
         let [at] = found[..] else {
             return Err(Refusal::new(&rules::NO_PLACE, format!("{{{secret}}}")));
         };
-        let splits =
-            |byte: &u8| matches!(byte, b'/' | b'\\' | b'%' | b';' | b'?' | b'#') || byte.is_ascii_control();
-        if value.iter().any(splits) {
+        let (before, after) = (&self.path[..at], &self.path[at + mark.len()..]);
+        let splits = |byte: &u8| matches!(byte, b'%' | b';' | b'?' | b'#');
+        if value.iter().any(splits) || ::types::has_second_reading(&segment(before, value, after)) {
             return Err(Refusal::new(&rules::VALUE_UNFIT, format!("{secret} in the path")));
         }
         let value = percent_encoded(value);
         let mut filled = Zeroizing::new(Vec::with_capacity(self.path.len() + value.len()));
-        for part in [&self.path[..at], &value, &self.path[at + mark.len()..]] {
+        for part in [before, &value, after] {
             filled.extend_from_slice(part);
         }
         self.path = filled;
@@ -209,6 +209,18 @@ impl Address {
         });
         uri.ok_or_else(|| Refusal::new(&rules::VALUE_UNFIT, "the address"))
     }
+}
+
+/// The decoded segment that a value makes together with what stands around it.
+fn segment(before: &[u8], value: &[u8], after: &[u8]) -> Zeroizing<Vec<u8>> {
+    let is_slash = |byte: &u8| *byte == b'/';
+    let before = before.rsplit(is_slash).next().unwrap_or_default();
+    let after = after.split(is_slash).next().unwrap_or_default();
+    let mut whole = Zeroizing::new(Vec::with_capacity(before.len() + value.len() + after.len()));
+    whole.extend_from_slice(&percent_decoded(before));
+    whole.extend_from_slice(value);
+    whole.extend_from_slice(&percent_decoded(after));
+    whole
 }
 
 /// The decoded names of a query's parameters, split wherever any server splits.
@@ -286,6 +298,26 @@ mod tests {
                 assert!(!refusal.to_string().contains("token"));
             }
         }
+    }
+
+    #[test]
+    fn p01_a_value_makes_no_segment_with_a_second_reading() {
+        for (url, value) in [
+            ("https://a.example/v1/%7BKEY%7D/x", ".."),
+            ("https://a.example/v1/.%7BKEY%7D/x", "."),
+            ("https://a.example/v1/%7BKEY%7D%20/x", ".."),
+            ("https://a.example/v1/%7BKEY%7D;v=1/x", ".."),
+        ] {
+            assert_eq!(
+                armed("path", url, value.as_bytes()).unwrap_err().rule.id,
+                "vault.value-unfit",
+                "{url}"
+            );
+        }
+        for unfit in [&b"\xc0\xae\xc0\xae"[..], b"\xff", b"a/b", b"a\\b", b"100%41"] {
+            assert!(armed("path", "https://a.example/v1/%7BKEY%7D/x", unfit).is_err());
+        }
+        assert!(armed("path", "https://a.example/v1/bot%7BKEY%7D/x", b"7:abc.def").is_ok());
     }
 
     proptest! {

@@ -27,5 +27,5 @@ pub use names::{SecretName, Tenant, ToolName};
 pub use record::{Field, Kind, Record, Verdict};
 pub use refusal::{Layer, Refusal, Rule};
 pub use source::Source;
-pub use target::{CanonicalPath, PathPrefix, Scheme, Target};
+pub use target::{CanonicalPath, PathPrefix, Scheme, Target, has_second_reading};
 pub use trace::Trace;

@@ -129,9 +129,9 @@ fn canonical_segment(segment: &str, out: &mut String) -> Result<(), TargetError>
     if has_second_reading(&decoded) { Err(TargetError::Path) } else { Ok(()) }
 }
 
-/// True for a decoded segment that some server would read as something else: as several segments, as a step up, or as
+/// True for a decoded segment of a path that some server would read as something else: as several segments, as a step up, or as
 /// escapes to decode once more. Judged after decoding, so that it does not matter which of its bytes were escaped.
-fn has_second_reading(decoded: &[u8]) -> bool {
+pub fn has_second_reading(decoded: &[u8]) -> bool {
     let separates = |byte: &u8| matches!(byte, b'/' | b'\\') || byte.is_ascii_control();
     let escape =
         |three: &[u8]| three[0] == b'%' && three[1].is_ascii_hexdigit() && three[2].is_ascii_hexdigit();
