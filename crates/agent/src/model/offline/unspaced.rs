@@ -98,7 +98,7 @@ fn is_inside_a_word(text: &str, at: usize, fresh: bool, word: &str) -> bool {
     let kana = |c: char| matches!(c, '\u{3041}'..='\u{309f}');
     let hangul = |c: char| matches!(c, '\u{ac00}'..='\u{d7a3}');
     kana(c) && before.is_some_and(kana) && after.is_some_and(kana)
-        || hangul(c) && !(fresh && !after.is_some_and(hangul))
+        || hangul(c) && (!fresh || after.is_some_and(hangul))
 }
 
 /// Ends a word. One of Hangul loses its particle.
