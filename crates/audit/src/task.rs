@@ -39,7 +39,6 @@ async fn write_group(writer: &mut Writer, group: &mut Vec<Job>, losses: &Losses)
             }
         }
         Err(error) => {
-            writer.reset();
             for job in group.drain(..) {
                 match job.answer {
                     Some(answer) => drop(answer.send(Err(ChangeError::Audit(error.clone())))),

@@ -9,3 +9,4 @@ mod inert;
 mod mutations;
 mod rows;
 mod schema;
+mod server;
