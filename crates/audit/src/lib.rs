@@ -11,7 +11,8 @@
 //! - `clock`: the only reading of the wall clock, for rows as well ([`now_ms`]).
 //!
 //! Several processes may hold one database: each reads the head inside its write transaction, so
-//! that all append to one chain. When the disk is full or the database gone, every record is
+//! that all append to one chain, and a group that had to give way to another transaction is tried again
+//! as a whole. When the disk is full or the database gone, every record is
 //! refused with an error until it returns; reading goes on.
 
 pub mod chain;

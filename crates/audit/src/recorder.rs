@@ -70,6 +70,14 @@ pub enum AuditError {
     Closed,
 }
 
+impl AuditError {
+    /// Whether the transaction gave way to another one: nothing of it was written, not even where the
+    /// commit says so, and the whole of it can be tried again.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Unavailable(error) | Self::Uncertain(error) if error.is_conflict())
+    }
+}
+
 /// Why a change was not made. It left no record either.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ChangeError {

@@ -13,6 +13,10 @@ use crate::recorder::{AuditError, ChangeError, Job, Losses, Seq};
 /// enough that the first of them does not wait long for the last.
 const GROUP: usize = 256;
 
+/// How often a group is tried that other transactions stand in the way of. Writers wait for each other at
+/// the head of the chain, so only a stranger's transaction can be in the way.
+const ATTEMPTS: u32 = 5;
+
 /// Runs until every handle is dropped and the queue is empty.
 pub(crate) async fn run(mut writer: Writer, mut queue: mpsc::Receiver<Job>, losses: Losses) {
     let mut group = Vec::with_capacity(GROUP);
@@ -28,7 +32,7 @@ pub(crate) async fn run(mut writer: Writer, mut queue: mpsc::Receiver<Job>, loss
 /// Writes a group and answers everyone in it.
 async fn write_group(writer: &mut Writer, group: &mut Vec<Job>, losses: &Losses) {
     let lost = losses.pending();
-    match commit(writer, group, lost).await {
+    match commit_in_the_end(writer, group, lost).await {
         Ok(outcomes) => {
             losses.told(lost);
             for (job, outcome) in group.drain(..).zip(outcomes) {
@@ -45,6 +49,21 @@ async fn write_group(writer: &mut Writer, group: &mut Vec<Job>, losses: &Losses)
                     None => losses.add(1),
                 }
             }
+        }
+    }
+}
+
+/// Tries a group again, whole, when its transaction gave way to another one.
+async fn commit_in_the_end(
+    writer: &mut Writer,
+    group: &[Job],
+    lost: u64,
+) -> Result<Vec<Result<u64, Lost>>, AuditError> {
+    let mut attempt = 1;
+    loop {
+        match commit(writer, group, lost).await {
+            Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+            outcome => return outcome,
         }
     }
 }

@@ -28,6 +28,7 @@
 
 mod apply;
 mod connection;
+mod copy;
 mod decode;
 mod error;
 mod folder;
@@ -47,6 +48,7 @@ mod writer;
 
 use std::path::Path;
 
+pub use copy::{Copied, CopyError, copy};
 pub use error::{Exposure, Power, StoreError, Unfit};
 pub use mutation::{Charge, Lost, Mutation};
 pub use reader::Reader;
@@ -91,6 +93,11 @@ pub async fn connect(server: &Server) -> Result<(Reader, Writer), StoreError> {
     postgres::isolated(&mut session, server.user()).await?;
     let pool = postgres::read(server);
     Ok((Reader::new(Pool::Postgres(pool)), Writer::new(Place::Server(server.clone()), connection)))
+}
+
+/// The newest schema that this program knows, which every opened database has.
+pub fn schema() -> i64 {
+    migrate::known()
 }
 
 /// Brings a server to this program's schema, connected as the owner of the tables, and gives the role

@@ -1,5 +1,7 @@
 //! The reading connections of either database.
 
+use std::time::{Duration, Instant};
+
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres, SqlitePool};
 
@@ -7,6 +9,9 @@ use crate::error::StoreError;
 use crate::scope::Scope;
 use crate::session::{Row, Session, answered};
 use crate::statement::Statement;
+
+/// How long a read goes on to look for a connection that is alive.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connections on which nothing can be changed.
 #[derive(Clone)]
@@ -25,14 +30,13 @@ impl Pool {
     ) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(pool) => {
-                let mut connection = pool.acquire().await.map_err(StoreError::at(what))?;
+                let mut connection = pool.acquire().await.map_err(|error| match error {
+                    sqlx::Error::PoolTimedOut => StoreError::Busy,
+                    error => StoreError::from_driver(&error, what),
+                })?;
                 Session::Sqlite(&mut connection).rows(statement, what).await
             }
-            Self::Postgres(pool) => match Self::read(pool, scope, statement.clone(), what).await {
-                // A connection that was idle while the server went away and came back.
-                Err(StoreError::Away) => Self::read(pool, scope, statement, what).await,
-                outcome => outcome,
-            },
+            Self::Postgres(pool) => Self::read(pool, scope, statement, what).await,
         }
     }
 
@@ -43,13 +47,21 @@ impl Pool {
         statement: Statement,
         what: &'static str,
     ) -> Result<Vec<Row>, StoreError> {
-        let mut connection = answered(pool.acquire(), what).await?;
-        let outcome = Self::read_on(&mut connection, scope, statement, what).await;
-        if matches!(outcome, Err(StoreError::Away)) {
-            // It may be in the middle of an answer; nobody else is to have it.
-            drop(connection.detach());
+        let began = Instant::now();
+        loop {
+            let mut connection = answered(pool.acquire(), what).await?;
+            match Self::read_on(&mut connection, scope, statement.clone(), what).await {
+                Err(StoreError::Away) => {
+                    // It may be in the middle of an answer; nobody else is to have it.
+                    drop(connection.detach());
+                    // The others that were idle while the server went away and came back are dead too.
+                    if began.elapsed() > PATIENCE {
+                        return Err(StoreError::Away);
+                    }
+                }
+                outcome => return outcome,
+            }
         }
-        outcome
     }
 
     async fn read_on(

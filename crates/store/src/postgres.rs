@@ -9,7 +9,7 @@ use crate::error::{Power, StoreError, Unfit};
 use crate::server::{Address, Server};
 use crate::session::{STATEMENT_TIMEOUT, Session};
 use crate::sqlite::BUSY_TIMEOUT;
-use crate::statement::sql;
+use crate::statement::{built, sql};
 use crate::tables::{Isolation, TABLES};
 
 /// The schema that holds the tables. Temporary tables are looked for last, so that none can stand
@@ -167,8 +167,8 @@ pub(crate) async fn isolated(session: &mut Session<'_>, role: &str) -> Result<()
 /// Whatever the policies say: a connection that names no tenant sees nothing.
 async fn blind(session: &mut Session<'_>) -> Result<(), StoreError> {
     for (table, _) in TABLES.iter().filter(|(_, isolation)| *isolation != Isolation::History) {
-        let probe = format!("SELECT 1 FROM {table} LIMIT 1");
-        if !session.built_rows(probe, "look without a tenant").await?.is_empty() {
+        let probe = built(format!("SELECT 1 FROM {table} LIMIT 1"), Vec::new());
+        if !session.rows(probe, "look without a tenant").await?.is_empty() {
             let fault = "it shows rows to a connection without a tenant";
             return Err(StoreError::Unfit(Unfit::Table { table: (*table).to_owned(), fault }));
         }

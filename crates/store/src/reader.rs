@@ -7,7 +7,8 @@ use crate::error::StoreError;
 use crate::pool::Pool;
 use crate::rows::{ApprovalRow, AuditRow, GrantRow, Meter, SecretRow, SlotRow, TenantKeyRow, ToolRow};
 use crate::scope::Scope;
-use crate::statement::{Statement, sql};
+use crate::statement::{Statement, built, sql};
+use crate::tables::TABLES;
 
 /// The right to read one database. It can be copied freely, for it can change nothing:
 ///
@@ -159,6 +160,21 @@ impl Reader {
         let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal FROM audit_record
              WHERE refusal = $1 ORDER BY seq LIMIT 100";
         self.records(sql(query).bind(id.as_bytes())).await
+    }
+}
+
+/// The database itself.
+impl Reader {
+    /// Every table with the number of its rows, whoever's they are.
+    pub async fn tables(&self) -> Result<Vec<(&'static str, u64)>, StoreError> {
+        let mut counts = Vec::with_capacity(TABLES.len());
+        for (table, _) in TABLES {
+            let count = built(format!("SELECT count(*) FROM {table}"), Vec::new());
+            let rows = self.pool.rows(&Scope::Installation, count, table).await?;
+            let count: i64 = rows.first().map_or(Ok(0), |row| row.get(0)).map_err(StoreError::at(table))?;
+            counts.push((*table, u64::try_from(count).unwrap_or(0)));
+        }
+        Ok(counts)
     }
 }
 

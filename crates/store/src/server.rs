@@ -45,7 +45,7 @@ pub enum ServerError {
     )]
     Scheme,
     /// It would stand in a file, in a list of processes and in a shell's history.
-    #[error("a password does not stand in the URL; use a password file or PGPASSWORD")]
+    #[error("a password does not stand in the URL; name a file that holds it")]
     Password,
     /// Whom to connect as is not left to the environment.
     #[error("the URL names no user")]

@@ -40,16 +40,16 @@ impl<T> Column for T where
 {
 }
 
-/// Binds the values of a statement for one driver.
-macro_rules! bound {
-    ($driver:ty, $text:expr, $values:expr) => {{
-        let mut query = sqlx::query::<$driver>($text);
-        for value in $values {
+/// A statement as one driver's query.
+macro_rules! query {
+    ($driver:ty, $statement:expr) => {{
+        let (text, values) = $statement.parts();
+        let mut query = sqlx::query::<$driver>(text);
+        for value in values {
             query = match value {
                 Value::Integer(value) => query.bind(value),
                 Value::Text(value) => query.bind(value),
                 Value::Bytes(value) => query.bind(value),
-                Value::MaybeBytes(value) => query.bind(value),
             };
         }
         query
@@ -64,36 +64,14 @@ impl Session<'_> {
         }
         match self {
             Self::Sqlite(connection) => {
-                let query = bound!(Sqlite, statement.sql, statement.values);
-                let done = query.execute(&mut **connection).await.map_err(StoreError::at(what))?;
-                Ok(done.rows_affected())
+                let done = query!(Sqlite, statement).execute(&mut **connection).await;
+                Ok(done.map_err(StoreError::at(what))?.rows_affected())
             }
             Self::Postgres(connection) => {
-                let query = bound!(Postgres, statement.sql, statement.values);
-                Ok(answered(query.execute(&mut **connection), what).await?.rows_affected())
+                let done = query!(Postgres, statement).execute(&mut **connection);
+                Ok(answered(done, what).await?.rows_affected())
             }
         }
-    }
-
-    /// Runs a statement whose text was put together by this program, such as one with as many
-    /// placeholders as there are rows.
-    pub(crate) async fn run_built(
-        &mut self,
-        text: String,
-        values: Vec<Value>,
-        what: &'static str,
-    ) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(connection) => {
-                let query = bound!(Sqlite, AssertSqlSafe(text), values);
-                query.execute(&mut **connection).await.map_err(StoreError::at(what))?;
-            }
-            Self::Postgres(connection) => {
-                let query = bound!(Postgres, AssertSqlSafe(text), values);
-                answered(query.execute(&mut **connection), what).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Runs several statements without values in one message.
@@ -115,34 +93,12 @@ impl Session<'_> {
     ) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(connection) => {
-                let query = bound!(Sqlite, statement.sql, statement.values);
-                let rows = query.fetch_all(&mut **connection).await.map_err(StoreError::at(what))?;
-                Ok(rows.into_iter().map(Row::Sqlite).collect())
+                let rows = query!(Sqlite, statement).fetch_all(&mut **connection).await;
+                Ok(rows.map_err(StoreError::at(what))?.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(connection) => {
-                let query = bound!(Postgres, statement.sql, statement.values);
-                let rows = answered(query.fetch_all(&mut **connection), what).await?;
-                Ok(rows.into_iter().map(Row::Postgres).collect())
-            }
-        }
-    }
-
-    /// Fetches the rows of a statement that names a table of ours.
-    pub(crate) async fn built_rows(
-        &mut self,
-        text: String,
-        what: &'static str,
-    ) -> Result<Vec<Row>, StoreError> {
-        match self {
-            Self::Sqlite(connection) => {
-                let query = sqlx::query::<Sqlite>(AssertSqlSafe(text));
-                let rows = query.fetch_all(&mut **connection).await.map_err(StoreError::at(what))?;
-                Ok(rows.into_iter().map(Row::Sqlite).collect())
-            }
-            Self::Postgres(connection) => {
-                let query = sqlx::query::<Postgres>(AssertSqlSafe(text));
-                let rows = answered(query.fetch_all(&mut **connection), what).await?;
-                Ok(rows.into_iter().map(Row::Postgres).collect())
+                let rows = query!(Postgres, statement).fetch_all(&mut **connection);
+                Ok(answered(rows, what).await?.into_iter().map(Row::Postgres).collect())
             }
         }
     }

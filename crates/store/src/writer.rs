@@ -8,7 +8,7 @@ use crate::mutation::{Lost, Mutation};
 use crate::rows::{AuditRow, NewRecord};
 use crate::scope::Scope;
 use crate::session::Session;
-use crate::statement::{Value, sql};
+use crate::statement::{Value, built, placeholders, sql};
 
 /// The right to write to one database. It cannot be copied, and nothing gives out a second one:
 ///
@@ -66,15 +66,7 @@ pub struct Batch<'w> {
     /// What was last declared to a server.
     scope: Scope,
     /// Records without a change that are not sent yet: many travel in one statement.
-    waiting: Vec<Waiting>,
-}
-
-/// A record as it will stand in the table.
-struct Waiting {
-    seq: i64,
-    record: Vec<u8>,
-    chain: [u8; 32],
-    refusal: Option<Vec<u8>>,
+    waiting: Vec<[Value; 4]>,
 }
 
 /// Records in one statement. Both databases take it quickly, and neither's limit on the number of
@@ -108,12 +100,12 @@ impl Batch<'_> {
                 return Ok(Err(lost));
             }
         }
-        self.waiting.push(Waiting {
-            seq: record.seq,
-            record: record.record.to_vec(),
-            chain: *record.chain,
-            refusal: record.refusal.map(|id| id.as_bytes().to_vec()),
-        });
+        self.waiting.push([
+            record.seq.into(),
+            record.record.into(),
+            record.chain.into(),
+            record.refusal.as_ref().map(|id| id.as_bytes().as_slice()).into(),
+        ]);
         if self.waiting.len() >= TOGETHER {
             self.send().await?;
         }
@@ -163,21 +155,18 @@ impl Batch<'_> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let mut text = "INSERT INTO audit_record (seq, record, chain, refusal) VALUES".to_owned();
-        let mut values = Vec::with_capacity(self.waiting.len() * 4);
-        for record in self.waiting.drain(..) {
-            let at = values.len();
-            let comma = if at == 0 { "" } else { "," };
-            text.push_str(&format!("{comma} (${}, ${}, ${}, ${})", at + 1, at + 2, at + 3, at + 4));
-            values.push(Value::Integer(record.seq));
-            values.push(Value::Bytes(record.record));
-            values.push(Value::Bytes(record.chain.to_vec()));
-            values.push(Value::MaybeBytes(record.refusal));
-        }
-        self.session().run_built(text, values, "append to the log").await
+        let rows = placeholders(self.waiting.len(), 4);
+        let text = format!("INSERT INTO audit_record (seq, record, chain, refusal) VALUES {rows}");
+        let values = self.waiting.drain(..).flatten().collect();
+        self.session().run(built(text, values), "append to the log").await.map(drop)
     }
 
-    fn session(&mut self) -> Session<'_> {
+    pub(crate) fn session(&mut self) -> Session<'_> {
         self.connection.session()
+    }
+
+    /// Whether it writes to a file.
+    pub(crate) fn is_in_file(&self) -> bool {
+        matches!(self.connection, Connection::Sqlite(_))
     }
 }
