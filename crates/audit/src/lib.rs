@@ -7,6 +7,8 @@
 //! - `recorder`: the handle, and what comes back.
 //! - `task`: the one task that writes, in groups that share one sync of the disk.
 //! - [`chain`]: how each record is tied to those before it.
+//! - [`merkle`] and [`checkpoint`]: one signed hash for all records, and proofs that lead to it.
+//! - `seal`: the checkpoints that are records themselves.
 //! - [`Log`]: reading, and finding the first bad record.
 //! - `clock`: the only reading of the wall clock, for rows as well ([`now_ms`]).
 //!
@@ -16,11 +18,16 @@
 //! refused with an error until it returns; reading goes on.
 
 pub mod chain;
+pub mod checkpoint;
 mod clock;
 mod log;
+pub mod merkle;
 mod recorder;
+mod seal;
 mod task;
+mod verify;
 
 pub use clock::now_ms;
-pub use log::{Broken, Entry, Fault, Log, Verified};
+pub use log::{Entry, Log};
 pub use recorder::{Audit, AuditError, ChangeError, Drain, Seq};
+pub use verify::{Against, Broken, Fault, Verified};

@@ -9,6 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use types::Record;
 
+use crate::checkpoint::Signer;
+use crate::seal::Sealer;
 use crate::task;
 
 /// How many records may wait for the disk. Beyond it, [`Audit::record`] waits too: who acts faster
@@ -105,9 +107,19 @@ impl Audit {
     /// Starts the writer task on the current tokio runtime. The writer is consumed: from here on
     /// nothing reaches this database without a record.
     pub fn start(writer: Writer) -> (Self, Drain) {
+        Self::run(writer, None)
+    }
+
+    /// Starts the writer task of a log that is sealed: a signed checkpoint is one of its records, each
+    /// thousand records or second and at the end.
+    pub fn start_sealed(writer: Writer, signer: Signer) -> (Self, Drain) {
+        Self::run(writer, Some(Sealer::new(signer)))
+    }
+
+    fn run(writer: Writer, sealer: Option<Sealer>) -> (Self, Drain) {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let losses = Losses::default();
-        let task = tokio::spawn(task::run(writer, jobs, losses.clone()));
+        let task = tokio::spawn(task::run(writer, jobs, losses.clone(), sealer));
         (Self { queue, losses }, Drain(task))
     }
 

@@ -38,8 +38,13 @@ impl Base {
     /// Opens an installation, making its folders and database where they are missing.
     pub async fn open(home: Home, config: Config) -> Result<Self, Failure> {
         home.create()?;
-        let (reader, writer) = store::open(&home.database()).await.map_err(database)?;
-        let (audit, drain) = Audit::start(writer);
+        let (reader, writer) = match &config.store {
+            Some(server) => store::connect(server).await,
+            None => store::open(&home.database()).await,
+        }
+        .map_err(database)?;
+        let signer = crate::signing::signer(&home, &reader).await?;
+        let (audit, drain) = Audit::start_sealed(writer, signer);
         let safety = Arc::new(scanners(&config)?);
         Ok(Self { home, config, reader, audit, safety, drain })
     }

@@ -45,6 +45,18 @@ pub async fn copy(
     mut to: Writer,
     mut progress: impl FnMut(u64),
 ) -> Result<Copied, CopyError> {
+    let copied = copy_between(&mut from, &mut to, &mut progress).await;
+    // In good order, so that all of the file is in the one file and none in its log.
+    from.close().await;
+    to.close().await;
+    copied
+}
+
+async fn copy_between(
+    from: &mut Writer,
+    to: &mut Writer,
+    progress: &mut impl FnMut(u64),
+) -> Result<Copied, CopyError> {
     let mut source = from.begin().await?;
     let mut target = to.begin().await?;
     if !source.is_in_file() || target.is_in_file() {
@@ -63,15 +75,17 @@ pub async fn copy(
                 return Err(CopyError::Occupied(table));
             }
         }
+        source.commit().await?;
         return Ok(Copied { tables, written: false });
     }
     for (table, rows) in &tables {
-        copy_table(&mut source.session(), &mut target.session(), table, &mut progress).await?;
+        copy_table(&mut source.session(), &mut target.session(), table, progress).await?;
         if count(&mut target.session(), table).await? != *rows {
             return Err(CopyError::Count(table));
         }
     }
     target.commit().await?;
+    source.commit().await?;
     Ok(Copied { tables, written: true })
 }
 

@@ -84,6 +84,27 @@ impl Batch<'_> {
         Ok(rows.first().map(crate::decode::audit_row))
     }
 
+    /// The links of the chain after number `seq`, in order; at most `limit` of them.
+    pub async fn chains_after(&mut self, seq: i64, limit: u32) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.send().await?;
+        self.declare(Scope::Installation).await?;
+        let query = sql("SELECT chain FROM audit_record WHERE seq > $1 ORDER BY seq LIMIT $2")
+            .bind(seq)
+            .bind(i64::from(limit));
+        let rows = self.session().rows(query, "audit_record").await?;
+        rows.iter().map(|row| row.get(0).map_err(StoreError::at("audit_record"))).collect()
+    }
+
+    /// The records before number `seq`, the last one first; at most `limit` of them.
+    pub async fn records_before(&mut self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        self.send().await?;
+        self.declare(Scope::Installation).await?;
+        let query = "SELECT seq, record, chain, refusal FROM audit_record
+             WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
+        let rows = self.session().rows(sql(query).bind(seq).bind(i64::from(limit)), "audit_record").await?;
+        Ok(rows.iter().map(crate::decode::audit_row).collect())
+    }
+
     /// Appends a record and, in the same breath, makes the change it tells of. When the change is
     /// [`Lost`], neither is written and the rest of the batch stands.
     ///
