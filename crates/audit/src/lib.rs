@@ -7,19 +7,27 @@
 //! - `recorder`: the handle, and what comes back.
 //! - `task`: the one task that writes, in groups that share one sync of the disk.
 //! - [`chain`]: how each record is tied to those before it.
+//! - [`merkle`] and [`checkpoint`]: one signed hash for all records, and proofs that lead to it.
+//! - `seal`: the checkpoints that are records themselves.
 //! - [`Log`]: reading, and finding the first bad record.
 //! - `clock`: the only reading of the wall clock, for rows as well ([`now_ms`]).
 //!
 //! Several processes may hold one database: each reads the head inside its write transaction, so
-//! that all append to one chain. When the disk is full or the database gone, every record is
+//! that all append to one chain, and a group that had to give way to another transaction is tried again
+//! as a whole. When the disk is full or the database gone, every record is
 //! refused with an error until it returns; reading goes on.
 
 pub mod chain;
+pub mod checkpoint;
 mod clock;
 mod log;
+pub mod merkle;
 mod recorder;
+mod seal;
 mod task;
+mod verify;
 
 pub use clock::now_ms;
-pub use log::{Broken, Entry, Fault, Log, Verified};
+pub use log::{Entry, Log};
 pub use recorder::{Audit, AuditError, ChangeError, Drain, Seq};
+pub use verify::{Against, Broken, Fault, Verified};

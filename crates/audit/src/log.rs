@@ -1,13 +1,18 @@
-//! Reading the log, and finding the first record that is not what was written.
+//! Reading the log.
 
-use store::{AuditRow, Reader, StoreError};
+use std::ops::Range;
+
+use store::{AuditRow, Reader};
 use types::{Digest, Record, RefusalId};
 
-use crate::chain;
+use crate::checkpoint::Checkpoint;
+use crate::merkle::Tree;
+use crate::seal::Seal;
 use crate::task::refusal_of;
+use crate::verify::{self, Against, Broken, Fault, STRIDE, Verified};
 
-/// Records fetched at a time while verifying: 1024 of the longest are 33 MiB.
-const STRIDE: u32 = 1024;
+/// Where a log is sealed at all, a seal stands among so many records from its end.
+const NEAR_THE_END: u32 = 4096;
 
 /// The log, for those who read it.
 #[derive(Clone)]
@@ -28,51 +33,6 @@ pub struct Entry {
     pub chain: Digest,
 }
 
-/// A chain without a fault.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Verified {
-    /// How many records it has; the last one bears this number.
-    pub records: u64,
-    /// The chain after the last record, which stands for all of them.
-    pub head: Digest,
-}
-
-/// The first record that is not as it was written, or the reason why nobody can tell.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Broken {
-    /// The record with this number is bad; all before it are good.
-    #[error("record {seq} {fault}")]
-    Record {
-        /// The number that it has or should have.
-        seq: u64,
-        /// What is wrong with it.
-        fault: Fault,
-    },
-    /// The log could not be read.
-    #[error("the audit log cannot be read: {0}")]
-    Store(#[from] StoreError),
-}
-
-/// What is wrong with a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Fault {
-    /// There are later ones but not this one.
-    #[error("is missing")]
-    Missing,
-    /// Its number is none that a record can have.
-    #[error("has no place in the order")]
-    Number,
-    /// Its bytes, its number or its hash were changed, or it stands where another one stood.
-    #[error("is not the one that was written there")]
-    Chain,
-    /// It hangs in the chain but is no record that this program can read.
-    #[error("cannot be read")]
-    Unreadable,
-    /// The column by which refusals are found names another refusal than the record.
-    #[error("is indexed under a refusal that is not its own")]
-    Index,
-}
-
 impl Log {
     /// A log to read.
     pub fn new(reader: Reader) -> Self {
@@ -84,6 +44,19 @@ impl Log {
         let mut rows = self.reader.audit_last(count).await?;
         rows.reverse();
         rows.iter().map(Entry::read).collect()
+    }
+
+    /// Up to `limit` records after number `seq`, in order.
+    pub async fn after(&self, seq: u64, limit: u32) -> Result<Vec<Entry>, Broken> {
+        let Ok(seq) = i64::try_from(seq) else { return Ok(Vec::new()) };
+        self.reader.audit_after(seq, limit).await?.iter().map(Entry::read).collect()
+    }
+
+    /// What the newest seal near the end says, whoever signed it.
+    pub async fn last_seal(&self) -> Result<Option<Checkpoint>, Broken> {
+        let rows = self.reader.audit_last(NEAR_THE_END).await?;
+        let seal = |row: &AuditRow| Seal::read(&Record::decode(&row.record).ok()?.1);
+        Ok(rows.iter().find_map(seal).map(|seal| seal.signed.checkpoint))
     }
 
     /// One record.
@@ -109,51 +82,45 @@ impl Log {
     /// Walks the whole chain from its beginning and stops at the first bad record.
     ///
     /// What this finds: a changed byte in any column, a record that is missing, was inserted or
-    /// moved, one that cannot be read, and a wrong entry in the refusals' index. Where somebody
-    /// changed a record and its hash together, the bad record named is the one after it, since that
-    /// is the first that contradicts another.
+    /// moved, one that cannot be read, a wrong entry in the refusals' index, and a seal that does not
+    /// fit what it seals. Where somebody changed a record and its hash together, the bad record named is
+    /// the one after it, since that is the first that contradicts another.
     ///
-    /// What it cannot find: records cut off at the end, or a whole chain replaced by another valid
-    /// one. Both show only against a head that was kept elsewhere (compare [`Verified::head`]).
+    /// What it cannot find by itself: records cut off at the end, or a whole chain replaced by another
+    /// valid one with seals of another key. See [`Log::verify_against`].
     pub async fn verify(&self) -> Result<Verified, Broken> {
-        let mut verified = Verified { records: 0, head: chain::genesis() };
-        // Starts below every number, so that a planted record 0 or -1 is looked at too.
-        let mut after = i64::MIN;
-        loop {
-            let rows = self.reader.audit_after(after, STRIDE).await?;
-            for row in &rows {
-                verified.extend(row)?;
-            }
-            match rows.last() {
-                Some(last) if rows.len() == STRIDE as usize => after = last.seq,
-                _ => return Ok(verified),
-            }
-        }
+        self.verify_against(&Against::default()).await
     }
-}
 
-impl Verified {
-    /// Adds the next row, if it is the next record.
-    fn extend(&mut self, row: &AuditRow) -> Result<(), Broken> {
-        let expected = self.records + 1;
-        let broken = |seq, fault| Err(Broken::Record { seq, fault });
-        match u64::try_from(row.seq) {
-            Ok(seq) if seq == expected => {}
-            Ok(seq) if seq > expected => return broken(expected, Fault::Missing),
-            _ => return broken(expected, Fault::Number),
+    /// The same, and compares with what was kept elsewhere: a key, a checkpoint, or both.
+    ///
+    /// The key finds what was sealed by another one. The checkpoint finds a log that is shorter, and one
+    /// that was rewritten or went on from an older state; the first bad record is then known to lie after
+    /// the last seal that still holds.
+    pub async fn verify_against(&self, against: &Against) -> Result<Verified, Broken> {
+        verify::run(&self.reader, against).await
+    }
+
+    /// The roots of subtrees, as [`merkle`](crate::merkle) asks for them in a proof. One pass over the log.
+    pub async fn roots(&self, ranges: &[Range<u64>]) -> Result<Vec<Digest>, Broken> {
+        let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+        let mut trees = vec![Tree::default(); ranges.len()];
+        let mut index = 0;
+        while index < end {
+            let rows = self.reader.audit_after(index as i64, STRIDE).await?;
+            if rows.is_empty() {
+                return Err(Broken::Record { seq: index + 1, fault: Fault::Missing });
+            }
+            for row in &rows {
+                for (tree, range) in trees.iter_mut().zip(ranges) {
+                    if range.contains(&index) {
+                        tree.push(&row.chain);
+                    }
+                }
+                index += 1;
+            }
         }
-        let head = chain::link(&self.head, expected, &row.record);
-        if row.chain != head.as_bytes() {
-            return broken(expected, Fault::Chain);
-        }
-        let Ok((_, record)) = Record::decode(&row.record) else {
-            return broken(expected, Fault::Unreadable);
-        };
-        if row.refusal.as_deref() != refusal_of(&record).as_ref().map(|id| id.as_bytes().as_slice()) {
-            return broken(expected, Fault::Index);
-        }
-        *self = Self { records: expected, head };
-        Ok(())
+        Ok(trees.iter().map(Tree::root).collect())
     }
 }
 

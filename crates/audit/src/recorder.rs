@@ -9,6 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use types::Record;
 
+use crate::checkpoint::Signer;
+use crate::seal::Sealer;
 use crate::task;
 
 /// How many records may wait for the disk. Beyond it, [`Audit::record`] waits too: who acts faster
@@ -70,6 +72,14 @@ pub enum AuditError {
     Closed,
 }
 
+impl AuditError {
+    /// Whether the transaction gave way to another one: nothing of it was written, not even where the
+    /// commit says so, and the whole of it can be tried again.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Unavailable(error) | Self::Uncertain(error) if error.is_conflict())
+    }
+}
+
 /// Why a change was not made. It left no record either.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ChangeError {
@@ -97,9 +107,19 @@ impl Audit {
     /// Starts the writer task on the current tokio runtime. The writer is consumed: from here on
     /// nothing reaches this database without a record.
     pub fn start(writer: Writer) -> (Self, Drain) {
+        Self::run(writer, None)
+    }
+
+    /// Starts the writer task of a log that is sealed: a signed checkpoint is one of its records, each
+    /// thousand records or second and at the end.
+    pub fn start_sealed(writer: Writer, signer: Signer) -> (Self, Drain) {
+        Self::run(writer, Some(Sealer::new(signer)))
+    }
+
+    fn run(writer: Writer, sealer: Option<Sealer>) -> (Self, Drain) {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let losses = Losses::default();
-        let task = tokio::spawn(task::run(writer, jobs, losses.clone()));
+        let task = tokio::spawn(task::run(writer, jobs, losses.clone(), sealer));
         (Self { queue, losses }, Drain(task))
     }
 

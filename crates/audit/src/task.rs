@@ -7,30 +7,53 @@ use types::{Digest, Field, Kind, Record, RefusalId, Verdict};
 
 use crate::chain;
 use crate::clock;
+use crate::merkle::Tree;
 use crate::recorder::{AuditError, ChangeError, Job, Losses, Seq};
+use crate::seal::Sealer;
 
 /// The most records in one transaction: enough that the disk's sync is shared by all who wait, few
 /// enough that the first of them does not wait long for the last.
 const GROUP: usize = 256;
 
+/// How often a group is tried that other transactions stand in the way of. Writers wait for each other at
+/// the head of the chain, so only a stranger's transaction can be in the way.
+const ATTEMPTS: u32 = 5;
+
 /// Runs until every handle is dropped and the queue is empty.
-pub(crate) async fn run(mut writer: Writer, mut queue: mpsc::Receiver<Job>, losses: Losses) {
+pub(crate) async fn run(
+    mut writer: Writer,
+    mut queue: mpsc::Receiver<Job>,
+    losses: Losses,
+    mut sealer: Option<Sealer>,
+) {
     let mut group = Vec::with_capacity(GROUP);
+    let mut recorded = false;
     while queue.recv_many(&mut group, GROUP).await > 0 {
-        write_group(&mut writer, &mut group, &losses).await;
+        write_group(&mut writer, &mut group, &losses, &mut sealer, false).await;
+        recorded = true;
     }
-    if losses.pending() > 0 {
-        write_group(&mut writer, &mut group, &losses).await;
+    // What was recorded since the last seal is sealed before the process ends.
+    if losses.pending() > 0 || (recorded && sealer.is_some()) {
+        write_group(&mut writer, &mut group, &losses, &mut sealer, true).await;
     }
     writer.close().await;
 }
 
 /// Writes a group and answers everyone in it.
-async fn write_group(writer: &mut Writer, group: &mut Vec<Job>, losses: &Losses) {
+async fn write_group(
+    writer: &mut Writer,
+    group: &mut Vec<Job>,
+    losses: &Losses,
+    sealer: &mut Option<Sealer>,
+    closing: bool,
+) {
     let lost = losses.pending();
-    match commit(writer, group, lost).await {
-        Ok(outcomes) => {
+    match commit_in_the_end(writer, group, lost, sealer.as_ref(), closing).await {
+        Ok((outcomes, sealed)) => {
             losses.told(lost);
+            if let (Some(sealer), Some(tree)) = (sealer, sealed) {
+                sealer.sealed(tree);
+            }
             for (job, outcome) in group.drain(..).zip(outcomes) {
                 if let Some(answer) = job.answer {
                     // A caller that no longer waits has cancelled; its record stands.
@@ -39,7 +62,6 @@ async fn write_group(writer: &mut Writer, group: &mut Vec<Job>, losses: &Losses)
             }
         }
         Err(error) => {
-            writer.reset();
             for job in group.drain(..) {
                 match job.answer {
                     Some(answer) => drop(answer.send(Err(ChangeError::Audit(error.clone())))),
@@ -50,9 +72,34 @@ async fn write_group(writer: &mut Writer, group: &mut Vec<Job>, losses: &Losses)
     }
 }
 
-/// Writes a group in one transaction: for each job its number, or why its change was lost. When
-/// this returns an error, nothing of the group is acknowledged.
-async fn commit(writer: &mut Writer, group: &[Job], lost: u64) -> Result<Vec<Result<u64, Lost>>, AuditError> {
+/// For each job its number, or why its change was lost; and the tree that was sealed, if one was.
+type Written = (Vec<Result<u64, Lost>>, Option<Tree>);
+
+/// Tries a group again, whole, when its transaction gave way to another one.
+async fn commit_in_the_end(
+    writer: &mut Writer,
+    group: &[Job],
+    lost: u64,
+    sealer: Option<&Sealer>,
+    closing: bool,
+) -> Result<Written, AuditError> {
+    let mut attempt = 1;
+    loop {
+        match commit(writer, group, lost, sealer, closing).await {
+            Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Writes a group in one transaction. When this returns an error, nothing of the group is acknowledged.
+async fn commit(
+    writer: &mut Writer,
+    group: &[Job],
+    lost: u64,
+    sealer: Option<&Sealer>,
+    closing: bool,
+) -> Result<Written, AuditError> {
     let batch = writer.begin().await.map_err(AuditError::Unavailable)?;
     let mut tail = Tail::read(batch).await?;
     if lost > 0 {
@@ -62,8 +109,14 @@ async fn commit(writer: &mut Writer, group: &[Job], lost: u64) -> Result<Vec<Res
     for job in group {
         outcomes.push(tail.append(&job.record, job.mutation.as_ref()).await?);
     }
+    let mut sealed = None;
+    if let Some(sealer) = sealer.filter(|sealer| sealer.is_due(tail.seq, closing)) {
+        let (seal, tree) = sealer.seal(&mut tail.batch, tail.seq).await.map_err(AuditError::Unavailable)?;
+        tail.append(&seal, None).await?.map_err(|_| AuditError::Closed)?;
+        sealed = Some(tree);
+    }
     tail.batch.commit().await.map_err(AuditError::Uncertain)?;
-    Ok(outcomes)
+    Ok((outcomes, sealed))
 }
 
 /// The growing end of the chain inside one transaction.

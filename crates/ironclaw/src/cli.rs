@@ -63,6 +63,12 @@ pub enum Command {
     /// The vault that holds the secrets
     #[command(subcommand, after_help = "Example:\n  ironclaw vault status")]
     Vault(Vault),
+    /// The database: a file, or a PostgreSQL server
+    #[command(
+        subcommand,
+        after_help = "Example:\n  ironclaw db status\n  ironclaw db migrate --as 'postgres://owner@/ironclaw?host=/run/postgresql'\n  ironclaw db move"
+    )]
+    Db(Db),
     /// Scan files or standard input
     #[command(
         subcommand,
@@ -282,6 +288,30 @@ pub enum Vault {
     Status,
 }
 
+/// `ironclaw db`.
+#[derive(Debug, Subcommand)]
+pub enum Db {
+    /// Where the database is, its schema and how many rows each table has
+    Status,
+    /// Bring the schema up to date; safe to run again, and at once with others
+    #[command(
+        after_help = "Example:\n  ironclaw db migrate\n  ironclaw db migrate --as 'postgres://owner@/ironclaw?host=/run/postgresql' --password-file owner-password\n\nA file is brought up to date by whatever opens it. On a server the owner of the tables does it, and gives the role of `[store] url` the right to read and write rows."
+    )]
+    Migrate {
+        /// The owner of the tables on the server
+        #[arg(long = "as", value_name = "URL")]
+        owner: Option<String>,
+        /// A file that holds the owner's password
+        #[arg(long, value_name = "FILE", requires = "owner")]
+        password_file: Option<PathBuf>,
+    },
+    /// Move the installation from the file to the server of `[store] url`; safe to repeat
+    #[command(
+        after_help = "Example:\n  ironclaw db move\n\nBefore and after, the chain of records is verified; the rows are counted on both sides; all of it is one transaction. The file is kept beside, under another name."
+    )]
+    Move,
+}
+
 /// `ironclaw scan`.
 #[derive(Debug, Subcommand)]
 pub enum Scan {
@@ -424,9 +454,42 @@ pub enum Audit {
         /// Its number
         seq: u64,
     },
-    /// Check every record and the chain; names the first bad one
-    #[command(after_help = "Example:\n  ironclaw audit verify")]
-    Verify,
+    /// Check every record, the chain and its seals; names the first bad record
+    #[command(
+        after_help = "Example:\n  ironclaw audit verify\n  ironclaw audit verify --against yesterday.checkpoint\n\nThe checkpoint and the key belong on another machine: against them also a log that was cut, rewritten whole or put back to an older state is found."
+    )]
+    Verify {
+        /// A checkpoint that was kept elsewhere
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+        /// The key of the log, as `audit checkpoint` prints it [default: the key of this installation]
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Verify the log, then print a signed checkpoint of it to keep elsewhere
+    #[command(after_help = "Example:\n  ironclaw audit checkpoint > today.checkpoint")]
+    Checkpoint,
+    /// Print the records as JSON lines, for another system
+    #[command(
+        after_help = "Example:\n  ironclaw audit export --after 1000\n  ironclaw audit export --format ocsf | vector --config sink.toml\n\nIt only reads: a reader that is slow or gone holds up nothing and loses nothing. Go on later with --after and the last number."
+    )]
+    Export {
+        /// The form of a line
+        #[arg(long, value_enum, default_value = "json")]
+        format: ExportFormat,
+        /// Only records after this number
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+    },
+}
+
+/// The form of an exported record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum ExportFormat {
+    /// As `audit tail --json` prints it
+    Json,
+    /// OCSF 1.4, class API Activity
+    Ocsf,
 }
 
 /// `ironclaw config`.

@@ -20,6 +20,8 @@ use crate::home::Home;
 pub struct Config {
     /// The language model, where one is configured.
     pub model: Option<ChatSettings>,
+    /// The database server, where the installation is not in a file.
+    pub store: Option<store::Server>,
     /// Screening rules.
     pub safety: safety::rulebook::Config,
     /// The folder of the file tools.
@@ -45,6 +47,7 @@ pub struct EgressConfig {
 #[serde(deny_unknown_fields, default)]
 struct Written {
     model: Option<WrittenModel>,
+    store: Option<WrittenStore>,
     safety: safety::rulebook::Config,
     workspace: Option<WrittenWorkspace>,
     egress: WrittenEgress,
@@ -68,6 +71,14 @@ struct WrittenModel {
 
 fn default_max_tokens() -> u32 {
     2048
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenStore {
+    url: String,
+    #[serde(default)]
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +169,7 @@ impl Written {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Config {
             model,
+            store: self.store.map(|store| store.mean(base)).transpose()?,
             safety: self.safety,
             workspace: self.workspace.map(|workspace| base.join(workspace.dir)),
             egress: EgressConfig { nameservers: self.egress.nameservers, exceptions },
@@ -190,6 +202,31 @@ impl WrittenModel {
         let settings = ChatSettings { target, model, max_tokens: self.max_tokens, price: self.price };
         Ok((settings, ModelRule { rule, secret }))
     }
+}
+
+impl WrittenStore {
+    fn mean(self, base: &Path) -> Result<store::Server, Failure> {
+        let file = self.password_file.map(|file| base.join(file));
+        server(&self.url, file.as_deref()).map_err(|why| wrong("store", why))
+    }
+}
+
+/// A database server by its URL, with the password that a file holds: one line, readable by its owner
+/// alone.
+pub fn server(url: &str, password_file: Option<&Path>) -> Result<store::Server, String> {
+    let server = store::Server::parse(url).map_err(|error| error.to_string())?;
+    let Some(file) = password_file else { return Ok(server) };
+    let unreadable = |error: std::io::Error| format!("{} cannot be read: {}", file.display(), error.kind());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        if std::fs::metadata(file).map_err(unreadable)?.mode() & 0o077 != 0 {
+            let name = file.display();
+            return Err(format!("{name} may be read by others; close it with: chmod 600 '{name}'"));
+        }
+    }
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    Ok(server.with_password(text.lines().next().unwrap_or_default().to_owned()))
 }
 
 impl WrittenException {

@@ -30,6 +30,9 @@ keys! {
     "model.key": "The secret that is sent as bearer token. It also needs a grant: ironclaw secret grant NAME --tool agent --host HOST --method POST --inject bearer", "no key is sent", "key = \"OPENAI_KEY\"";
     "model.max_tokens": "The longest answer in tokens; taken from the budget before the request is sent, and corrected to what the answer says was used.", "2048", "max_tokens = 2048";
     "model.price": "Price of a million tokens in millionths of a currency unit, for [budget] money.", "0", "price = 10000000";
+    "store": "Where the database is.", "a file in the data folder", "[store]\nurl = \"postgres://ironclaw@/ironclaw?host=/run/postgresql\"\npassword_file = \"database-password\"";
+    "store.url": "A PostgreSQL server, a database and the role that reads and writes rows; never a password. Over a network the connection is encrypted and the certificate checked (sslrootcert names another authority).", "a file in the data folder", "url = \"postgres://ironclaw@db.internal/ironclaw\"";
+    "store.password_file": "A file that holds the role's password in one line and that only you can read.", "no password", "password_file = \"database-password\"";
     "safety": "How text is screened.", "the shipped rules", "[safety]\nowner = \"block\"";
     "safety.owner": "What happens to suspicious text that you type yourself: flag or block.", "flag", "owner = \"block\"";
     "safety.max_length": "The longest text in bytes, from 1024 to 16777216. A longer one is cut, or refused where cutting would change its meaning.", "262144", "max_length = 65536";

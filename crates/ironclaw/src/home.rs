@@ -83,6 +83,11 @@ impl Home {
         self.data.join("ironclaw.db")
     }
 
+    /// The name that the database file bears once all of it is on a server.
+    pub fn moved_database(&self) -> PathBuf {
+        self.data.join("ironclaw.db.moved")
+    }
+
     /// The configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")
@@ -113,6 +118,11 @@ impl Home {
         self.config.join("fingerprints")
     }
 
+    /// The key that seals the audit log.
+    pub fn signing_key(&self) -> PathBuf {
+        self.key_folder().join("audit-signing")
+    }
+
     /// Makes the folders, readable by their owner alone.
     pub fn create(&self) -> Result<(), Failure> {
         for folder in [&self.data, &self.config, &self.components(), &self.tool_files(), &self.policies()] {
@@ -128,13 +138,15 @@ impl Home {
     }
 }
 
+/// Makes a folder and those above it, each for its owner alone.
 #[cfg(unix)]
-fn private_folder(path: &Path) -> std::io::Result<()> {
+pub(crate) fn private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Makes a folder and those above it.
 #[cfg(not(unix))]
-fn private_folder(path: &Path) -> std::io::Result<()> {
+pub(crate) fn private_folder(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).create(path)
 }

@@ -13,6 +13,7 @@ mod home;
 mod line_editor;
 mod logging;
 mod parts;
+mod signing;
 mod terminal;
 mod trace_view;
 mod usage;

@@ -38,8 +38,13 @@ impl Base {
     /// Opens an installation, making its folders and database where they are missing.
     pub async fn open(home: Home, config: Config) -> Result<Self, Failure> {
         home.create()?;
-        let (reader, writer) = store::open(&home.database()).await.map_err(database)?;
-        let (audit, drain) = Audit::start(writer);
+        let (reader, writer) = match &config.store {
+            Some(server) => store::connect(server).await,
+            None => store::open(&home.database()).await,
+        }
+        .map_err(database)?;
+        let signer = crate::signing::signer(&home, &reader).await?;
+        let (audit, drain) = Audit::start_sealed(writer, signer);
         let key = secrets::key_file::fingerprint_key(&home.fingerprint_folder());
         let safety = match key.map_err(Failure::environment)? {
             Some(key) => Safety::with_key(config.safety.clone(), &key).map_err(broken_rules)?,

@@ -178,6 +178,7 @@ impl Policy {
             .iter()
             .find(|row| row.digest == digest && row.state == ApprovalState::Approved && now < row.expires_ms);
         Ok(found.map(|row| Mutation::Answer {
+            tenant: row.tenant.clone(),
             id: row.id,
             from: ApprovalState::Approved,
             to: ApprovalState::Used,

@@ -2,8 +2,6 @@
 //! transaction: it returns what was [`Lost`] before, after or between its statements, and the
 //! caller takes back what it had done.
 
-use sqlx::sqlite::SqliteQueryResult;
-use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 
 use crate::error::StoreError;
@@ -11,12 +9,14 @@ use crate::mutation::{Charge, Lost, Mutation, Use};
 use crate::rows::{
     ApprovalRow, ApprovalState, GrantRow, SecretRow, SecretState, SlotRow, TenantKeyRow, ToolRow, ToolState,
 };
+use crate::session::Session;
+use crate::statement::{Statement, sql};
 
 /// The outer error spoils the transaction, the inner one only this change.
 type Applied = Result<Result<(), Lost>, StoreError>;
 
 /// Carries out one mutation. `now` is the time of its record, by which expiry is judged.
-pub(crate) async fn apply(db: &mut SqliteConnection, mutation: &Mutation, now: u64) -> Applied {
+pub(crate) async fn apply(db: &mut Session<'_>, mutation: &Mutation, now: u64) -> Applied {
     match mutation {
         Mutation::InitVault { slot, tenant_key } => init_vault(db, slot, tenant_key).await,
         Mutation::AddSlot(slot) => add_slot(db, slot).await,
@@ -32,24 +32,22 @@ pub(crate) async fn apply(db: &mut SqliteConnection, mutation: &Mutation, now: u
         Mutation::PutGrant(row) => put_grant(db, row).await,
         Mutation::DeleteGrant { tenant, id } => delete_grant(db, tenant, id).await,
         Mutation::Hold(row) => hold(db, row).await,
-        Mutation::Answer { id, from, to } => answer(db, *id, *from, *to, now).await,
+        Mutation::Answer { tenant, id, from, to } => answer(db, tenant, *id, *from, *to, now).await,
         Mutation::Spend { tenant, day, charges } => spend(db, tenant, *day, charges).await,
         Mutation::Settle { tenant, day, uses } => settle(db, tenant, *day, uses).await,
     }
 }
 
-async fn init_vault(db: &mut SqliteConnection, slot: &SlotRow, key: &TenantKeyRow) -> Applied {
-    let held = sqlx::query(
-        "SELECT 1 FROM key_slot UNION ALL SELECT 1 FROM tenant_key
-         UNION ALL SELECT 1 FROM secret WHERE state <> 'destroyed'",
-    );
+async fn init_vault(db: &mut Session<'_>, slot: &SlotRow, key: &TenantKeyRow) -> Applied {
+    let held = sql("SELECT 1 FROM key_slot UNION ALL SELECT 1 FROM tenant_key
+         UNION ALL SELECT 1 FROM secret WHERE state <> 'destroyed'");
     if exists(db, held).await? {
         return Ok(Err(Lost::Exists));
     }
     if let Err(lost) = add_slot(db, slot).await? {
         return Ok(Err(lost));
     }
-    let insert = sqlx::query("INSERT INTO tenant_key (tenant, generation, wrapped) VALUES ($1, $2, $3)")
+    let insert = sql("INSERT INTO tenant_key (tenant, generation, wrapped) VALUES ($1, $2, $3)")
         .bind(key.tenant.as_str())
         .bind(key.generation)
         .bind(key.wrapped.as_slice());
@@ -57,11 +55,9 @@ async fn init_vault(db: &mut SqliteConnection, slot: &SlotRow, key: &TenantKeyRo
     Ok(Ok(()))
 }
 
-async fn add_slot(db: &mut SqliteConnection, slot: &SlotRow) -> Applied {
-    let insert = sqlx::query(
-        "INSERT INTO key_slot (id, kind, params, wrapped, generation, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-    )
+async fn add_slot(db: &mut Session<'_>, slot: &SlotRow) -> Applied {
+    let insert = sql("INSERT INTO key_slot (id, kind, params, wrapped, generation, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING")
     .bind(slot.id.as_str())
     .bind(slot.kind.as_str())
     .bind(slot.params.as_slice())
@@ -71,48 +67,40 @@ async fn add_slot(db: &mut SqliteConnection, slot: &SlotRow) -> Applied {
     Ok(one(run(db, insert).await?, Lost::Exists))
 }
 
-async fn remove_slot(db: &mut SqliteConnection, id: &str) -> Applied {
-    let delete = sqlx::query("DELETE FROM key_slot WHERE id = $1").bind(id);
-    if run(db, delete).await?.rows_affected() == 0 {
+async fn remove_slot(db: &mut Session<'_>, id: &str) -> Applied {
+    let delete = sql("DELETE FROM key_slot WHERE id = $1").bind(id);
+    if run(db, delete).await? == 0 {
         return Ok(Err(Lost::Missing));
     }
-    let left = exists(db, sqlx::query("SELECT 1 FROM key_slot")).await?;
+    let left = exists(db, sql("SELECT 1 FROM key_slot")).await?;
     Ok(if left { Ok(()) } else { Err(Lost::LastSlot) })
 }
 
-async fn rewrap(db: &mut SqliteConnection, row: &TenantKeyRow, expected: i64) -> Applied {
-    let update = sqlx::query(
-        "UPDATE tenant_key SET generation = $1, wrapped = $2 WHERE tenant = $3 AND generation = $4",
-    )
-    .bind(row.generation)
-    .bind(row.wrapped.as_slice())
-    .bind(row.tenant.as_str())
-    .bind(expected);
+async fn rewrap(db: &mut Session<'_>, row: &TenantKeyRow, expected: i64) -> Applied {
+    let update =
+        sql("UPDATE tenant_key SET generation = $1, wrapped = $2 WHERE tenant = $3 AND generation = $4")
+            .bind(row.generation)
+            .bind(row.wrapped.as_slice())
+            .bind(row.tenant.as_str())
+            .bind(expected);
     Ok(one(run(db, update).await?, Lost::Changed))
 }
 
-async fn put_secret(db: &mut SqliteConnection, row: &SecretRow, expected: Option<i64>) -> Applied {
+async fn put_secret(db: &mut Session<'_>, row: &SecretRow, expected: Option<i64>) -> Applied {
     let (tenant, name) = (row.tenant.as_str(), row.name.as_str());
     let in_use = version_in_use(db, &row.tenant, &row.name).await?;
     if in_use != expected {
         return Ok(Err(if expected.is_none() { Lost::Exists } else { Lost::Changed }));
     }
-    let last: Option<i64> =
-        sqlx::query_scalar("SELECT max(version) FROM secret WHERE tenant = $1 AND name = $2")
-            .bind(tenant)
-            .bind(name)
-            .fetch_one(&mut *db)
-            .await
-            .map_err(StoreError::at("secret"))?;
+    let last = sql("SELECT max(version) FROM secret WHERE tenant = $1 AND name = $2").bind(tenant).bind(name);
+    let last: Option<i64> = db.scalar(last, "secret").await?.flatten();
     let fresh = matches!(row.state, SecretState::Current | SecretState::Disabled);
     if !fresh || row.version != last.unwrap_or(0).saturating_add(1) {
         return Ok(Err(Lost::Changed));
     }
     retire(db, &row.tenant, &row.name, SecretState::Previous).await?;
-    let insert = sqlx::query(
-        "INSERT INTO secret (tenant, name, version, state, sealed, fingerprints, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
+    let insert = sql("INSERT INTO secret (tenant, name, version, state, sealed, fingerprints, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)")
     .bind(tenant)
     .bind(name)
     .bind(row.version)
@@ -124,19 +112,14 @@ async fn put_secret(db: &mut SqliteConnection, row: &SecretRow, expected: Option
     Ok(Ok(()))
 }
 
-async fn delete_secret(
-    db: &mut SqliteConnection,
-    tenant: &Tenant,
-    name: &SecretName,
-    expected: i64,
-) -> Applied {
+async fn delete_secret(db: &mut Session<'_>, tenant: &Tenant, name: &SecretName, expected: i64) -> Applied {
     match version_in_use(db, tenant, name).await? {
         None => return Ok(Err(Lost::Missing)),
         Some(version) if version != expected => return Ok(Err(Lost::Changed)),
         Some(_) => {}
     }
     retire(db, tenant, name, SecretState::Destroyed).await?;
-    let grants = sqlx::query("DELETE FROM tool_grant WHERE tenant = $1 AND secret = $2")
+    let grants = sql("DELETE FROM tool_grant WHERE tenant = $1 AND secret = $2")
         .bind(tenant.as_str())
         .bind(name.as_str());
     run(db, grants).await?;
@@ -145,7 +128,7 @@ async fn delete_secret(
 
 /// Destroys the previous version, and makes the one in use previous or destroys it too.
 async fn retire(
-    db: &mut SqliteConnection,
+    db: &mut Session<'_>,
     tenant: &Tenant,
     name: &SecretName,
     to: SecretState,
@@ -153,12 +136,10 @@ async fn retire(
     let destroy = "UPDATE secret SET state = 'destroyed', sealed = $1
          WHERE tenant = $2 AND name = $3 AND state <> 'destroyed' AND (state = 'previous' OR $4 = 'destroyed')";
     let destroy =
-        sqlx::query(destroy).bind([].as_slice()).bind(tenant.as_str()).bind(name.as_str()).bind(to.as_str());
+        sql(destroy).bind(b"".as_slice()).bind(tenant.as_str()).bind(name.as_str()).bind(to.as_str());
     run(db, destroy).await?;
-    let step_back = sqlx::query(
-        "UPDATE secret SET state = 'previous'
-         WHERE tenant = $1 AND name = $2 AND state IN ('current', 'disabled')",
-    )
+    let step_back = sql("UPDATE secret SET state = 'previous'
+         WHERE tenant = $1 AND name = $2 AND state IN ('current', 'disabled')")
     .bind(tenant.as_str())
     .bind(name.as_str());
     run(db, step_back).await?;
@@ -166,22 +147,17 @@ async fn retire(
 }
 
 async fn version_in_use(
-    db: &mut SqliteConnection,
+    db: &mut Session<'_>,
     tenant: &Tenant,
     name: &SecretName,
 ) -> Result<Option<i64>, StoreError> {
-    sqlx::query_scalar(
-        "SELECT version FROM secret WHERE tenant = $1 AND name = $2 AND state IN ('current', 'disabled')",
-    )
-    .bind(tenant.as_str())
-    .bind(name.as_str())
-    .fetch_optional(db)
-    .await
-    .map_err(StoreError::at("secret"))
+    let query =
+        "SELECT version FROM secret WHERE tenant = $1 AND name = $2 AND state IN ('current', 'disabled')";
+    db.scalar(sql(query).bind(tenant.as_str()).bind(name.as_str()), "secret").await
 }
 
-async fn install_tool(db: &mut SqliteConnection, row: &ToolRow, expected: Option<Digest>) -> Applied {
-    let (sql, lost) = match expected {
+async fn install_tool(db: &mut Session<'_>, row: &ToolRow, expected: Option<Digest>) -> Applied {
+    let (text, lost) = match expected {
         None => (
             "INSERT INTO tool (tenant, name, digest, manifest, compiled, state, installed_ms)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -193,7 +169,7 @@ async fn install_tool(db: &mut SqliteConnection, row: &ToolRow, expected: Option
             Lost::Changed,
         ),
     };
-    let mut query = sqlx::query(sql)
+    let mut query = sql(text)
         .bind(row.tenant.as_str())
         .bind(row.name.as_str())
         .bind(row.digest.as_bytes().as_slice())
@@ -208,40 +184,36 @@ async fn install_tool(db: &mut SqliteConnection, row: &ToolRow, expected: Option
 }
 
 async fn set_tool_state(
-    db: &mut SqliteConnection,
+    db: &mut Session<'_>,
     tenant: &Tenant,
     name: &ToolName,
     digest: Digest,
     from: ToolState,
     to: ToolState,
 ) -> Applied {
-    let update = sqlx::query(
-        "UPDATE tool SET state = $1 WHERE tenant = $2 AND name = $3 AND digest = $4 AND state = $5",
-    )
-    .bind(to.as_str())
-    .bind(tenant.as_str())
-    .bind(name.as_str())
-    .bind(digest.as_bytes().to_vec())
-    .bind(from.as_str());
+    let update =
+        sql("UPDATE tool SET state = $1 WHERE tenant = $2 AND name = $3 AND digest = $4 AND state = $5")
+            .bind(to.as_str())
+            .bind(tenant.as_str())
+            .bind(name.as_str())
+            .bind(digest.as_bytes())
+            .bind(from.as_str());
     Ok(one(run(db, update).await?, Lost::Changed))
 }
 
-async fn remove_tool(db: &mut SqliteConnection, tenant: &Tenant, name: &ToolName) -> Applied {
-    let grants = sqlx::query("DELETE FROM tool_grant WHERE tenant = $1 AND tool = $2")
+async fn remove_tool(db: &mut Session<'_>, tenant: &Tenant, name: &ToolName) -> Applied {
+    let grants = sql("DELETE FROM tool_grant WHERE tenant = $1 AND tool = $2")
         .bind(tenant.as_str())
         .bind(name.as_str());
     run(db, grants).await?;
-    let tool = sqlx::query("DELETE FROM tool WHERE tenant = $1 AND name = $2")
-        .bind(tenant.as_str())
-        .bind(name.as_str());
+    let tool =
+        sql("DELETE FROM tool WHERE tenant = $1 AND name = $2").bind(tenant.as_str()).bind(name.as_str());
     Ok(one(run(db, tool).await?, Lost::Missing))
 }
 
-async fn put_grant(db: &mut SqliteConnection, row: &GrantRow) -> Applied {
-    let insert = sqlx::query(
-        "INSERT INTO tool_grant (tenant, id, tool, secret, body, mac, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-    )
+async fn put_grant(db: &mut Session<'_>, row: &GrantRow) -> Applied {
+    let insert = sql("INSERT INTO tool_grant (tenant, id, tool, secret, body, mac, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING")
     .bind(row.tenant.as_str())
     .bind(row.id.as_str())
     .bind(row.tool.as_str())
@@ -252,22 +224,20 @@ async fn put_grant(db: &mut SqliteConnection, row: &GrantRow) -> Applied {
     Ok(one(run(db, insert).await?, Lost::Exists))
 }
 
-async fn delete_grant(db: &mut SqliteConnection, tenant: &Tenant, id: &str) -> Applied {
-    let delete =
-        sqlx::query("DELETE FROM tool_grant WHERE tenant = $1 AND id = $2").bind(tenant.as_str()).bind(id);
+async fn delete_grant(db: &mut Session<'_>, tenant: &Tenant, id: &str) -> Applied {
+    let delete = sql("DELETE FROM tool_grant WHERE tenant = $1 AND id = $2").bind(tenant.as_str()).bind(id);
     Ok(one(run(db, delete).await?, Lost::Missing))
 }
 
-async fn hold(db: &mut SqliteConnection, row: &ApprovalRow) -> Applied {
-    let insert = sqlx::query(
-        "INSERT INTO approval (id, tenant, kind, digest, card, state, created_ms, expires_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-    )
+async fn hold(db: &mut Session<'_>, row: &ApprovalRow) -> Applied {
+    let insert = sql("INSERT INTO approval (id, tenant, kind, digest, card, state, created_ms, expires_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING")
     .bind(row.id.as_bytes().as_slice())
     .bind(row.tenant.as_str())
     .bind(row.kind.as_str())
     .bind(row.digest.as_bytes().as_slice())
-    .bind(row.card.as_str())
+    // What a person is shown: a NUL in it is shown as one.
+    .bind(row.card.replace('\0', "\u{2400}").as_str())
     .bind(row.state.as_str())
     .bind(stored(row.created_ms))
     .bind(stored(row.expires_ms));
@@ -275,20 +245,22 @@ async fn hold(db: &mut SqliteConnection, row: &ApprovalRow) -> Applied {
 }
 
 async fn answer(
-    db: &mut SqliteConnection,
+    db: &mut Session<'_>,
+    tenant: &Tenant,
     id: FindingId,
     from: ApprovalState,
     to: ApprovalState,
     now: u64,
 ) -> Applied {
-    let found: Option<(String, i64)> = sqlx::query_as("SELECT state, expires_ms FROM approval WHERE id = $1")
-        .bind(id.as_bytes().to_vec())
-        .fetch_optional(&mut *db)
-        .await
-        .map_err(StoreError::at("approval"))?;
-    let Some((state, expires_ms)) = found else {
+    let found = sql("SELECT state, expires_ms FROM approval WHERE tenant = $1 AND id = $2")
+        .bind(tenant.as_str())
+        .bind(id.as_bytes());
+    let found = db.rows(found, "approval").await?;
+    let Some(row) = found.first() else {
         return Ok(Err(Lost::Missing));
     };
+    let state: String = row.get(0).map_err(StoreError::at("approval"))?;
+    let expires_ms: i64 = row.get(1).map_err(StoreError::at("approval"))?;
     if state != from.as_str() {
         return Ok(Err(Lost::Changed));
     }
@@ -296,14 +268,15 @@ async fn answer(
     if !ends && stored(now) >= expires_ms {
         return Ok(Err(Lost::Expired));
     }
-    let update = sqlx::query("UPDATE approval SET state = $1 WHERE id = $2 AND state = $3")
+    let update = sql("UPDATE approval SET state = $1 WHERE tenant = $2 AND id = $3 AND state = $4")
         .bind(to.as_str())
-        .bind(id.as_bytes().to_vec())
+        .bind(tenant.as_str())
+        .bind(id.as_bytes())
         .bind(from.as_str());
     Ok(one(run(db, update).await?, Lost::Changed))
 }
 
-async fn spend(db: &mut SqliteConnection, tenant: &Tenant, day: u32, charges: &[Charge]) -> Applied {
+async fn spend(db: &mut Session<'_>, tenant: &Tenant, day: u32, charges: &[Charge]) -> Applied {
     for charge in charges {
         let room = charge.limit.min(i64::MAX as u64).checked_sub(charge.amount);
         let fits = match room {
@@ -319,20 +292,18 @@ async fn spend(db: &mut SqliteConnection, tenant: &Tenant, day: u32, charges: &[
 }
 
 /// One statement a meter, so that two clients cannot lose each other's amounts; saturates at both ends.
-async fn settle(db: &mut SqliteConnection, tenant: &Tenant, day: u32, uses: &[Use]) -> Applied {
+async fn settle(db: &mut Session<'_>, tenant: &Tenant, day: u32, uses: &[Use]) -> Applied {
     for change in uses {
-        let update = sqlx::query(
-            "UPDATE spending SET spent = CASE WHEN spent < $1 THEN $2
+        let update = sql("UPDATE spending SET spent = CASE WHEN spent < $1 THEN $2
                  WHEN spent - $1 > $3 THEN 9223372036854775807 ELSE spent - $1 + $2 END
-             WHERE tenant = $4 AND day = $5 AND meter = $6",
-        )
+             WHERE tenant = $4 AND day = $5 AND meter = $6")
         .bind(stored(change.charged))
         .bind(stored(change.used))
         .bind(i64::MAX - stored(change.used))
         .bind(tenant.as_str())
         .bind(i64::from(day))
         .bind(change.meter.as_str());
-        if run(db, update).await?.rows_affected() == 0 {
+        if run(db, update).await? == 0 {
             return Ok(Err(Lost::Missing));
         }
     }
@@ -341,59 +312,43 @@ async fn settle(db: &mut SqliteConnection, tenant: &Tenant, day: u32, uses: &[Us
 
 /// Adds the amount where no more than `room` has been spent; says whether it did.
 async fn add_to(
-    db: &mut SqliteConnection,
+    db: &mut Session<'_>,
     tenant: &Tenant,
     day: u32,
     charge: &Charge,
     room: u64,
 ) -> Result<bool, StoreError> {
-    let upsert = sqlx::query(
-        "INSERT INTO spending (tenant, day, meter, spent) VALUES ($1, $2, $3, $4)
+    let upsert = sql("INSERT INTO spending (tenant, day, meter, spent) VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant, day, meter) DO UPDATE SET spent = spending.spent + excluded.spent
-         WHERE spending.spent <= $5",
-    )
+         WHERE spending.spent <= $5")
     .bind(tenant.as_str())
     .bind(i64::from(day))
     .bind(charge.meter.as_str())
     .bind(stored(charge.amount))
     .bind(stored(room));
-    Ok(run(db, upsert).await?.rows_affected() == 1)
+    Ok(run(db, upsert).await? == 1)
 }
 
-async fn spent(
-    db: &mut SqliteConnection,
-    tenant: &Tenant,
-    day: u32,
-    charge: &Charge,
-) -> Result<u64, StoreError> {
-    let spent: Option<i64> =
-        sqlx::query_scalar("SELECT spent FROM spending WHERE tenant = $1 AND day = $2 AND meter = $3")
-            .bind(tenant.as_str())
-            .bind(i64::from(day))
-            .bind(charge.meter.as_str())
-            .fetch_optional(db)
-            .await
-            .map_err(StoreError::at("spending"))?;
+async fn spent(db: &mut Session<'_>, tenant: &Tenant, day: u32, charge: &Charge) -> Result<u64, StoreError> {
+    let query = sql("SELECT spent FROM spending WHERE tenant = $1 AND day = $2 AND meter = $3")
+        .bind(tenant.as_str())
+        .bind(i64::from(day))
+        .bind(charge.meter.as_str());
+    let spent: Option<i64> = db.scalar(query, "spending").await?;
     u64::try_from(spent.unwrap_or(0)).map_err(|_| StoreError::Damaged("spending"))
 }
 
-async fn run<'q>(
-    db: &mut SqliteConnection,
-    query: Query<'q, Sqlite, SqliteArguments>,
-) -> Result<SqliteQueryResult, StoreError> {
-    query.execute(db).await.map_err(StoreError::at("carry out a change"))
+async fn run(db: &mut Session<'_>, statement: Statement) -> Result<u64, StoreError> {
+    db.run(statement, "carry out a change").await
 }
 
-async fn exists<'q>(
-    db: &mut SqliteConnection,
-    query: Query<'q, Sqlite, SqliteArguments>,
-) -> Result<bool, StoreError> {
-    Ok(query.fetch_optional(db).await.map_err(StoreError::at("carry out a change"))?.is_some())
+async fn exists(db: &mut Session<'_>, statement: Statement) -> Result<bool, StoreError> {
+    Ok(!db.rows(statement, "carry out a change").await?.is_empty())
 }
 
 /// Exactly one row, or lost for this reason.
-fn one(result: SqliteQueryResult, lost: Lost) -> Result<(), Lost> {
-    if result.rows_affected() == 1 { Ok(()) } else { Err(lost) }
+fn one(changed: u64, lost: Lost) -> Result<(), Lost> {
+    if changed == 1 { Ok(()) } else { Err(lost) }
 }
 
 /// A time or an amount as the database keeps it; what is beyond it is as good as the greatest.

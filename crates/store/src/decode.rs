@@ -1,8 +1,6 @@
 //! From columns to rows. Everything is parsed again on the way out: what is in the file need not be
 //! what this program put there.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, Sqlite, Type};
 use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 
 use crate::error::StoreError;
@@ -10,6 +8,7 @@ use crate::rows::{
     ApprovalRow, ApprovalState, AuditRow, GrantRow, Meter, SecretRow, SecretState, SlotRow, TenantKeyRow,
     ToolRow, ToolState,
 };
+use crate::session::{Column, Row};
 
 /// A row of one table; columns are named as in the migrations.
 pub(crate) trait FromRow: Sized {
@@ -20,13 +19,13 @@ pub(crate) trait FromRow: Sized {
 }
 
 /// Reads any number of rows.
-pub(crate) fn all<T: FromRow>(rows: &[SqliteRow]) -> Result<Vec<T>, StoreError> {
+pub(crate) fn all<T: FromRow>(rows: &[Row]) -> Result<Vec<T>, StoreError> {
     rows.iter().map(|row| T::from_columns(&Columns { row, table: T::TABLE })).collect()
 }
 
 /// The columns of one row.
 pub(crate) struct Columns<'r> {
-    row: &'r SqliteRow,
+    row: &'r Row,
     table: &'static str,
 }
 
@@ -35,8 +34,8 @@ impl Columns<'_> {
         StoreError::Damaged(self.table)
     }
 
-    fn get<'a, T: sqlx::Decode<'a, Sqlite> + Type<Sqlite>>(&'a self, name: &str) -> Result<T, StoreError> {
-        self.row.try_get(name).map_err(|_| self.damaged())
+    fn get<T: Column>(&self, name: &str) -> Result<T, StoreError> {
+        self.row.named(name).map_err(|_| self.damaged())
     }
 
     fn unsigned(&self, name: &str) -> Result<u64, StoreError> {
@@ -49,22 +48,22 @@ impl Columns<'_> {
 
     /// A column that holds text of a stricter type.
     fn parsed<T, E>(&self, name: &str, parse: fn(&str) -> Result<T, E>) -> Result<T, StoreError> {
-        parse(self.get(name)?).map_err(|_| self.damaged())
+        parse(&self.get::<String>(name)?).map_err(|_| self.damaged())
     }
 
     /// A column that holds one of a closed set of words.
     fn word<T>(&self, name: &str, parse: fn(&str) -> Option<T>) -> Result<T, StoreError> {
-        parse(self.get(name)?).ok_or_else(|| self.damaged())
+        parse(&self.get::<String>(name)?).ok_or_else(|| self.damaged())
     }
 }
 
 /// The exception: a record is handed on whatever it holds, for verification to name.
-pub(crate) fn audit_row(row: &SqliteRow) -> AuditRow {
-    let refusal: Result<Option<Vec<u8>>, _> = row.try_get("refusal");
+pub(crate) fn audit_row(row: &Row) -> AuditRow {
+    let refusal: Result<Option<Vec<u8>>, _> = row.named("refusal");
     AuditRow {
-        seq: row.try_get("seq").unwrap_or(-1),
-        record: row.try_get("record").unwrap_or_default(),
-        chain: row.try_get("chain").unwrap_or_default(),
+        seq: row.named("seq").unwrap_or(-1),
+        record: row.named("record").unwrap_or_default(),
+        chain: row.named("chain").unwrap_or_default(),
         refusal: refusal.unwrap_or_else(|_| Some(Vec::new())),
     }
 }

@@ -13,12 +13,12 @@ use crate::error::{Exposure, StoreError};
 
 /// A database file at a checked place.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct File {
     path: PathBuf,
     identity: Identity,
 }
 
-impl Place {
+impl File {
     /// Makes what is missing (folder 0700, file 0600) and refuses what others could touch.
     pub(crate) fn prepare(path: &Path) -> Result<Self, StoreError> {
         let folder = match path.parent() {
@@ -105,7 +105,7 @@ fn make_file(path: &Path) -> Result<(), StoreError> {
 }
 
 fn failed(what: &'static str) -> StoreError {
-    StoreError::Failed { what, code: 0 }
+    StoreError::failed(what)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 use crate::rows::{
     ApprovalRow, ApprovalState, GrantRow, Meter, SecretRow, SlotRow, TenantKeyRow, ToolRow, ToolState,
 };
+use crate::scope::Scope;
 
 /// One change. Where two clients could race, it says what it expects to find and is [`Lost`] when
 /// it finds something else.
@@ -94,6 +95,8 @@ pub enum Mutation {
     Hold(ApprovalRow),
     /// Moves an approval on. Past its expiry it can only become `denied` or `expired`.
     Answer {
+        /// Whose.
+        tenant: Tenant,
         /// Which.
         id: FindingId,
         /// The state that was seen.
@@ -131,6 +134,29 @@ pub struct Use {
     pub charged: u64,
     /// What was used.
     pub used: u64,
+}
+
+impl Mutation {
+    /// Whose rows it sees and changes. A row under a database's row-level security is out of reach of
+    /// every change that names another tenant.
+    pub(crate) fn scope(&self) -> Scope {
+        match self {
+            // Looks for anything sealed, whoever's it is.
+            Self::InitVault { .. } | Self::AddSlot(_) | Self::RemoveSlot { .. } => Scope::Installation,
+            Self::RewrapTenantKey { row, .. } => (&row.tenant).into(),
+            Self::PutSecret { row, .. } => (&row.tenant).into(),
+            Self::InstallTool { row, .. } => (&row.tenant).into(),
+            Self::PutGrant(row) => (&row.tenant).into(),
+            Self::Hold(row) => (&row.tenant).into(),
+            Self::DeleteSecret { tenant, .. }
+            | Self::SetToolState { tenant, .. }
+            | Self::RemoveTool { tenant, .. }
+            | Self::DeleteGrant { tenant, .. }
+            | Self::Answer { tenant, .. }
+            | Self::Spend { tenant, .. }
+            | Self::Settle { tenant, .. } => tenant.into(),
+        }
+    }
 }
 
 /// An amount against one budget.

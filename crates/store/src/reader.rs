@@ -1,13 +1,14 @@
 //! Reading. Every method is one statement, and so sees one moment of the database.
 
-use sqlx::Sqlite;
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
 use types::{FindingId, RefusalId, SecretName, Tenant, ToolName};
 
 use crate::decode::{FromRow, all, audit_row};
 use crate::error::StoreError;
+use crate::pool::Pool;
 use crate::rows::{ApprovalRow, AuditRow, GrantRow, Meter, SecretRow, SlotRow, TenantKeyRow, ToolRow};
+use crate::scope::Scope;
+use crate::statement::{Statement, built, sql};
+use crate::tables::TABLES;
 
 /// The right to read one database. It can be copied freely, for it can change nothing:
 ///
@@ -29,10 +30,8 @@ use crate::rows::{ApprovalRow, AuditRow, GrantRow, Meter, SecretRow, SlotRow, Te
 /// Every method fails with [`StoreError::Damaged`] on a row that this program does not write.
 #[derive(Clone)]
 pub struct Reader {
-    pool: SqlitePool,
+    pool: Pool,
 }
-
-type Statement = Query<'static, Sqlite, SqliteArguments>;
 
 /// Keys and what they protect.
 impl Reader {
@@ -40,27 +39,27 @@ impl Reader {
     pub async fn slots(&self) -> Result<Vec<SlotRow>, StoreError> {
         let query =
             "SELECT id, kind, params, wrapped, generation, created_ms FROM key_slot ORDER BY created_ms, id";
-        self.all(sqlx::query(query)).await
+        self.all(Scope::Installation, sql(query)).await
     }
 
     /// A tenant's wrapped key.
     pub async fn tenant_key(&self, tenant: &Tenant) -> Result<Option<TenantKeyRow>, StoreError> {
         let query = "SELECT tenant, generation, wrapped FROM tenant_key WHERE tenant = $1";
-        self.one(sqlx::query(query).bind(tenant.to_string())).await
+        self.one(tenant, sql(query).bind(tenant.as_str())).await
     }
 
     /// The version in use of every secret, `current` or `disabled`, by name.
     pub async fn secrets(&self, tenant: &Tenant) -> Result<Vec<SecretRow>, StoreError> {
         let query = "SELECT tenant, name, version, state, sealed, fingerprints, created_ms FROM secret
              WHERE tenant = $1 AND state IN ('current', 'disabled') ORDER BY name";
-        self.all(sqlx::query(query).bind(tenant.to_string())).await
+        self.all(tenant, sql(query).bind(tenant.as_str())).await
     }
 
     /// The version in use of one secret, `current` or `disabled`.
     pub async fn secret(&self, tenant: &Tenant, name: &SecretName) -> Result<Option<SecretRow>, StoreError> {
         let query = "SELECT tenant, name, version, state, sealed, fingerprints, created_ms FROM secret
              WHERE tenant = $1 AND name = $2 AND state IN ('current', 'disabled')";
-        self.one(sqlx::query(query).bind(tenant.to_string()).bind(name.to_string())).await
+        self.one(tenant, sql(query).bind(tenant.as_str()).bind(name.as_str())).await
     }
 
     /// Every version of one secret that was ever put, oldest first.
@@ -71,7 +70,7 @@ impl Reader {
     ) -> Result<Vec<SecretRow>, StoreError> {
         let query = "SELECT tenant, name, version, state, sealed, fingerprints, created_ms FROM secret
              WHERE tenant = $1 AND name = $2 ORDER BY version";
-        self.all(sqlx::query(query).bind(tenant.to_string()).bind(name.to_string())).await
+        self.all(tenant, sql(query).bind(tenant.as_str()).bind(name.as_str())).await
     }
 
     /// The highest version number that a name ever had; 0 for a name that never was. The next
@@ -84,7 +83,7 @@ impl Reader {
     /// reply is still a leak.
     pub async fn fingerprints(&self, tenant: &Tenant) -> Result<Vec<(SecretName, Vec<u8>)>, StoreError> {
         let query = "SELECT name, fingerprints FROM secret WHERE tenant = $1 ORDER BY name, version";
-        self.all(sqlx::query(query).bind(tenant.to_string())).await
+        self.all(tenant, sql(query).bind(tenant.as_str())).await
     }
 }
 
@@ -94,47 +93,48 @@ impl Reader {
     pub async fn tools(&self, tenant: &Tenant) -> Result<Vec<ToolRow>, StoreError> {
         let query = "SELECT tenant, name, digest, manifest, compiled, state, installed_ms FROM tool
              WHERE tenant = $1 ORDER BY name";
-        self.all(sqlx::query(query).bind(tenant.to_string())).await
+        self.all(tenant, sql(query).bind(tenant.as_str())).await
     }
 
     /// One tool.
     pub async fn tool(&self, tenant: &Tenant, name: &ToolName) -> Result<Option<ToolRow>, StoreError> {
         let query = "SELECT tenant, name, digest, manifest, compiled, state, installed_ms FROM tool
              WHERE tenant = $1 AND name = $2";
-        self.one(sqlx::query(query).bind(tenant.to_string()).bind(name.to_string())).await
+        self.one(tenant, sql(query).bind(tenant.as_str()).bind(name.as_str())).await
     }
 
     /// The grants to one tool, oldest first.
     pub async fn grants(&self, tenant: &Tenant, tool: &ToolName) -> Result<Vec<GrantRow>, StoreError> {
         let query = "SELECT tenant, id, tool, secret, body, mac, created_ms FROM tool_grant
              WHERE tenant = $1 AND tool = $2 ORDER BY created_ms, id";
-        self.all(sqlx::query(query).bind(tenant.to_string()).bind(tool.to_string())).await
+        self.all(tenant, sql(query).bind(tenant.as_str()).bind(tool.as_str())).await
     }
 
     /// Every grant, oldest first.
     pub async fn all_grants(&self, tenant: &Tenant) -> Result<Vec<GrantRow>, StoreError> {
         let query = "SELECT tenant, id, tool, secret, body, mac, created_ms FROM tool_grant
              WHERE tenant = $1 ORDER BY created_ms, id";
-        self.all(sqlx::query(query).bind(tenant.to_string())).await
+        self.all(tenant, sql(query).bind(tenant.as_str())).await
     }
 
     /// Everything that waits or waited for a person, oldest first.
     pub async fn approvals(&self, tenant: &Tenant) -> Result<Vec<ApprovalRow>, StoreError> {
         let query = "SELECT id, tenant, kind, digest, card, state, created_ms, expires_ms FROM approval
              WHERE tenant = $1 ORDER BY created_ms, id";
-        self.all(sqlx::query(query).bind(tenant.to_string())).await
+        self.all(tenant, sql(query).bind(tenant.as_str())).await
     }
 
     /// One approval.
-    pub async fn approval(&self, id: FindingId) -> Result<Option<ApprovalRow>, StoreError> {
-        let query = "SELECT id, tenant, kind, digest, card, state, created_ms, expires_ms FROM approval WHERE id = $1";
-        self.one(sqlx::query(query).bind(id.as_bytes().to_vec())).await
+    pub async fn approval(&self, tenant: &Tenant, id: FindingId) -> Result<Option<ApprovalRow>, StoreError> {
+        let query = "SELECT id, tenant, kind, digest, card, state, created_ms, expires_ms FROM approval
+             WHERE tenant = $1 AND id = $2";
+        self.one(tenant, sql(query).bind(tenant.as_str()).bind(id.as_bytes())).await
     }
 
     /// What was spent on one day (counted since 1970-01-01); a meter without a row has spent nothing.
     pub async fn spending(&self, tenant: &Tenant, day: u32) -> Result<Vec<(Meter, u64)>, StoreError> {
         let query = "SELECT meter, spent FROM spending WHERE tenant = $1 AND day = $2 ORDER BY meter";
-        self.all(sqlx::query(query).bind(tenant.to_string()).bind(i64::from(day))).await
+        self.all(tenant, sql(query).bind(tenant.as_str()).bind(i64::from(day))).await
     }
 }
 
@@ -145,26 +145,41 @@ impl Reader {
     pub async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
         let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal FROM audit_record
              WHERE seq > $1 ORDER BY seq LIMIT $2";
-        self.records(sqlx::query(query).bind(seq).bind(i64::from(limit))).await
+        self.records(sql(query).bind(seq).bind(i64::from(limit))).await
     }
 
     /// Up to `limit` records from the end, the last one first.
     pub async fn audit_last(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
         let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal FROM audit_record
              ORDER BY seq DESC LIMIT $1";
-        self.records(sqlx::query(query).bind(i64::from(limit))).await
+        self.records(sql(query).bind(i64::from(limit))).await
     }
 
     /// The records that hold one refusal, in order.
     pub async fn audit_by_refusal(&self, id: RefusalId) -> Result<Vec<AuditRow>, StoreError> {
         let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal FROM audit_record
              WHERE refusal = $1 ORDER BY seq LIMIT 100";
-        self.records(sqlx::query(query).bind(id.as_bytes().to_vec())).await
+        self.records(sql(query).bind(id.as_bytes())).await
+    }
+}
+
+/// The database itself.
+impl Reader {
+    /// Every table with the number of its rows, whoever's they are.
+    pub async fn tables(&self) -> Result<Vec<(&'static str, u64)>, StoreError> {
+        let mut counts = Vec::with_capacity(TABLES.len());
+        for (table, _) in TABLES {
+            let count = built(format!("SELECT count(*) FROM {table}"), Vec::new());
+            let rows = self.pool.rows(&Scope::Installation, count, table).await?;
+            let count: i64 = rows.first().map_or(Ok(0), |row| row.get(0)).map_err(StoreError::at(table))?;
+            counts.push((*table, u64::try_from(count).unwrap_or(0)));
+        }
+        Ok(counts)
     }
 }
 
 impl Reader {
-    pub(crate) fn new(pool: SqlitePool) -> Self {
+    pub(crate) fn new(pool: Pool) -> Self {
         Self { pool }
     }
 
@@ -173,19 +188,24 @@ impl Reader {
         self.pool.close().await;
     }
 
-    async fn rows(&self, query: Statement, table: &'static str) -> Result<Vec<SqliteRow>, StoreError> {
-        query.fetch_all(&self.pool).await.map_err(StoreError::at(table))
+    async fn all<T: FromRow>(
+        &self,
+        scope: impl Into<Scope>,
+        statement: Statement,
+    ) -> Result<Vec<T>, StoreError> {
+        all(&self.pool.rows(&scope.into(), statement, T::TABLE).await?)
     }
 
-    async fn all<T: FromRow>(&self, query: Statement) -> Result<Vec<T>, StoreError> {
-        all(&self.rows(query, T::TABLE).await?)
+    async fn one<T: FromRow>(
+        &self,
+        scope: impl Into<Scope>,
+        statement: Statement,
+    ) -> Result<Option<T>, StoreError> {
+        Ok(self.all(scope, statement).await?.pop())
     }
 
-    async fn one<T: FromRow>(&self, query: Statement) -> Result<Option<T>, StoreError> {
-        Ok(self.all(query).await?.pop())
-    }
-
-    async fn records(&self, query: Statement) -> Result<Vec<AuditRow>, StoreError> {
-        Ok(self.rows(query, "audit_record").await?.iter().map(audit_row).collect())
+    async fn records(&self, statement: Statement) -> Result<Vec<AuditRow>, StoreError> {
+        let rows = self.pool.rows(&Scope::Installation, statement, "audit_record").await?;
+        Ok(rows.iter().map(audit_row).collect())
     }
 }

@@ -1,14 +1,14 @@
 //! The one connection that writes. There is one `Writer` for each opened database; it moves into
 //! the audit log, and from then on nothing reaches the disk without a record.
 
-use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
-
 use crate::apply::apply;
-use crate::connect;
+use crate::connection::{Connection, Place};
 use crate::error::StoreError;
-use crate::folder::Place;
 use crate::mutation::{Lost, Mutation};
 use crate::rows::{AuditRow, NewRecord};
+use crate::scope::Scope;
+use crate::session::Session;
+use crate::statement::{Value, built, placeholders, sql};
 
 /// The right to write to one database. It cannot be copied, and nothing gives out a second one:
 ///
@@ -27,13 +27,13 @@ use crate::rows::{AuditRow, NewRecord};
 /// ```
 pub struct Writer {
     place: Place,
-    /// Empty after a failure: the next transaction connects anew.
-    connection: Option<SqliteConnection>,
+    /// Empty at first and after a failure: the next transaction connects anew.
+    idle: Option<Connection>,
 }
 
 impl Writer {
-    pub(crate) fn new(place: Place, connection: SqliteConnection) -> Self {
-        Self { place, connection: Some(connection) }
+    pub(crate) fn new(place: Place, connection: Connection) -> Self {
+        Self { place, idle: Some(connection) }
     }
 
     /// Takes the database's write lock, waiting for other processes up to
@@ -42,50 +42,67 @@ impl Writer {
     /// After any failure the next call starts from a fresh connection, so that the writer works
     /// again as soon as the database does.
     pub async fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
-        if let Err(gone) = self.place.still_there() {
-            self.connection = None;
-            return Err(gone);
-        }
-        if self.connection.is_none() {
-            self.connection = Some(connect::write(self.place.path()).await?);
-        }
-        let slot = &mut self.connection;
-        let connection = slot.as_mut().ok_or(StoreError::Busy)?;
-        let transaction =
-            connection.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::at("begin a transaction"))?;
-        Ok(Batch { transaction })
+        let idle = self.idle.take();
+        let mut connection = self.place.usable(idle).await?;
+        connection.session().script(self.place.begin(), "begin a transaction").await?;
+        Ok(Batch { home: &mut self.idle, connection, scope: Scope::Installation, waiting: Vec::new() })
     }
 
     /// Closes the connection and returns once it is closed. The last connection of all processes
-    /// moves what is in the write-ahead log into the database file.
-    pub async fn close(mut self) {
-        if let Some(connection) = self.connection.take() {
-            // What was committed is durable already; a failing clean-up is repeated at the next start.
-            let _ = connection.close().await;
+    /// moves what is in a file's write-ahead log into the file.
+    pub async fn close(self) {
+        if let Some(connection) = self.idle {
+            connection.close().await;
         }
     }
-
-    /// Drops a connection after a failure in the middle of a batch.
-    pub fn reset(&mut self) {
-        self.connection = None;
-    }
 }
 
-/// One write transaction. Dropped without [`Batch::commit`], it leaves no trace.
+/// One write transaction. Dropped without [`Batch::commit`], it leaves no trace: its connection is
+/// closed, and the database forgets what it was told.
 pub struct Batch<'w> {
-    transaction: Transaction<'w, Sqlite>,
+    /// Where the connection goes when all went well.
+    home: &'w mut Option<Connection>,
+    connection: Connection,
+    /// What was last declared to a server.
+    scope: Scope,
+    /// Records without a change that are not sent yet: many travel in one statement.
+    waiting: Vec<[Value; 4]>,
 }
+
+/// Records in one statement. Both databases take it quickly, and neither's limit on the number of
+/// values (32766 and 65535) is near.
+const TOGETHER: usize = 64;
 
 impl Batch<'_> {
     /// The last record of the chain, read under the write lock: nobody can append after it but
     /// this batch.
     pub async fn head(&mut self) -> Result<Option<AuditRow>, StoreError> {
-        let row =
-            sqlx::query("SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1")
-                .fetch_optional(&mut *self.transaction)
-                .await
-                .map_err(StoreError::at("read the head of the log"))?;
-        Ok(row.as_ref().map(crate::decode::audit_row))
+        self.send().await?;
+        self.declare(Scope::Installation).await?;
+        let last = sql("SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1");
+        let rows = self.session().rows(last, "read the head of the log").await?;
+        Ok(rows.first().map(crate::decode::audit_row))
+    }
+
+    /// The links of the chain after number `seq`, in order; at most `limit` of them.
+    pub async fn chains_after(&mut self, seq: i64, limit: u32) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.send().await?;
+        self.declare(Scope::Installation).await?;
+        let query = sql("SELECT chain FROM audit_record WHERE seq > $1 ORDER BY seq LIMIT $2")
+            .bind(seq)
+            .bind(i64::from(limit));
+        let rows = self.session().rows(query, "audit_record").await?;
+        rows.iter().map(|row| row.get(0).map_err(StoreError::at("audit_record"))).collect()
+    }
+
+    /// The records before number `seq`, the last one first; at most `limit` of them.
+    pub async fn records_before(&mut self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        self.send().await?;
+        self.declare(Scope::Installation).await?;
+        let query = "SELECT seq, record, chain, refusal FROM audit_record
+             WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
+        let rows = self.session().rows(sql(query).bind(seq).bind(i64::from(limit)), "audit_record").await?;
+        Ok(rows.iter().map(crate::decode::audit_row).collect())
     }
 
     /// Appends a record and, in the same breath, makes the change it tells of. When the change is
@@ -97,42 +114,80 @@ impl Batch<'_> {
         record: NewRecord<'_>,
         change: Option<&Mutation>,
     ) -> Result<Result<(), Lost>, StoreError> {
-        let Some(mutation) = change else {
-            insert(&mut self.transaction, record).await?;
-            return Ok(Ok(()));
-        };
-        // A nested transaction is a savepoint; dropped, it rolls back to it.
-        let mut pair = self.transaction.begin().await.map_err(StoreError::at("set a savepoint"))?;
-        let outcome = match apply(&mut pair, mutation, record.at_ms).await {
-            Err(error) if error.blames_the_change() => Err(Lost::Invalid),
-            outcome => outcome?,
-        };
-        if let Err(lost) = outcome {
-            pair.rollback().await.map_err(StoreError::at("return to a savepoint"))?;
-            return Ok(Err(lost));
+        if let Some(mutation) = change {
+            self.send().await?;
+            self.declare(mutation.scope()).await?;
+            if let Err(lost) = self.change(mutation, record.at_ms).await? {
+                return Ok(Err(lost));
+            }
         }
-        insert(&mut pair, record).await?;
-        pair.commit().await.map_err(StoreError::at("release a savepoint"))?;
+        self.waiting.push([
+            record.seq.into(),
+            record.record.into(),
+            record.chain.into(),
+            record.refusal.as_ref().map(|id| id.as_bytes().as_slice()).into(),
+        ]);
+        if self.waiting.len() >= TOGETHER {
+            self.send().await?;
+        }
         Ok(Ok(()))
     }
 
-    /// Returns once everything in the batch is on the disk (WAL, `synchronous=FULL`).
+    /// Returns once everything in the batch is on the disk: WAL and `synchronous=FULL` in a file,
+    /// `fsync` and `synchronous_commit` on a server.
     ///
     /// After an error the batch is not in the database as this process sees it; whether the disk
     /// kept it nevertheless shows when the database is opened the next time.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        self.transaction.commit().await.map_err(StoreError::at("commit"))
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        self.send().await?;
+        self.session().script("COMMIT".to_owned(), "commit").await?;
+        *self.home = Some(self.connection);
+        Ok(())
     }
-}
 
-async fn insert(connection: &mut SqliteConnection, record: NewRecord<'_>) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO audit_record (seq, record, chain, refusal) VALUES ($1, $2, $3, $4)")
-        .bind(record.seq)
-        .bind(record.record)
-        .bind(record.chain.as_slice())
-        .bind(record.refusal.map(|id| id.as_bytes().to_vec()))
-        .execute(connection)
-        .await
-        .map_err(StoreError::at("append to the log"))?;
-    Ok(())
+    /// Makes one change, or takes back what it had done.
+    async fn change(&mut self, mutation: &Mutation, now: u64) -> Result<Result<(), Lost>, StoreError> {
+        const WHAT: &str = "set a savepoint";
+        let mut session = self.session();
+        session.script("SAVEPOINT change".to_owned(), WHAT).await?;
+        let outcome = match apply(&mut session, mutation, now).await {
+            Err(error) if error.blames_the_change() => Err(Lost::Invalid),
+            outcome => outcome?,
+        };
+        let end = match outcome {
+            Ok(()) => "RELEASE SAVEPOINT change",
+            Err(_) => "ROLLBACK TO SAVEPOINT change; RELEASE SAVEPOINT change",
+        };
+        session.script(end.to_owned(), WHAT).await?;
+        Ok(outcome)
+    }
+
+    /// Says to a server whose rows are meant from here on.
+    async fn declare(&mut self, scope: Scope) -> Result<(), StoreError> {
+        if matches!(self.connection, Connection::Postgres(_)) && self.scope != scope {
+            self.session().script(scope.declaration(), "declare a scope").await?;
+            self.scope = scope;
+        }
+        Ok(())
+    }
+
+    /// Writes the records that wait.
+    async fn send(&mut self) -> Result<(), StoreError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let rows = placeholders(self.waiting.len(), 4);
+        let text = format!("INSERT INTO audit_record (seq, record, chain, refusal) VALUES {rows}");
+        let values = self.waiting.drain(..).flatten().collect();
+        self.session().run(built(text, values), "append to the log").await.map(drop)
+    }
+
+    pub(crate) fn session(&mut self) -> Session<'_> {
+        self.connection.session()
+    }
+
+    /// Whether it writes to a file.
+    pub(crate) fn is_in_file(&self) -> bool {
+        matches!(self.connection, Connection::Sqlite(_))
+    }
 }

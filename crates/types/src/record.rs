@@ -4,6 +4,7 @@
 //! and one length before every value, so that no two records share an encoding and a reader never
 //! guesses where a field ends.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::TurnId;
@@ -79,6 +80,8 @@ closed! {
         Model = 16 "model",
         /// Records for which nobody waited could not be written.
         Loss = 17 "loss",
+        /// The log was sealed: a signed checkpoint over all records before this one.
+        Checkpoint = 18 "checkpoint",
     }
 }
 
@@ -171,6 +174,10 @@ closed! {
         State = 30 "state",
         /// A model's name.
         Model = 31 "model",
+        /// A signature over a checkpoint.
+        Signature = 32 "signature",
+        /// The roots along the edge of a checkpoint's tree.
+        Peaks = 33 "peaks",
     }
 }
 
@@ -224,7 +231,7 @@ impl Record {
     #[must_use]
     pub fn with(mut self, field: Field, value: impl fmt::Display) -> Self {
         if self.fields.len() < Self::MAX_FIELDS {
-            self.fields.push((field, bounded(&value.to_string())));
+            self.fields.push((field, bounded(&value.to_string()).into_owned()));
         }
         self
     }
@@ -309,8 +316,14 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RecordError> {
     Ok(*head)
 }
 
-/// Escapes controls and direction marks and cuts at a character boundary.
-fn bounded(value: &str) -> String {
+/// Escapes controls and direction marks and cuts at a character boundary. What it gives back, it gives
+/// back again.
+fn bounded(value: &str) -> Cow<'_, str> {
+    let short = value.len() <= Record::MAX_FIELD - '\u{2026}'.len_utf8();
+    let plain = |c: char| !c.is_control() && !is_invisible(c);
+    if short && (value.bytes().all(|byte| matches!(byte, b' '..=b'~')) || value.chars().all(plain)) {
+        return Cow::Borrowed(value);
+    }
     let mut out = String::with_capacity(value.len().min(Record::MAX_FIELD));
     for c in value.chars() {
         let shown: String = match c {
@@ -325,7 +338,7 @@ fn bounded(value: &str) -> String {
         }
         out.push_str(&shown);
     }
-    out
+    Cow::Owned(out)
 }
 
 /// Characters that move or hide text without being controls.

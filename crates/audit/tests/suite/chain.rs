@@ -40,7 +40,7 @@ async fn verdict(rows: &[AuditRow]) -> Result<u64, (u64, Fault)> {
     match Log::new(reader).verify().await {
         Ok(verified) => Ok(verified.records),
         Err(Broken::Record { seq, fault }) => Err((seq, fault)),
-        Err(Broken::Store(error)) => panic!("{error}"),
+        Err(error) => panic!("{error}"),
     }
 }
 

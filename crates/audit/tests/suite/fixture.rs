@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use audit::{Audit, Drain, Entry, Log};
-use store::{GrantRow, Mutation, Reader};
+use store::{GrantRow, Mutation, Reader, Server, StoreError, Writer};
+use testkit::{Database, Postgres};
 use types::{Field, Kind, Record, SecretName, Tenant, ToolName, Verdict};
 
 /// How a parent tells a child which database to use.
@@ -16,24 +17,57 @@ pub(crate) struct Fixture {
     pub(crate) audit: Audit,
     pub(crate) drain: Drain,
     pub(crate) reader: Reader,
-    pub(crate) folder: tempfile::TempDir,
+    path: PathBuf,
+    /// Of a log in a file; goes with the fixture.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (reader, writer) = store::open(&file_in(folder.path())).await.unwrap();
-        let (audit, drain) = Audit::start(writer);
-        Self { audit, drain, reader, folder }
+        let path = file_in(folder.path());
+        Self::at(path, Some(folder)).await
     }
 
+    /// A log on a server.
+    pub(crate) async fn on_server() -> Self {
+        Self::at(on(&Postgres::shared()).await, None).await
+    }
+
+    /// One log on each database.
+    pub(crate) async fn both() -> [Self; 2] {
+        [Self::new().await, Self::on_server().await]
+    }
+
+    async fn at(path: PathBuf, folder: Option<tempfile::TempDir>) -> Self {
+        let (reader, writer) = open(&path).await.unwrap();
+        let (audit, drain) = Audit::start(writer);
+        Self { audit, drain, reader, path, _folder: folder }
+    }
+
+    /// Where it is: a path, or the URL of a server in the place of one.
     pub(crate) fn path(&self) -> PathBuf {
-        file_in(self.folder.path())
+        self.path.clone()
     }
 
     pub(crate) fn log(&self) -> Log {
         Log::new(self.reader.clone())
     }
+}
+
+/// Opens a file, or a server whose URL stands in the place of a path.
+pub(crate) async fn open(path: &Path) -> Result<(Reader, Writer), StoreError> {
+    match Server::parse(path.to_str().unwrap()) {
+        Ok(server) => store::connect(&server).await,
+        Err(_) => store::open(path).await,
+    }
+}
+
+/// Makes the tables in a fresh database; its URL for the role that reads and writes rows.
+pub(crate) async fn on(database: &Database) -> PathBuf {
+    let owner = Server::parse(&database.owner()).unwrap();
+    store::migrate(&owner, database.runtime_role()).await.unwrap();
+    database.runtime().into()
 }
 
 /// The database inside a temporary folder, in a folder that the store makes and closes to others.

@@ -7,4 +7,5 @@ mod fixture;
 mod outage;
 mod processes;
 mod recording;
+mod seals;
 mod torn;

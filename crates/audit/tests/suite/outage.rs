@@ -3,10 +3,11 @@
 
 use audit::{Audit, AuditError, ChangeError, Log};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use store::StoreError;
-use types::{Kind, Tenant};
+use store::{Mutation, StoreError};
+use testkit::Postgres;
+use types::{Field, Kind, Record, Tenant, Verdict};
 
-use crate::fixture::{Fixture, Other, number_of, numbered, pair, say, told_path, whole};
+use crate::fixture::{Fixture, Other, number_of, numbered, on, open, pair, say, told_path, whole};
 
 #[tokio::test]
 async fn l06_records_are_refused_while_the_database_is_gone_and_taken_when_it_returns() {
@@ -33,6 +34,49 @@ async fn l06_records_are_refused_while_the_database_is_gone_and_taken_when_it_re
     assert!(matches!(entries[1].record.kind, Kind::Loss | Kind::Call));
     assert_eq!(number_of(entries.last().unwrap()), 5);
     assert_eq!(entries.len(), 3);
+}
+
+/// A group whose transaction the server ended in favour of another is written whole at the next try.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k15_a_group_that_gave_way_to_another_transaction_is_written_whole() {
+    let database = Postgres::shared();
+    let path = on(&database).await;
+    let (reader, writer) = open(&path).await.unwrap();
+    let (audit, _drain) = Audit::start(writer);
+    let (record, mutation) = pair(1);
+    audit.change(record, mutation).await.unwrap();
+    // Holds the grant, waits until somebody waits for it, and then wants the head of the chain, which
+    // that somebody holds. Who began to wait first finds the knot and is ended for it.
+    let knot = "BEGIN; SET LOCAL deadlock_timeout = '60s'; SET LOCAL search_path = ironclaw;
+         SELECT 1 FROM tool_grant WHERE id = '1' FOR UPDATE;
+         DO $$ BEGIN
+           WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity
+                             WHERE datname = current_database() AND wait_event_type = 'Lock') LOOP
+             PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot();
+           END LOOP;
+         END $$;
+         SELECT 1 FROM chain_head FOR UPDATE; COMMIT";
+    let held = "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'RowShareLock'
+         AND relation = 'ironclaw.tool_grant'::regclass";
+    let other = {
+        let database = database.clone();
+        std::thread::spawn(move || database.admin(knot))
+    };
+    while database.admin(held) == "0" {
+        assert!(!other.is_finished());
+    }
+    let delete = Mutation::DeleteGrant { tenant: Tenant::local(), id: "1".to_owned() };
+    let record = Record::new(Kind::Revoke, Verdict::Done).with(Field::Count, 2);
+    let (revoked, recorded) = tokio::join!(audit.change(record, delete), audit.record(numbered(3)));
+    revoked.unwrap();
+    recorded.unwrap();
+    other.join().unwrap();
+    assert_eq!(
+        database.admin("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"),
+        "1"
+    );
+    assert_eq!(audit::Log::new(reader.clone()).verify().await.unwrap().records, 3);
+    assert!(reader.all_grants(&Tenant::local()).await.unwrap().is_empty());
 }
 
 /// A limit on the size of files stands for a full disk: the write fails in the middle just the same.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use audit::Audit;
 
-use crate::fixture::{Fixture, Other, number_of, numbered, pair, say, told_path, whole};
+use crate::fixture::{Fixture, Other, number_of, numbered, open, pair, say, told_path, whole};
 
 const EACH: u64 = 200;
 
@@ -35,27 +35,28 @@ async fn record_range(audit: &Audit, first: u64) -> BTreeMap<u64, u64> {
 
 #[tokio::test]
 async fn l11_processes_that_append_at_once_make_one_chain() {
-    let fixture = Fixture::new().await;
-    let path = fixture.path();
-    let mut others: Vec<Other> =
-        (0..2).map(|_| Other::start("processes::child_records_a_range", &path)).collect();
-    for (index, other) in others.iter_mut().enumerate() {
-        other.next("ready").unwrap();
-        use std::io::Write as _;
-        writeln!(other.child.stdin.as_mut().unwrap(), "{}", (index as u64 + 1) * EACH).unwrap();
-    }
-    let mut all = record_range(&fixture.audit, 0).await;
-    for mut other in others {
-        for _ in 0..EACH {
-            let line = other.next("durable").unwrap();
-            let (seq, number) = line.split_once('@').unwrap();
-            assert_eq!(all.insert(seq.parse().unwrap(), number.parse().unwrap()), None);
+    for fixture in Fixture::both().await {
+        let path = fixture.path();
+        let mut others: Vec<Other> =
+            (0..2).map(|_| Other::start("processes::child_records_a_range", &path)).collect();
+        for (index, other) in others.iter_mut().enumerate() {
+            other.next("ready").unwrap();
+            use std::io::Write as _;
+            writeln!(other.child.stdin.as_mut().unwrap(), "{}", (index as u64 + 1) * EACH).unwrap();
         }
-        other.finish();
+        let mut all = record_range(&fixture.audit, 0).await;
+        for mut other in others {
+            for _ in 0..EACH {
+                let line = other.next("durable").unwrap();
+                let (seq, number) = line.split_once('@').unwrap();
+                assert_eq!(all.insert(seq.parse().unwrap(), number.parse().unwrap()), None);
+            }
+            other.finish();
+        }
+        let entries = whole(&fixture.reader).await;
+        let found: BTreeMap<u64, u64> = entries.iter().map(|entry| (entry.seq, number_of(entry))).collect();
+        assert_eq!(found, all);
     }
-    let entries = whole(&fixture.reader).await;
-    let found: BTreeMap<u64, u64> = entries.iter().map(|entry| (entry.seq, number_of(entry))).collect();
-    assert_eq!(found, all);
 }
 
 /// Not a test of its own: the other processes of the one above.
@@ -63,7 +64,7 @@ async fn l11_processes_that_append_at_once_make_one_chain() {
 #[ignore = "started by l11_processes_that_append_at_once_make_one_chain"]
 async fn child_records_a_range() {
     let Some(path) = told_path() else { return };
-    let (_reader, writer) = store::open(&path).await.unwrap();
+    let (_reader, writer) = open(&path).await.unwrap();
     let (audit, drain) = Audit::start(writer);
     say("ready", 0);
     let mut line = String::new();
@@ -77,25 +78,30 @@ async fn child_records_a_range() {
 
 #[tokio::test]
 async fn l11_a_writer_with_an_old_head_continues_the_newest_one() {
-    let fixture = Fixture::new().await;
-    let (_reader, writer) = store::open(&fixture.path()).await.unwrap();
-    let (second, _drain) = Audit::start(writer);
-    for round in 0..10 {
-        let first = fixture.audit.record(numbered(round * 2)).await.unwrap();
-        let next = second.record(numbered(round * 2 + 1)).await.unwrap();
-        assert_eq!((first.get(), next.get()), (round * 2 + 1, round * 2 + 2));
+    for fixture in Fixture::both().await {
+        let (_reader, writer) = open(&fixture.path()).await.unwrap();
+        let (second, _drain) = Audit::start(writer);
+        for round in 0..10 {
+            let first = fixture.audit.record(numbered(round * 2)).await.unwrap();
+            let next = second.record(numbered(round * 2 + 1)).await.unwrap();
+            assert_eq!((first.get(), next.get()), (round * 2 + 1, round * 2 + 2));
+        }
+        assert_eq!(whole(&fixture.reader).await.len(), 20);
     }
-    assert_eq!(whole(&fixture.reader).await.len(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l11_two_stores_of_one_process_under_load_make_one_chain() {
-    let fixture = Fixture::new().await;
-    let (_reader, writer) = store::open(&fixture.path()).await.unwrap();
-    let (second, _drain) = Audit::start(writer);
-    let (mut all, more) = tokio::join!(record_range(&fixture.audit, 0), record_range(&second, EACH));
-    all.extend(more);
-    let entries = whole(&fixture.reader).await;
-    assert_eq!(entries.iter().map(|entry| (entry.seq, number_of(entry))).collect::<BTreeMap<_, _>>(), all);
-    assert_eq!(all.len() as u64, 2 * EACH);
+    for fixture in Fixture::both().await {
+        let (_reader, writer) = open(&fixture.path()).await.unwrap();
+        let (second, _drain) = Audit::start(writer);
+        let (mut all, more) = tokio::join!(record_range(&fixture.audit, 0), record_range(&second, EACH));
+        all.extend(more);
+        let entries = whole(&fixture.reader).await;
+        assert_eq!(
+            entries.iter().map(|entry| (entry.seq, number_of(entry))).collect::<BTreeMap<_, _>>(),
+            all
+        );
+        assert_eq!(all.len() as u64, 2 * EACH);
+    }
 }

@@ -53,8 +53,8 @@ async fn answer(id: &str, to: ApprovalState, base: &Base, terminal: &Terminal) -
         .ok_or_else(|| Failure::usage("an id looks like 0199c6f2-3d41-7b02-8d0e-5a1f6a1b2c3d"))?;
     let missing =
         || Failure::not_found("nothing with this id waits\n  all that waits: ironclaw approvals list");
-    let row = base.reader.approval(id).await.map_err(database)?;
-    let row = row.filter(|row| row.tenant == Tenant::local()).ok_or_else(missing)?;
+    let tenant = Tenant::local();
+    let row = base.reader.approval(&tenant, id).await.map_err(database)?.ok_or_else(missing)?;
     if row.state != ApprovalState::Waiting {
         return Err(Failure::failed(format!("it does not wait any more: it is {}", row.state)));
     }
@@ -64,7 +64,7 @@ async fn answer(id: &str, to: ApprovalState, base: &Base, terminal: &Terminal) -
         .with(Field::Finding, id)
         .with(Field::Digest, row.digest)
         .with(Field::State, to);
-    let change = Mutation::Answer { id, from: ApprovalState::Waiting, to };
+    let change = Mutation::Answer { tenant, id, from: ApprovalState::Waiting, to };
     base.audit.change(record, change).await.map_err(|error| match error {
         ChangeError::Lost(lost) => Failure::failed(lost),
         ChangeError::Audit(error) => Failure::environment(error),

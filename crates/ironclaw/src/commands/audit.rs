@@ -1,6 +1,9 @@
-//! `ironclaw audit`: the last records, one record, and whether the chain is whole.
+//! `ironclaw audit`: the last records, one record, whether the log is whole, and checkpoints of it.
 
-use audit::{Broken, Entry, Log};
+use std::path::Path;
+
+use audit::checkpoint::{Signed, Verifier};
+use audit::{Against, Broken, Entry, Log};
 use safety::{Channel, Safety, Untrusted};
 use serde_json::{Map, Value, json};
 use types::{Field, Source, Trace, Verdict};
@@ -8,11 +11,22 @@ use types::{Field, Source, Trace, Verdict};
 use crate::cli;
 use crate::exit::{Code, Failure, Outcome};
 use crate::parts::Base;
+use crate::signing;
 use crate::terminal::{Terminal, Tone};
 
+mod export;
+
 /// Fields that a list leaves out: numbers and digests that `audit show` prints.
-const DETAIL: &[Field] =
-    &[Field::Call, Field::Digest, Field::Of, Field::Refusal, Field::Widen, Field::Generation];
+const DETAIL: &[Field] = &[
+    Field::Call,
+    Field::Digest,
+    Field::Of,
+    Field::Refusal,
+    Field::Widen,
+    Field::Generation,
+    Field::Signature,
+    Field::Peaks,
+];
 
 /// Runs the command.
 pub async fn run(args: &cli::Audit, base: &Base, terminal: &Terminal) -> Outcome {
@@ -20,7 +34,11 @@ pub async fn run(args: &cli::Audit, base: &Base, terminal: &Terminal) -> Outcome
     match args {
         cli::Audit::Tail { lines } => tail(&log, *lines, base, terminal).await,
         cli::Audit::Show { seq } => show(&log, *seq, base, terminal).await,
-        cli::Audit::Verify => verify(&log, terminal).await,
+        cli::Audit::Verify { against, key } => {
+            verify(&log, &compared(against.as_deref(), key.as_deref(), base)?, terminal).await
+        }
+        cli::Audit::Checkpoint => checkpoint(&log, base, terminal).await,
+        cli::Audit::Export { format, after } => export::run(&log, *format, *after, base, terminal).await,
     }
 }
 
@@ -74,22 +92,69 @@ async fn show(log: &Log, seq: u64, base: &Base, terminal: &Terminal) -> Outcome 
     Ok(())
 }
 
-async fn verify(log: &Log, terminal: &Terminal) -> Outcome {
-    match log.verify().await {
+/// What the log is compared with: the key that was given or is this installation's, and the checkpoint.
+fn compared(file: Option<&Path>, key: Option<&str>, base: &Base) -> Result<Against, Failure> {
+    let key = match key {
+        Some(key) => Some(Verifier::parse(key).map_err(Failure::usage)?),
+        None => signing::verifier(&base.home)?,
+    };
+    let read = |file: &Path| {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Failure::usage(format!("{} cannot be read: {}", file.display(), error.kind()))
+        })?;
+        Signed::parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))
+    };
+    Ok(Against { key, checkpoint: file.map(read).transpose()? })
+}
+
+async fn verify(log: &Log, against: &Against, terminal: &Terminal) -> Outcome {
+    match log.verify_against(against).await {
         Ok(verified) => {
-            let (records, head) = (verified.records, verified.head.to_string());
+            let (records, head, root) =
+                (verified.records, verified.head.to_string(), verified.root.to_string());
+            let sealed = verified.sealed.map_or(0, |seal| seal.size);
+            let compared = match &against.checkpoint {
+                Some(signed) => {
+                    format!("the log of the checkpoint over {} records, continued", signed.checkpoint.size)
+                }
+                None => "Keep a checkpoint elsewhere, for what this cannot see: ironclaw audit checkpoint"
+                    .to_owned(),
+            };
             terminal.done(
-                json!({ "ok": true, "records": records, "head": head }),
-                format!("{records} records, each as it was written\nhead {head}\n  Keep the head elsewhere: records cut off at the end show only against it."),
+                json!({ "ok": true, "records": records, "head": head, "root": root, "sealed": sealed }),
+                format!("{records} records, each as it was written, {sealed} of them sealed\nhead {head}\n{compared}"),
             );
             Ok(())
         }
-        Err(Broken::Record { seq, fault }) if terminal.is_json() => {
-            terminal.json(&json!({ "ok": false, "record": seq, "fault": fault.to_string() }));
+        Err(error) if terminal.is_json() && !matches!(error, Broken::Store(_)) => {
+            let (seq, fault) = match &error {
+                Broken::Record { seq, fault } => (Some(*seq), fault.to_string()),
+                Broken::Forked { first, .. } | Broken::Truncated { first, .. } => {
+                    (Some(*first), error.to_string())
+                }
+                _ => (None, error.to_string()),
+            };
+            terminal.json(&json!({ "ok": false, "record": seq, "fault": fault }));
             Err(Failure::Said(Code::Failed))
         }
         Err(error) => Err(broken(error)),
     }
+}
+
+/// Signs only what verifies: a checkpoint over a log that is bad already would hide that.
+async fn checkpoint(log: &Log, base: &Base, terminal: &Terminal) -> Outcome {
+    let signer = signing::signer(&base.home, &base.reader).await?;
+    let against = Against { key: Some(signer.verifier().clone()), checkpoint: None };
+    let verified = log.verify_against(&against).await.map_err(broken)?;
+    let signed = signer.sign(verified.records, verified.root);
+    let (note, key) = (signed.to_string(), signer.verifier().to_string());
+    if terminal.is_json() {
+        terminal.json(&json!({ "checkpoint": note, "key": key, "records": verified.records }));
+        return Ok(());
+    }
+    terminal.say(note.trim_end());
+    terminal.warn(format!("the key that it is checked with, to keep beside it: {key}"));
+    Ok(())
 }
 
 /// Why the log could not be read to its end.
@@ -99,6 +164,7 @@ fn broken(error: Broken) -> Failure {
             "record {seq} {fault}; the records before it are whole\n  more: ironclaw audit verify"
         )),
         Broken::Store(error) => crate::parts::database(error),
+        other => Failure::failed(other),
     }
 }
 

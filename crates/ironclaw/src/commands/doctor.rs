@@ -126,7 +126,7 @@ fn configuration(home: &Home, terminal: &Terminal, checks: &mut Vec<Check>) -> C
 
 /// Everything that needs the database, where there is one.
 async fn installation(home: &Home, config: Config, checks: &mut Vec<Check>) {
-    if !home.database().exists() {
+    if config.store.is_none() && !home.database().exists() {
         let none = Check::warn("data folder", format!("there is none yet at {}", home.data.display()));
         checks.push(none.mended_by("ironclaw init"));
         checks.push(keychain_alone().await);
@@ -137,6 +137,7 @@ async fn installation(home: &Home, config: Config, checks: &mut Vec<Check>) {
     match Base::open(home.clone(), config).await {
         Ok(base) => {
             checks.push(data_folder(home));
+            checks.push(database(&base));
             checks.push(vault(&base).await);
             checks.push(chain(&base).await);
             network(&base.config, checks);
@@ -148,12 +149,32 @@ async fn installation(home: &Home, config: Config, checks: &mut Vec<Check>) {
     }
 }
 
-/// The store refuses a folder or file that others could touch, and names the command that closes it.
+/// What the start has made sure of: it is refused where any of this does not hold.
+fn database(base: &Base) -> Check {
+    let name = "database";
+    let Some(server) = &base.config.store else {
+        return Check::ok(name, "a file; every commit waits for the disk (WAL, synchronous=FULL)");
+    };
+    if base.home.database().exists() {
+        let both = format!("{server}, but an installation is still in a file and not on the server");
+        return Check::bad(name, both).mended_by("ironclaw db move");
+    }
+    Check::ok(
+        name,
+        format!("{server}: commits wait for the disk, row-level security is forced, the role owns nothing"),
+    )
+}
+
+/// The store refuses a folder or file that others could touch, a server that does not keep its promises and
+/// a schema that is not this program's, and names the command that mends it.
 fn unopened(failure: Failure) -> Check {
     match failure {
         Failure::Plain(_, words) => match words.split_once("; repair it with: ") {
             Some((fault, repair)) => Check::bad("data folder", fault).mended_by(repair),
-            None => Check::bad("data folder", words),
+            None => match words.rsplit_once(": ").filter(|(_, command)| command.starts_with("ironclaw ")) {
+                Some((fault, command)) => Check::bad("database", fault).mended_by(command),
+                None => Check::bad("database", words),
+            },
         },
         _ => Check::bad("data folder", "the database does not open"),
     }

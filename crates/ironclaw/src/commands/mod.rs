@@ -7,6 +7,7 @@ pub mod bench;
 pub mod chat;
 pub mod completions;
 pub mod config;
+pub mod db;
 pub mod demo;
 pub mod doctor;
 pub mod eval;
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli, environment: &Environment, terminal: &Terminal) -> Ou
         Command::Scan(args) => return scan::run(args, &Config::load(&home)?, terminal).await,
         Command::Eval(args) => return eval::run(args, &Config::load(&home)?, terminal).await,
         Command::Doctor => return doctor::run(&home, terminal).await,
+        Command::Db(args) => return db::run(args, &home, &Config::load(&home)?, terminal).await,
         _ => {}
     }
     let config = Config::load(&home)?;
@@ -87,6 +89,7 @@ async fn with_base(command: &Command, base: &Base, terminal: &Terminal) -> Outco
         | Command::Completions { .. }
         | Command::Man
         | Command::Config(_)
+        | Command::Db(_)
         | Command::Scan(_)
         | Command::Eval(_)
         | Command::Doctor => Ok(()),

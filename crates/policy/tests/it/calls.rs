@@ -2,7 +2,7 @@
 
 use policy::{Answer, Budget, Permission, Settings};
 use store::{ApprovalState, Mutation, ToolRow, ToolState};
-use types::{Digest, Field, FindingId, Integrity, Kind, Label, Record, Source, ToolName, Verdict};
+use types::{Digest, Field, FindingId, Integrity, Kind, Label, Record, Source, Tenant, ToolName, Verdict};
 
 use crate::world::{READER, World, turn};
 
@@ -160,7 +160,8 @@ async fn a_held_call_runs_once_after_it_was_approved_and_only_as_it_was_shown() 
     assert_eq!(refusal.rule.id, "policy.needs-approval");
     let command = refusal.widen.unwrap();
     let id = FindingId::parse(command.rsplit(' ').next().unwrap()).unwrap();
-    let answer = Mutation::Answer { id, from: ApprovalState::Waiting, to: ApprovalState::Approved };
+    let (from, to) = (ApprovalState::Waiting, ApprovalState::Approved);
+    let answer = Mutation::Answer { tenant: Tenant::local(), id, from, to };
     world.change(Kind::Approval, answer).await;
     // Other arguments are another call.
     assert!(matches!(world.call(&turn, "writer", r#"{"a":2}"#).await, Ok(policy::Decision::Ask(_))));

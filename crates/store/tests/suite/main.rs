@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod copy;
 mod fixture;
 mod folder;
 mod inert;
 mod mutations;
+mod outage;
 mod rows;
 mod schema;
+mod server;

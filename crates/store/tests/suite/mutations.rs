@@ -77,106 +77,113 @@ pub(crate) fn approval() -> ApprovalRow {
 
 #[tokio::test]
 async fn a_lost_change_leaves_no_record_and_the_rest_of_the_batch_stands() {
-    let mut fixture = Fixture::new().await;
-    let mut batch = fixture.writer.begin().await.unwrap();
-    let mut seq = 0;
-    for (id, won) in [("a", true), ("a", false), ("b", true)] {
-        let record =
-            store::NewRecord { seq: seq + 1, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
-        let outcome = batch.append(record, Some(&Mutation::AddSlot(slot(id)))).await.unwrap();
-        assert_eq!(outcome.is_ok(), won);
-        seq += i64::from(won);
+    for mut fixture in Fixture::both().await {
+        let mut batch = fixture.writer.begin().await.unwrap();
+        let mut seq = 0;
+        for (id, won) in [("a", true), ("a", false), ("b", true)] {
+            let record =
+                store::NewRecord { seq: seq + 1, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
+            let outcome = batch.append(record, Some(&Mutation::AddSlot(slot(id)))).await.unwrap();
+            assert_eq!(outcome.is_ok(), won);
+            seq += i64::from(won);
+        }
+        batch.commit().await.unwrap();
+        assert_eq!(fixture.records().await, 2);
+        assert_eq!(fixture.reader.slots().await.unwrap().len(), 2);
     }
-    batch.commit().await.unwrap();
-    assert_eq!(fixture.records().await, 2);
-    assert_eq!(fixture.reader.slots().await.unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn a_dropped_batch_leaves_no_trace() {
-    let mut fixture = Fixture::new().await;
-    let mut batch = fixture.writer.begin().await.unwrap();
-    let record = store::NewRecord { seq: 1, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
-    batch.append(record, Some(&Mutation::AddSlot(slot("a")))).await.unwrap().unwrap();
-    drop(batch);
-    assert_eq!(fixture.records().await, 0);
-    fixture.change(Mutation::AddSlot(slot("a"))).await.unwrap();
-    assert_eq!(fixture.records().await, 1);
+    for mut fixture in Fixture::both().await {
+        let mut batch = fixture.writer.begin().await.unwrap();
+        let record = store::NewRecord { seq: 1, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
+        batch.append(record, Some(&Mutation::AddSlot(slot("a")))).await.unwrap().unwrap();
+        drop(batch);
+        assert_eq!(fixture.records().await, 0);
+        fixture.change(Mutation::AddSlot(slot("a"))).await.unwrap();
+        assert_eq!(fixture.records().await, 1);
+    }
 }
 
 #[tokio::test]
 async fn k06_k07_a_vault_is_made_once() {
-    let mut fixture = Fixture::new().await;
-    let init = |id| Mutation::InitVault { slot: slot(id), tenant_key: tenant_key(1) };
-    fixture.change(init("a")).await.unwrap();
-    assert_eq!(fixture.change(init("b")).await, Err(Lost::Exists));
-    assert_eq!(fixture.reader.slots().await.unwrap().len(), 1);
+    for mut fixture in Fixture::both().await {
+        let init = |id| Mutation::InitVault { slot: slot(id), tenant_key: tenant_key(1) };
+        fixture.change(init("a")).await.unwrap();
+        assert_eq!(fixture.change(init("b")).await, Err(Lost::Exists));
+        assert_eq!(fixture.reader.slots().await.unwrap().len(), 1);
 
-    // Not even when the slots are gone and a sealed secret is left.
-    let mut fixture = Fixture::new().await;
-    fixture.change(Mutation::PutSecret { row: secret("A", 1), expected: None }).await.unwrap();
-    assert_eq!(fixture.change(init("a")).await, Err(Lost::Exists));
+        // Not even when the slots are gone and a sealed secret is left.
+        let mut fixture = Fixture::new().await;
+        fixture.change(Mutation::PutSecret { row: secret("A", 1), expected: None }).await.unwrap();
+        assert_eq!(fixture.change(init("a")).await, Err(Lost::Exists));
+    }
 }
 
 #[tokio::test]
 async fn slots_come_and_go_but_the_last_stays() {
-    let mut fixture = Fixture::new().await;
-    let remove = |id: &str| Mutation::RemoveSlot { id: id.to_owned() };
-    fixture.change(Mutation::AddSlot(slot("a"))).await.unwrap();
-    assert_eq!(fixture.change(Mutation::AddSlot(slot("a"))).await, Err(Lost::Exists));
-    assert_eq!(fixture.change(remove("a")).await, Err(Lost::LastSlot));
-    assert_eq!(fixture.reader.slots().await.unwrap().len(), 1);
-    fixture.change(Mutation::AddSlot(slot("b"))).await.unwrap();
-    assert_eq!(fixture.change(remove("c")).await, Err(Lost::Missing));
-    fixture.change(remove("a")).await.unwrap();
-    assert_eq!(fixture.reader.slots().await.unwrap(), [slot("b")]);
+    for mut fixture in Fixture::both().await {
+        let remove = |id: &str| Mutation::RemoveSlot { id: id.to_owned() };
+        fixture.change(Mutation::AddSlot(slot("a"))).await.unwrap();
+        assert_eq!(fixture.change(Mutation::AddSlot(slot("a"))).await, Err(Lost::Exists));
+        assert_eq!(fixture.change(remove("a")).await, Err(Lost::LastSlot));
+        assert_eq!(fixture.reader.slots().await.unwrap().len(), 1);
+        fixture.change(Mutation::AddSlot(slot("b"))).await.unwrap();
+        assert_eq!(fixture.change(remove("c")).await, Err(Lost::Missing));
+        fixture.change(remove("a")).await.unwrap();
+        assert_eq!(fixture.reader.slots().await.unwrap(), [slot("b")]);
+    }
 }
 
 #[tokio::test]
 async fn a_wrap_is_replaced_only_by_who_saw_it() {
-    let mut fixture = Fixture::new().await;
-    let rewrap = |to, expected| Mutation::RewrapTenantKey { row: tenant_key(to), expected };
-    assert_eq!(fixture.change(rewrap(2, 1)).await, Err(Lost::Changed));
-    fixture.change(Mutation::InitVault { slot: slot("a"), tenant_key: tenant_key(1) }).await.unwrap();
-    fixture.change(rewrap(2, 1)).await.unwrap();
-    assert_eq!(fixture.change(rewrap(2, 1)).await, Err(Lost::Changed));
-    let found = fixture.reader.tenant_key(&Tenant::local()).await.unwrap().unwrap();
-    assert_eq!(found.generation, 2);
+    for mut fixture in Fixture::both().await {
+        let rewrap = |to, expected| Mutation::RewrapTenantKey { row: tenant_key(to), expected };
+        assert_eq!(fixture.change(rewrap(2, 1)).await, Err(Lost::Changed));
+        fixture.change(Mutation::InitVault { slot: slot("a"), tenant_key: tenant_key(1) }).await.unwrap();
+        fixture.change(rewrap(2, 1)).await.unwrap();
+        assert_eq!(fixture.change(rewrap(2, 1)).await, Err(Lost::Changed));
+        let found = fixture.reader.tenant_key(&Tenant::local()).await.unwrap().unwrap();
+        assert_eq!(found.generation, 2);
+    }
 }
 
 #[tokio::test]
 async fn a_secret_moves_through_its_versions_and_no_number_comes_back() {
-    let mut fixture = Fixture::new().await;
-    let (local, name) = (Tenant::local(), SecretName::parse("A").unwrap());
-    let put = |version, expected| Mutation::PutSecret { row: secret("A", version), expected };
-    assert_eq!(fixture.change(put(2, None)).await, Err(Lost::Changed));
-    assert_eq!(fixture.change(put(1, Some(1))).await, Err(Lost::Changed));
-    fixture.change(put(1, None)).await.unwrap();
-    assert_eq!(fixture.change(put(2, None)).await, Err(Lost::Exists));
-    fixture.change(put(2, Some(1))).await.unwrap();
-    assert_eq!(fixture.change(put(3, Some(1))).await, Err(Lost::Changed));
-    fixture.change(put(3, Some(2))).await.unwrap();
+    for mut fixture in Fixture::both().await {
+        let (local, name) = (Tenant::local(), SecretName::parse("A").unwrap());
+        let put = |version, expected| Mutation::PutSecret { row: secret("A", version), expected };
+        assert_eq!(fixture.change(put(2, None)).await, Err(Lost::Changed));
+        assert_eq!(fixture.change(put(1, Some(1))).await, Err(Lost::Changed));
+        fixture.change(put(1, None)).await.unwrap();
+        assert_eq!(fixture.change(put(2, None)).await, Err(Lost::Exists));
+        fixture.change(put(2, Some(1))).await.unwrap();
+        assert_eq!(fixture.change(put(3, Some(1))).await, Err(Lost::Changed));
+        fixture.change(put(3, Some(2))).await.unwrap();
 
-    let states = |rows: &[SecretRow]| rows.iter().map(|row| row.state).collect::<Vec<_>>();
-    let rows = fixture.reader.secret_versions(&local, &name).await.unwrap();
-    assert_eq!(states(&rows), [SecretState::Destroyed, SecretState::Previous, SecretState::Current]);
-    assert!(rows[0].sealed.is_empty() && !rows[1].sealed.is_empty());
-    assert_eq!(fixture.reader.fingerprints(&local).await.unwrap().len(), 3);
+        let states = |rows: &[SecretRow]| rows.iter().map(|row| row.state).collect::<Vec<_>>();
+        let rows = fixture.reader.secret_versions(&local, &name).await.unwrap();
+        assert_eq!(states(&rows), [SecretState::Destroyed, SecretState::Previous, SecretState::Current]);
+        assert!(rows[0].sealed.is_empty() && !rows[1].sealed.is_empty());
+        assert_eq!(fixture.reader.fingerprints(&local).await.unwrap().len(), 3);
 
-    fixture.change(Mutation::PutGrant(GrantRow { secret: name.clone(), ..grant("g") })).await.unwrap();
-    let delete = |expected| Mutation::DeleteSecret { tenant: local.clone(), name: name.clone(), expected };
-    assert_eq!(fixture.change(delete(2)).await, Err(Lost::Changed));
-    fixture.change(delete(3)).await.unwrap();
-    assert_eq!(fixture.change(delete(3)).await, Err(Lost::Missing));
-    let rows = fixture.reader.secret_versions(&local, &name).await.unwrap();
-    assert!(rows.iter().all(|row| row.state == SecretState::Destroyed && row.sealed.is_empty()));
-    assert_eq!(fixture.reader.secret(&local, &name).await.unwrap(), None);
-    assert!(fixture.reader.all_grants(&local).await.unwrap().is_empty());
+        fixture.change(Mutation::PutGrant(GrantRow { secret: name.clone(), ..grant("g") })).await.unwrap();
+        let delete =
+            |expected| Mutation::DeleteSecret { tenant: local.clone(), name: name.clone(), expected };
+        assert_eq!(fixture.change(delete(2)).await, Err(Lost::Changed));
+        fixture.change(delete(3)).await.unwrap();
+        assert_eq!(fixture.change(delete(3)).await, Err(Lost::Missing));
+        let rows = fixture.reader.secret_versions(&local, &name).await.unwrap();
+        assert!(rows.iter().all(|row| row.state == SecretState::Destroyed && row.sealed.is_empty()));
+        assert_eq!(fixture.reader.secret(&local, &name).await.unwrap(), None);
+        assert!(fixture.reader.all_grants(&local).await.unwrap().is_empty());
 
-    // K02: the old row cannot become current again, for its number is never the next one.
-    assert_eq!(fixture.change(put(1, None)).await, Err(Lost::Changed));
-    assert_eq!(fixture.reader.last_secret_version(&local, &name).await.unwrap(), 3);
-    fixture.change(put(4, None)).await.unwrap();
+        // K02: the old row cannot become current again, for its number is never the next one.
+        assert_eq!(fixture.change(put(1, None)).await, Err(Lost::Changed));
+        assert_eq!(fixture.reader.last_secret_version(&local, &name).await.unwrap(), 3);
+        fixture.change(put(4, None)).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -199,81 +206,84 @@ async fn k12_a_destroyed_secret_is_overwritten_in_the_file() {
 
 #[tokio::test]
 async fn a_tool_is_replaced_approved_and_removed_by_who_saw_it() {
-    let mut fixture = Fixture::new().await;
-    let local = Tenant::local();
-    let (old, new) = (tool(b"old"), tool(b"new"));
-    let install = |row: &ToolRow, expected| Mutation::InstallTool { row: row.clone(), expected };
-    let state = |digest, from, to| Mutation::SetToolState {
-        tenant: Tenant::local(),
-        name: ToolName::parse("weather").unwrap(),
-        digest,
-        from,
-        to,
-    };
-    assert_eq!(fixture.change(install(&new, Some(old.digest))).await, Err(Lost::Changed));
-    fixture.change(install(&old, None)).await.unwrap();
-    assert_eq!(fixture.change(install(&new, None)).await, Err(Lost::Exists));
-    fixture.change(state(old.digest, ToolState::Pending, ToolState::Approved)).await.unwrap();
-    fixture.change(install(&new, Some(old.digest))).await.unwrap();
+    for mut fixture in Fixture::both().await {
+        let local = Tenant::local();
+        let (old, new) = (tool(b"old"), tool(b"new"));
+        let install = |row: &ToolRow, expected| Mutation::InstallTool { row: row.clone(), expected };
+        let state = |digest, from, to| Mutation::SetToolState {
+            tenant: Tenant::local(),
+            name: ToolName::parse("weather").unwrap(),
+            digest,
+            from,
+            to,
+        };
+        assert_eq!(fixture.change(install(&new, Some(old.digest))).await, Err(Lost::Changed));
+        fixture.change(install(&old, None)).await.unwrap();
+        assert_eq!(fixture.change(install(&new, None)).await, Err(Lost::Exists));
+        fixture.change(state(old.digest, ToolState::Pending, ToolState::Approved)).await.unwrap();
+        fixture.change(install(&new, Some(old.digest))).await.unwrap();
 
-    // Whoever approves what was replaced meanwhile approves nothing.
-    let late = state(old.digest, ToolState::Pending, ToolState::Approved);
-    assert_eq!(fixture.change(late).await, Err(Lost::Changed));
-    let twice = state(new.digest, ToolState::Approved, ToolState::Suspended);
-    assert_eq!(fixture.change(twice).await, Err(Lost::Changed));
-    assert_eq!(fixture.reader.tool(&local, &new.name).await.unwrap(), Some(new.clone()));
+        // Whoever approves what was replaced meanwhile approves nothing.
+        let late = state(old.digest, ToolState::Pending, ToolState::Approved);
+        assert_eq!(fixture.change(late).await, Err(Lost::Changed));
+        let twice = state(new.digest, ToolState::Approved, ToolState::Suspended);
+        assert_eq!(fixture.change(twice).await, Err(Lost::Changed));
+        assert_eq!(fixture.reader.tool(&local, &new.name).await.unwrap(), Some(new.clone()));
 
-    fixture.change(Mutation::PutGrant(grant("g"))).await.unwrap();
-    let remove = Mutation::RemoveTool { tenant: local.clone(), name: new.name.clone() };
-    fixture.change(remove.clone()).await.unwrap();
-    assert_eq!(fixture.change(remove).await, Err(Lost::Missing));
-    assert!(fixture.reader.all_grants(&local).await.unwrap().is_empty());
+        fixture.change(Mutation::PutGrant(grant("g"))).await.unwrap();
+        let remove = Mutation::RemoveTool { tenant: local.clone(), name: new.name.clone() };
+        fixture.change(remove.clone()).await.unwrap();
+        assert_eq!(fixture.change(remove).await, Err(Lost::Missing));
+        assert!(fixture.reader.all_grants(&local).await.unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
 async fn an_approval_is_answered_once_used_once_and_in_time() {
-    let mut fixture = Fixture::new().await;
-    let row = approval();
-    let answer = |from, to| Mutation::Answer { id: row.id, from, to };
-    use ApprovalState::{Approved, Denied, Expired, Used, Waiting};
-    assert_eq!(fixture.change(answer(Waiting, Approved)).await, Err(Lost::Missing));
-    fixture.change(Mutation::Hold(row.clone())).await.unwrap();
-    assert_eq!(fixture.change(Mutation::Hold(row.clone())).await, Err(Lost::Exists));
-    fixture.change_at(answer(Waiting, Approved), 1_999).await.unwrap();
-    assert_eq!(fixture.change_at(answer(Waiting, Denied), 1_999).await, Err(Lost::Changed));
-    assert_eq!(fixture.change_at(answer(Approved, Used), 2_000).await, Err(Lost::Expired));
-    fixture.change_at(answer(Approved, Used), 1_999).await.unwrap();
-    assert_eq!(fixture.change_at(answer(Approved, Used), 1_999).await, Err(Lost::Changed));
+    for mut fixture in Fixture::both().await {
+        let row = approval();
+        let answer = |from, to| Mutation::Answer { tenant: Tenant::local(), id: row.id, from, to };
+        use ApprovalState::{Approved, Denied, Expired, Used, Waiting};
+        assert_eq!(fixture.change(answer(Waiting, Approved)).await, Err(Lost::Missing));
+        fixture.change(Mutation::Hold(row.clone())).await.unwrap();
+        assert_eq!(fixture.change(Mutation::Hold(row.clone())).await, Err(Lost::Exists));
+        fixture.change_at(answer(Waiting, Approved), 1_999).await.unwrap();
+        assert_eq!(fixture.change_at(answer(Waiting, Denied), 1_999).await, Err(Lost::Changed));
+        assert_eq!(fixture.change_at(answer(Approved, Used), 2_000).await, Err(Lost::Expired));
+        fixture.change_at(answer(Approved, Used), 1_999).await.unwrap();
+        assert_eq!(fixture.change_at(answer(Approved, Used), 1_999).await, Err(Lost::Changed));
 
-    let late = ApprovalRow { id: FindingId::new(), ..row };
-    fixture.change(Mutation::Hold(late.clone())).await.unwrap();
-    let expire = Mutation::Answer { id: late.id, from: Waiting, to: Expired };
-    fixture.change_at(expire, 9_999).await.unwrap();
-    assert_eq!(fixture.reader.approval(late.id).await.unwrap().unwrap().state, Expired);
+        let late = ApprovalRow { id: FindingId::new(), ..row };
+        fixture.change(Mutation::Hold(late.clone())).await.unwrap();
+        let expire = Mutation::Answer { tenant: Tenant::local(), id: late.id, from: Waiting, to: Expired };
+        fixture.change_at(expire, 9_999).await.unwrap();
+        assert_eq!(fixture.reader.approval(&Tenant::local(), late.id).await.unwrap().unwrap().state, Expired);
+    }
 }
 
 #[tokio::test]
 async fn a_budget_is_charged_whole_or_not_at_all() {
-    let mut fixture = Fixture::new().await;
-    let spend = |calls, cost| Mutation::Spend {
-        tenant: Tenant::local(),
-        day: 20_000,
-        charges: vec![
-            Charge { meter: Meter::Calls, amount: calls, limit: 10 },
-            Charge { meter: Meter::Cost, amount: cost, limit: u64::MAX },
-        ],
-    };
-    fixture.change(spend(9, 5)).await.unwrap();
-    let lost = Lost::Budget { meter: Meter::Calls, spent: 9, limit: 10 };
-    assert_eq!(fixture.change(spend(2, 5)).await, Err(lost));
-    assert_eq!(fixture.change(spend(11, 0)).await, Err(lost));
-    let lost = Lost::Budget { meter: Meter::Cost, spent: 5, limit: u64::MAX };
-    assert_eq!(fixture.change(spend(1, u64::MAX)).await, Err(lost));
-    assert_eq!(fixture.change(spend(1, i64::MAX as u64)).await, Err(lost));
-    fixture.change(spend(1, 0)).await.unwrap();
-    let spent = fixture.reader.spending(&Tenant::local(), 20_000).await.unwrap();
-    assert_eq!(spent, [(Meter::Calls, 10), (Meter::Cost, 5)]);
-    assert!(fixture.reader.spending(&Tenant::local(), 20_001).await.unwrap().is_empty());
+    for mut fixture in Fixture::both().await {
+        let spend = |calls, cost| Mutation::Spend {
+            tenant: Tenant::local(),
+            day: 20_000,
+            charges: vec![
+                Charge { meter: Meter::Calls, amount: calls, limit: 10 },
+                Charge { meter: Meter::Cost, amount: cost, limit: u64::MAX },
+            ],
+        };
+        fixture.change(spend(9, 5)).await.unwrap();
+        let lost = Lost::Budget { meter: Meter::Calls, spent: 9, limit: 10 };
+        assert_eq!(fixture.change(spend(2, 5)).await, Err(lost));
+        assert_eq!(fixture.change(spend(11, 0)).await, Err(lost));
+        let lost = Lost::Budget { meter: Meter::Cost, spent: 5, limit: u64::MAX };
+        assert_eq!(fixture.change(spend(1, u64::MAX)).await, Err(lost));
+        assert_eq!(fixture.change(spend(1, i64::MAX as u64)).await, Err(lost));
+        fixture.change(spend(1, 0)).await.unwrap();
+        let spent = fixture.reader.spending(&Tenant::local(), 20_000).await.unwrap();
+        assert_eq!(spent, [(Meter::Calls, 10), (Meter::Cost, 5)]);
+        assert!(fixture.reader.spending(&Tenant::local(), 20_001).await.unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
@@ -302,14 +312,14 @@ async fn what_was_used_takes_the_place_of_what_was_charged() {
 
 #[tokio::test]
 async fn a_change_that_the_schema_refuses_is_lost_alone() {
-    let mut fixture = Fixture::new().await;
-    // 1 GB and a byte is more than SQLite keeps in one value.
-    let huge = SlotRow { params: vec![0; 1_000_000_001], ..slot("huge") };
-    let mut batch = fixture.writer.begin().await.unwrap();
-    let record = |seq| store::NewRecord { seq, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
-    let outcome = batch.append(record(1), Some(&Mutation::AddSlot(huge))).await.unwrap();
-    assert_eq!(outcome, Err(Lost::Invalid));
-    batch.append(record(1), Some(&Mutation::AddSlot(slot("a")))).await.unwrap().unwrap();
-    batch.commit().await.unwrap();
-    assert_eq!(fixture.records().await, 1);
+    for mut fixture in Fixture::both().await {
+        let huge = SlotRow { params: vec![0; 64 * 1024 * 1024 + 1], ..slot("huge") };
+        let mut batch = fixture.writer.begin().await.unwrap();
+        let record = |seq| store::NewRecord { seq, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
+        let outcome = batch.append(record(1), Some(&Mutation::AddSlot(huge))).await.unwrap();
+        assert_eq!(outcome, Err(Lost::Invalid));
+        batch.append(record(1), Some(&Mutation::AddSlot(slot("a")))).await.unwrap().unwrap();
+        batch.commit().await.unwrap();
+        assert_eq!(fixture.records().await, 1);
+    }
 }

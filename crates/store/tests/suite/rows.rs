@@ -10,78 +10,97 @@ use store::Mutation;
 
 #[tokio::test]
 async fn rows_come_back_as_they_were_put() {
-    let mut fixture = Fixture::new().await;
-    let local = Tenant::local();
-    let (slot, key, secret, tool) = (slot("a"), tenant_key(1), secret("API_KEY", 1), tool(b"code"));
-    let (grant, approval) = (grant("g1"), approval());
-    for mutation in [
-        Mutation::InitVault { slot: slot.clone(), tenant_key: key.clone() },
-        Mutation::PutSecret { row: secret.clone(), expected: None },
-        Mutation::InstallTool { row: tool.clone(), expected: None },
-        Mutation::PutGrant(grant.clone()),
-        Mutation::Hold(approval.clone()),
-    ] {
-        fixture.change(mutation).await.unwrap();
-    }
-    let reader = &fixture.reader;
-    assert_eq!(reader.slots().await.unwrap(), [slot]);
-    assert_eq!(reader.tenant_key(&local).await.unwrap(), Some(key));
-    assert_eq!(reader.secrets(&local).await.unwrap(), vec![secret.clone()]);
-    assert_eq!(reader.secret(&local, &secret.name).await.unwrap(), Some(secret));
-    assert_eq!(reader.tools(&local).await.unwrap(), vec![tool.clone()]);
-    assert_eq!(reader.tool(&local, &tool.name).await.unwrap(), Some(tool.clone()));
-    assert_eq!(reader.grants(&local, &tool.name).await.unwrap(), vec![grant.clone()]);
-    assert_eq!(reader.all_grants(&local).await.unwrap(), [grant]);
-    assert_eq!(reader.approvals(&local).await.unwrap(), vec![approval.clone()]);
-    assert_eq!(reader.approval(approval.id).await.unwrap(), Some(approval));
-
-    // Nobody else's.
-    let other = Tenant::parse("other").unwrap();
-    assert_eq!(reader.tenant_key(&other).await.unwrap(), None);
-    assert!(reader.secrets(&other).await.unwrap().is_empty());
-    assert!(reader.tools(&other).await.unwrap().is_empty());
-    assert!(reader.all_grants(&other).await.unwrap().is_empty());
-    assert!(reader.approvals(&other).await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn k03_a_row_of_another_shape_is_damage_not_data() {
-    for (change, table) in [
-        ("UPDATE tool SET name = '../etc'", "tool"),
-        ("UPDATE tool SET installed_ms = -1", "tool"),
-        ("UPDATE tool SET manifest = x'ff'", "tool"),
-        ("UPDATE secret SET name = 'A B'", "secret"),
-        ("UPDATE secret SET sealed = 7", "secret"),
-        ("UPDATE secret SET version = 'seven'", "secret"),
-        ("UPDATE tool_grant SET secret = ''", "tool_grant"),
-        ("UPDATE tool_grant SET mac = 7", "tool_grant"),
-        ("UPDATE approval SET expires_ms = -5", "approval"),
-        ("UPDATE key_slot SET generation = 1.5", "key_slot"),
-        ("UPDATE tenant_key SET wrapped = 1.5", "tenant_key"),
-    ] {
-        let mut fixture = Fixture::new().await;
+    for mut fixture in Fixture::both().await {
         let local = Tenant::local();
+        let (slot, key, secret, tool) = (slot("a"), tenant_key(1), secret("API_KEY", 1), tool(b"code"));
+        let (grant, approval) = (grant("g1"), approval());
+        let approval_id = approval.id;
         for mutation in [
-            Mutation::InitVault { slot: slot("a"), tenant_key: tenant_key(1) },
-            Mutation::PutSecret { row: secret("API_KEY", 1), expected: None },
-            Mutation::InstallTool { row: tool(b"code"), expected: None },
-            Mutation::PutGrant(grant("g1")),
-            Mutation::Hold(approval()),
+            Mutation::InitVault { slot: slot.clone(), tenant_key: key.clone() },
+            Mutation::PutSecret { row: secret.clone(), expected: None },
+            Mutation::InstallTool { row: tool.clone(), expected: None },
+            Mutation::PutGrant(grant.clone()),
+            Mutation::Hold(approval.clone()),
         ] {
             fixture.change(mutation).await.unwrap();
         }
-        sql(&fixture.path(), change).await;
         let reader = &fixture.reader;
-        let error = match table {
-            "tool" => reader.tools(&local).await.map(drop),
-            "secret" => reader.secrets(&local).await.map(drop),
-            "tool_grant" => reader.all_grants(&local).await.map(drop),
-            "approval" => reader.approvals(&local).await.map(drop),
-            "key_slot" => reader.slots().await.map(drop),
-            _ => reader.tenant_key(&local).await.map(drop),
-        };
-        assert_eq!(error, Err(StoreError::Damaged(table)), "{change}");
+        assert_eq!(reader.slots().await.unwrap(), [slot]);
+        assert_eq!(reader.tenant_key(&local).await.unwrap(), Some(key));
+        assert_eq!(reader.secrets(&local).await.unwrap(), vec![secret.clone()]);
+        assert_eq!(reader.secret(&local, &secret.name).await.unwrap(), Some(secret));
+        assert_eq!(reader.tools(&local).await.unwrap(), vec![tool.clone()]);
+        assert_eq!(reader.tool(&local, &tool.name).await.unwrap(), Some(tool.clone()));
+        assert_eq!(reader.grants(&local, &tool.name).await.unwrap(), vec![grant.clone()]);
+        assert_eq!(reader.all_grants(&local).await.unwrap(), [grant]);
+        assert_eq!(reader.approvals(&local).await.unwrap(), vec![approval.clone()]);
+        assert_eq!(reader.approval(&local, approval_id).await.unwrap(), Some(approval));
+
+        // Nobody else's.
+        let other = Tenant::parse("other").unwrap();
+        assert_eq!(reader.tenant_key(&other).await.unwrap(), None);
+        assert!(reader.secrets(&other).await.unwrap().is_empty());
+        assert!(reader.tools(&other).await.unwrap().is_empty());
+        assert!(reader.all_grants(&other).await.unwrap().is_empty());
+        assert!(reader.approvals(&other).await.unwrap().is_empty());
+        assert_eq!(reader.approval(&other, approval_id).await.unwrap(), None);
     }
+}
+
+/// Rows that both databases take, and that this program does not write.
+const DAMAGE: &[(&str, &str)] = &[
+    ("UPDATE tool SET name = '../etc'", "tool"),
+    ("UPDATE tool SET installed_ms = -1", "tool"),
+    ("UPDATE secret SET name = 'A B'", "secret"),
+    ("UPDATE tool_grant SET secret = ''", "tool_grant"),
+    ("UPDATE approval SET expires_ms = -5", "approval"),
+    ("UPDATE key_slot SET created_ms = -5", "key_slot"),
+];
+
+/// Values of a type that only SQLite keeps in the column.
+const CONFUSION: &[(&str, &str)] = &[
+    ("UPDATE tool SET manifest = x'ff'", "tool"),
+    ("UPDATE secret SET sealed = 7", "secret"),
+    ("UPDATE secret SET version = 'seven'", "secret"),
+    ("UPDATE tool_grant SET mac = 7", "tool_grant"),
+    ("UPDATE key_slot SET generation = 1.5", "key_slot"),
+    ("UPDATE tenant_key SET wrapped = 1.5", "tenant_key"),
+];
+
+#[tokio::test]
+async fn k03_a_row_of_another_shape_is_damage_not_data() {
+    for (change, table) in DAMAGE {
+        for fixture in Fixture::both().await {
+            damage(fixture, change, table).await;
+        }
+    }
+    for (change, table) in CONFUSION {
+        damage(Fixture::new().await, change, table).await;
+    }
+}
+
+async fn damage(mut fixture: Fixture, change: &str, table: &'static str) {
+    let local = Tenant::local();
+    for mutation in [
+        Mutation::InitVault { slot: slot("a"), tenant_key: tenant_key(1) },
+        Mutation::PutSecret { row: secret("API_KEY", 1), expected: None },
+        Mutation::InstallTool { row: tool(b"code"), expected: None },
+        Mutation::PutGrant(grant("g1")),
+        Mutation::Hold(approval()),
+    ] {
+        fixture.change(mutation).await.unwrap();
+    }
+    fixture.place.sql(change).await;
+    let reader = &fixture.reader;
+    let error = match table {
+        "tool" => reader.tools(&local).await.map(drop),
+        "secret" => reader.secrets(&local).await.map(drop),
+        "tool_grant" => reader.all_grants(&local).await.map(drop),
+        "approval" => reader.approvals(&local).await.map(drop),
+        "key_slot" => reader.slots().await.map(drop),
+        _ => reader.tenant_key(&local).await.map(drop),
+    };
+    assert_eq!(error, Err(StoreError::Damaged(table)), "{change}");
 }
 
 #[tokio::test]

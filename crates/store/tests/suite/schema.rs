@@ -3,23 +3,23 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use store::StoreError;
+use store::{Server, StoreError};
 
-use crate::fixture::{Fixture, file_in, private_folder, refused, sql};
+use crate::fixture::{Fixture, Place, file_in, open, private_folder, refused, sql};
 
 const PATH: &str = "IRONCLAW_TEST_DATABASE";
+const OWNER: &str = "IRONCLAW_TEST_OWNER";
 
 #[tokio::test]
 async fn k07_processes_that_start_at_once_find_one_schema() {
-    for _ in 0..5 {
-        let folder = private_folder();
-        let path = file_in(folder.path());
+    for place in (0..5).flat_map(|_| Place::both()) {
         let mut children: Vec<Child> = (0..4)
             .map(|_| {
                 #[allow(clippy::disallowed_methods, reason = "this test binary again, as another process")]
                 Command::new(std::env::current_exe().unwrap())
                     .args(["--exact", "schema::child_opens_when_told", "--ignored", "--nocapture"])
-                    .env(PATH, &path)
+                    .env(PATH, place.address())
+                    .env(OWNER, place.owner())
                     .stdin(Stdio::piped())
                     .stdout(Stdio::piped())
                     .spawn()
@@ -38,7 +38,7 @@ async fn k07_processes_that_start_at_once_find_one_schema() {
             let rest: Vec<String> = lines.map(Result::unwrap).collect();
             assert!(child.wait().unwrap().success(), "{rest:?}");
         }
-        let (reader, _writer) = store::open(&path).await.unwrap();
+        let (reader, _writer) = open(&place.address()).await.unwrap();
         assert_eq!(reader.audit_after(0, 10).await.unwrap().len(), 4);
     }
 }
@@ -51,7 +51,12 @@ async fn child_opens_when_told() {
     let Ok(path) = std::env::var(PATH) else { return };
     writeln!(std::io::stdout(), "ready").unwrap();
     std::io::stdin().read_line(&mut String::new()).unwrap();
-    let (_reader, mut writer) = store::open(path.as_ref()).await.unwrap();
+    #[allow(clippy::disallowed_methods, reason = "and as whom to make its tables")]
+    let owner = std::env::var(OWNER).unwrap();
+    if let Ok(owner) = Server::parse(&owner) {
+        store::migrate(&owner, "ironclaw_runtime").await.unwrap();
+    }
+    let (_reader, mut writer) = open(&path).await.unwrap();
     let mut batch = writer.begin().await.unwrap();
     let seq = batch.head().await.unwrap().map_or(0, |head| head.seq) + 1;
     let record = store::NewRecord { seq, record: b"x", chain: &[0; 32], refusal: None, at_ms: 0 };
@@ -61,31 +66,36 @@ async fn child_opens_when_told() {
 
 #[tokio::test]
 async fn a_newer_schema_is_refused_and_left_alone() {
-    let fixture = Fixture::new().await;
-    let path = fixture.path();
-    sql(&path, "INSERT INTO schema_step (version, checksum) VALUES (2, x'00')").await;
-    assert_eq!(refused(&path).await, StoreError::Newer { found: 2, known: 1 });
+    for fixture in Fixture::both().await {
+        fixture.place.sql("INSERT INTO schema_step (version, checksum) SELECT 3, checksum FROM schema_step WHERE version = 1").await;
+        assert_eq!(fixture.place.refused().await, StoreError::Newer { found: 3, known: 2 });
+    }
 }
 
 #[tokio::test]
 async fn a_changed_history_is_refused() {
     for change in [
-        "UPDATE schema_step SET checksum = x'00'",
-        "UPDATE schema_step SET checksum = 'text'",
-        "UPDATE schema_step SET version = 7",
+        "UPDATE schema_step SET checksum = (SELECT checksum FROM schema_step WHERE version = 2)",
+        "UPDATE schema_step SET version = 7 WHERE version = 1",
     ] {
-        let fixture = Fixture::new().await;
-        sql(&fixture.path(), change).await;
-        let error = refused(&fixture.path()).await;
-        assert!(
-            matches!(error, StoreError::SchemaChanged { version: 1 } | StoreError::Damaged("schema_step")),
-            "{change}: {error}"
-        );
+        for fixture in Fixture::both().await {
+            fixture.place.sql(change).await;
+            let error = fixture.place.refused().await;
+            assert_eq!(error, StoreError::SchemaChanged { version: 1 }, "{change}");
+        }
     }
-    // A history that claims nothing was done collides with what is there.
     let fixture = Fixture::new().await;
-    sql(&fixture.path(), "DELETE FROM schema_step").await;
-    assert!(matches!(refused(&fixture.path()).await, StoreError::Failed { .. }));
+    sql(&fixture.path(), "UPDATE schema_step SET checksum = 'text'").await;
+    assert!(matches!(
+        refused(&fixture.path()).await,
+        StoreError::Damaged(_) | StoreError::SchemaChanged { .. }
+    ));
+    // A history that claims nothing was done collides with what is there.
+    for fixture in Fixture::both().await {
+        fixture.place.sql("DELETE FROM schema_step").await;
+        let error = fixture.place.refused().await;
+        assert!(matches!(error, StoreError::Failed { .. } | StoreError::Older { found: 0, .. }), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -97,6 +107,17 @@ async fn k04_code_planted_in_the_schema_is_refused() {
         let fixture = Fixture::new().await;
         sql(&fixture.path(), planted).await;
         assert_eq!(refused(&fixture.path()).await, StoreError::Foreign);
+    }
+    for planted in [
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER t BEFORE INSERT ON audit_record FOR EACH ROW EXECUTE FUNCTION f()",
+        "CREATE RULE r AS ON INSERT TO tool DO INSTEAD NOTHING",
+        "CREATE VIEW v AS SELECT * FROM tool",
+        "CREATE TABLE other (id BIGINT)",
+    ] {
+        let fixture = Fixture::on_server().await;
+        fixture.place.sql(planted).await;
+        assert_eq!(fixture.place.refused().await, StoreError::Foreign, "{planted}");
     }
 }
 

@@ -23,7 +23,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     // Keys.
     ("apple-native-keyring-store", &["secrets"]),
     ("argon2", &["secrets"]),
-    ("aws-lc-rs", &["secrets"]),
+    ("aws-lc-rs", &["audit", "secrets"]),
     ("keyring-core", &["secrets"]),
     ("secret-service", &["secrets"]),
     ("windows-native-keyring-store", &["secrets"]),

@@ -1,4 +1,4 @@
-//! How connections are made: the settings on which durability and isolation rest, in one place.
+//! How a database file is opened: the settings on which durability and isolation rest, in one place.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -49,11 +49,7 @@ async fn durable(connection: &mut SqliteConnection) -> Result<(), StoreError> {
         .await
         .map_err(StoreError::at(WHAT))?;
     // 2 is FULL (sqlite.org/pragma.html#pragma_synchronous).
-    if journal == "wal" && synchronous == 2 {
-        Ok(())
-    } else {
-        Err(StoreError::Failed { what: WHAT, code: 0 })
-    }
+    if journal == "wal" && synchronous == 2 { Ok(()) } else { Err(StoreError::failed(WHAT)) }
 }
 
 /// The reading connections. SQLite itself refuses every write on them.

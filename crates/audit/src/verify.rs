@@ -1,0 +1,245 @@
+//! Finding the first record that is not what was written.
+
+use store::{AuditRow, Reader, StoreError};
+use tokio::sync::mpsc;
+use types::{Digest, Kind, Record};
+
+use crate::chain;
+use crate::checkpoint::{Checkpoint, CheckpointError, Signed, Verifier};
+use crate::merkle::Tree;
+use crate::seal::Seal;
+use crate::task::refusal_of;
+
+/// Records fetched at a time: 1024 of the longest are 33 MiB.
+pub(crate) const STRIDE: u32 = 1024;
+
+/// How many strides are read ahead of the one that is looked at.
+const AHEAD: usize = 2;
+
+/// What was kept elsewhere, to compare a log with.
+#[derive(Clone, Default, Debug)]
+pub struct Against {
+    /// The key that every seal must be of.
+    pub key: Option<Verifier>,
+    /// What the log was once.
+    pub checkpoint: Option<Signed>,
+}
+
+/// A log without a fault.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verified {
+    /// How many records it has; the last one bears this number.
+    pub records: u64,
+    /// The chain after the last record, which stands for all of them.
+    pub head: Digest,
+    /// The root of the tree over all records.
+    pub root: Digest,
+    /// The last seal in it.
+    pub sealed: Option<Checkpoint>,
+}
+
+/// The first record that is not as it was written, or the reason why nobody can tell.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Broken {
+    /// The record with this number is bad; all before it are good.
+    #[error("record {seq} {fault}")]
+    Record {
+        /// The number that it has or should have.
+        seq: u64,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// The log is not the one of the checkpoint, and shows no other fault.
+    #[error(
+        "the log is not the one that the checkpoint of {size} records tells of: it was rewritten or went on from an older state, from record {first} on at the earliest"
+    )]
+    Forked {
+        /// The first record that can be another one than it was: the one after the last seal that holds.
+        first: u64,
+        /// How many records the checkpoint tells of.
+        size: u64,
+    },
+    /// Records that the checkpoint tells of are not there.
+    #[error("record {first} and those after it are missing: the checkpoint tells of {size} records")]
+    Truncated {
+        /// The first missing record.
+        first: u64,
+        /// How many records the checkpoint tells of.
+        size: u64,
+    },
+    /// The checkpoint itself proves nothing.
+    #[error("the checkpoint is not used: {0}")]
+    Checkpoint(CheckpointError),
+    /// The log could not be read.
+    #[error("the audit log cannot be read: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Fault {
+    /// There are later ones but not this one.
+    #[error("is missing")]
+    Missing,
+    /// Its number is none that a record can have.
+    #[error("has no place in the order")]
+    Number,
+    /// Its bytes, its number or its hash were changed, or it stands where another one stood.
+    #[error("is not the one that was written there")]
+    Chain,
+    /// It hangs in the chain but is no record that this program can read.
+    #[error("cannot be read")]
+    Unreadable,
+    /// The column by which refusals are found names another refusal than the record.
+    #[error("is indexed under a refusal that is not its own")]
+    Index,
+    /// A seal over something else than the records before it, or with a signature that does not fit.
+    #[error("is a seal that does not fit the records before it")]
+    Seal,
+    /// A seal of another key than the one that was given or the one of the seals before.
+    #[error("is a seal of another key")]
+    Key,
+}
+
+/// Reads ahead in a task of its own, and looks at each stride as it comes.
+pub(crate) async fn run(reader: &Reader, against: &Against) -> Result<Verified, Broken> {
+    if let (Some(key), Some(checkpoint)) = (&against.key, &against.checkpoint) {
+        key.check(checkpoint).map_err(Broken::Checkpoint)?;
+    }
+    let (send, mut strides) = mpsc::channel(AHEAD);
+    let reading = tokio::spawn(read(reader.clone(), send));
+    let mut walk = Walk::new(against.clone());
+    while let Some(rows) = strides.recv().await {
+        let rows = rows?;
+        // Hashing and decoding would hold up the tasks that share this thread.
+        let walked = tokio::task::spawn_blocking(move || {
+            let outcome = rows.iter().try_for_each(|row| walk.step(row));
+            (walk, outcome)
+        });
+        let outcome;
+        (walk, outcome) = walked.await.map_err(|_| StoreError::Damaged("audit_record"))?;
+        if let Err(broken) = outcome {
+            reading.abort();
+            return Err(broken);
+        }
+    }
+    walk.end()
+}
+
+async fn read(reader: Reader, send: mpsc::Sender<Result<Vec<AuditRow>, StoreError>>) {
+    // Starts below every number, so that a planted record 0 or -1 is looked at too.
+    let mut after = i64::MIN;
+    loop {
+        let rows = reader.audit_after(after, STRIDE).await;
+        let next = match &rows {
+            Ok(rows) if rows.len() == STRIDE as usize => rows.last().map(|last| last.seq),
+            _ => None,
+        };
+        if send.send(rows).await.is_err() {
+            return;
+        }
+        match next {
+            Some(next) => after = next,
+            None => return,
+        }
+    }
+}
+
+/// The walk along the chain.
+struct Walk {
+    against: Against,
+    records: u64,
+    head: Digest,
+    tree: Tree,
+    sealed: Option<Checkpoint>,
+    /// The root at the size of the checkpoint, once that is reached.
+    at_checkpoint: Option<Digest>,
+    /// The last seal before the checkpoint's size.
+    holds: u64,
+}
+
+impl Walk {
+    fn new(against: Against) -> Self {
+        let (head, tree) = (chain::genesis(), Tree::default());
+        let mut walk = Self { against, records: 0, head, tree, sealed: None, at_checkpoint: None, holds: 0 };
+        walk.reach();
+        walk
+    }
+
+    /// Adds the next row, if it is the next record.
+    fn step(&mut self, row: &AuditRow) -> Result<(), Broken> {
+        let expected = self.records + 1;
+        let broken = |seq, fault| Err(Broken::Record { seq, fault });
+        match u64::try_from(row.seq) {
+            Ok(seq) if seq == expected => {}
+            Ok(seq) if seq > expected => return broken(expected, Fault::Missing),
+            _ => return broken(expected, Fault::Number),
+        }
+        let head = chain::link(&self.head, expected, &row.record);
+        if row.chain != head.as_bytes() {
+            return broken(expected, Fault::Chain);
+        }
+        let Ok((_, record)) = Record::decode(&row.record) else {
+            return broken(expected, Fault::Unreadable);
+        };
+        if row.refusal.as_deref() != refusal_of(&record).as_ref().map(|id| id.as_bytes().as_slice()) {
+            return broken(expected, Fault::Index);
+        }
+        if record.kind == Kind::Checkpoint {
+            self.check(&record).map_err(|fault| Broken::Record { seq: expected, fault })?;
+        }
+        self.tree.push(head.as_bytes());
+        (self.records, self.head) = (expected, head);
+        self.reach();
+        Ok(())
+    }
+
+    /// A seal stands for exactly the records before it, and one key seals a log.
+    fn check(&mut self, record: &Record) -> Result<(), Fault> {
+        let seal = Seal::read(record).ok_or(Fault::Seal)?;
+        if seal.tree != self.tree {
+            return Err(Fault::Seal);
+        }
+        match &self.against.key {
+            Some(key) => key.check(&seal.signed).map_err(|error| match error {
+                CheckpointError::Key => Fault::Key,
+                _ => Fault::Seal,
+            })?,
+            None => {
+                let other =
+                    self.sealed.as_ref().is_some_and(|last| last.origin != seal.signed.checkpoint.origin);
+                if other {
+                    return Err(Fault::Key);
+                }
+            }
+        }
+        if self.at_checkpoint.is_none() {
+            self.holds = seal.signed.checkpoint.size;
+        }
+        self.sealed = Some(seal.signed.checkpoint);
+        Ok(())
+    }
+
+    /// Keeps the root where the checkpoint has its own.
+    fn reach(&mut self) {
+        let size = self.against.checkpoint.as_ref().map(|signed| signed.checkpoint.size);
+        if size == Some(self.records) {
+            self.at_checkpoint = Some(self.tree.root());
+        }
+    }
+
+    fn end(self) -> Result<Verified, Broken> {
+        if let Some(Signed { checkpoint, .. }) = &self.against.checkpoint {
+            let size = checkpoint.size;
+            match self.at_checkpoint {
+                None => return Err(Broken::Truncated { first: self.records + 1, size }),
+                Some(root) if root != checkpoint.root => {
+                    return Err(Broken::Forked { first: self.holds + 1, size });
+                }
+                Some(_) => {}
+            }
+        }
+        let root = self.tree.root();
+        Ok(Verified { records: self.records, head: self.head, root, sealed: self.sealed })
+    }
+}

@@ -1,0 +1,76 @@
+//! The writing connection: to a file or to a server, made when it is needed and looked at before it is
+//! used again.
+
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
+
+use crate::error::StoreError;
+use crate::folder::File;
+use crate::scope::Scope;
+use crate::server::Server;
+use crate::session::{Session, answered};
+use crate::{postgres, sqlite};
+
+/// Where a database is.
+pub(crate) enum Place {
+    File(File),
+    Server(Server),
+}
+
+/// A connection that is nobody else's.
+pub(crate) enum Connection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Place {
+    /// The idle connection where it still leads to the database, or else a new one.
+    pub(crate) async fn usable(&self, idle: Option<Connection>) -> Result<Connection, StoreError> {
+        match (self, idle) {
+            (Self::File(file), idle) => {
+                file.still_there()?;
+                match idle {
+                    Some(idle) => Ok(idle),
+                    None => Ok(Connection::Sqlite(sqlite::write(file.path()).await?)),
+                }
+            }
+            (Self::Server(server), idle) => {
+                // A server that went away and came back left the idle one dead.
+                if let Some(Connection::Postgres(mut idle)) = idle
+                    && answered(idle.ping(), "begin a transaction").await.is_ok()
+                {
+                    return Ok(Connection::Postgres(idle));
+                }
+                Ok(Connection::Postgres(postgres::write(server).await?))
+            }
+        }
+    }
+
+    /// How a write transaction begins: with a lock, so that of many processes one writes at a time and
+    /// sees all that the one before it wrote. In a server it is the lock of one row, the head of the chain.
+    pub(crate) fn begin(&self) -> String {
+        match self {
+            Self::File(_) => "BEGIN IMMEDIATE".to_owned(),
+            Self::Server(_) => format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; SELECT id FROM chain_head FOR UPDATE",
+                Scope::Installation.declaration()
+            ),
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn session(&mut self) -> Session<'_> {
+        match self {
+            Self::Sqlite(connection) => Session::Sqlite(connection),
+            Self::Postgres(connection) => Session::Postgres(connection),
+        }
+    }
+
+    /// Says goodbye. Nothing hangs on the answer.
+    pub(crate) async fn close(self) {
+        match self {
+            Self::Sqlite(connection) => drop(connection.close().await),
+            Self::Postgres(connection) => drop(answered(connection.close(), "close").await),
+        }
+    }
+}
