@@ -1,7 +1,7 @@
 //! Reading the log, and finding the first record that is not what was written.
 
 use store::{AuditRow, Reader, StoreError};
-use types::{Digest, Record, RefusalId};
+use types::{Digest, Field, Record, RefusalId};
 
 use crate::chain;
 use crate::task::refusal_of;
@@ -150,6 +150,9 @@ impl Verified {
             return broken(expected, Fault::Unreadable);
         };
         if row.refusal.as_deref() != refusal_of(&record).as_ref().map(|id| id.as_bytes().as_slice()) {
+            return broken(expected, Fault::Index);
+        }
+        if row.claim.as_deref() != record.field(Field::Claim).map(str::as_bytes) {
             return broken(expected, Fault::Index);
         }
         *self = Self { records: expected, head };

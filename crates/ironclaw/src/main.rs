@@ -7,12 +7,14 @@ mod commands;
 mod config;
 mod config_keys;
 mod exit;
+mod hardening;
 mod home;
 mod line_editor;
 mod logging;
 mod parts;
 mod terminal;
 mod trace_view;
+mod unlock;
 
 use std::process::ExitCode;
 
@@ -24,7 +26,13 @@ use crate::exit::{Failure, Outcome};
 use crate::home::Environment;
 use crate::terminal::{Format, Terminal};
 
+/// Whatever any library frees is wiped first: buffers of TLS and HTTP hold values for a moment too.
+#[global_allocator]
+static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
+    let hardened = hardening::harden();
     let arguments: Vec<String> =
         std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     if arguments.get(1).is_some_and(|word| word == wasm::SUBCOMMAND) {
@@ -42,7 +50,7 @@ fn main() -> ExitCode {
     let environment = Environment::read();
     let format = if cli.json { Format::Json } else { Format::Text };
     let terminal = Terminal::new(format, environment.no_color);
-    match start(cli, &environment, &terminal) {
+    match hardened.and_then(|()| start(cli, &environment, &terminal)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let code = failure.code() as u8;

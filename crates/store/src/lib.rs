@@ -31,6 +31,7 @@ mod connection;
 mod decode;
 mod error;
 mod folder;
+mod keys;
 mod migrate;
 mod mutation;
 mod pool;
@@ -48,11 +49,11 @@ mod writer;
 use std::path::Path;
 
 pub use error::{Exposure, Power, StoreError, Unfit};
-pub use mutation::{Charge, Lost, Mutation};
+pub use mutation::{Charge, Lost, Mutation, StateChange};
 pub use reader::Reader;
 pub use rows::{
-    ApprovalRow, ApprovalState, AuditRow, GrantRow, Meter, NewRecord, SecretRow, SecretState, SlotRow,
-    TenantKeyRow, ToolRow, ToolState,
+    ApprovalRow, ApprovalState, AuditRow, GrantRow, LeaseView, Meter, NewRecord, RotationRow, RotationState,
+    SecretRow, SecretState, SlotRow, TenantKeyRow, ToolRow, ToolState,
 };
 pub use server::{Server, ServerError};
 pub use sqlite::BUSY_TIMEOUT;

@@ -171,6 +171,10 @@ closed! {
         State = 30 "state",
         /// A model's name.
         Model = 31 "model",
+        /// What this record takes for itself: no second record may hold the same claim.
+        Claim = 40 "claim",
+        /// A code over what the record says about the vault, under a key of the vault.
+        Proof = 41 "proof",
     }
 }
 

@@ -3,12 +3,14 @@
 pub mod approvals;
 pub mod ask;
 pub mod audit;
+mod backup;
 pub mod chat;
 pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod eval;
+mod import;
 pub mod init;
 pub mod policy;
 mod progress;

@@ -7,3 +7,4 @@ mod installation;
 mod oversight;
 mod scan;
 mod spine;
+mod vault;

@@ -58,8 +58,12 @@ impl Stage {
         let folder = folder
             .map_err(|error| Failure::environment(format!("no folder for the demo: {}", error.kind())))?;
         let workspace = workspace(folder.path())?;
-        let home =
-            Home { data: folder.path().join("data"), config: folder.path().join("config"), person: None };
+        let home = Home {
+            data: folder.path().join("data"),
+            config: folder.path().join("config"),
+            person: None,
+            credentials: None,
+        };
         let (weather_host, echo_host) = (name("api.weather.com")?, name("api.echo.example")?);
         let (key, echo_key) = (random_key("wk"), random_key("ek"));
         let authenticated = Arc::new(Mutex::new(false));
@@ -165,6 +169,7 @@ async fn seal_and_grant(
         path: PathPrefix::all(),
         inject: Injection::Bearer,
         expires_ms: None,
+        max_uses: None,
     };
     vault.grant(&grant).await.map_err(Failure::failed)?;
     Ok(())
