@@ -158,6 +158,7 @@ impl<'w> Tail<'w> {
             record: &bytes,
             chain: chain.as_bytes(),
             refusal: refusal_of(record),
+            claim: record.field(Field::Claim),
             at_ms: self.now_ms,
         };
         match self.batch.append(row, change).await.map_err(AuditError::Unavailable)? {

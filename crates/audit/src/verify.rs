@@ -2,7 +2,7 @@
 
 use store::{AuditRow, Reader, StoreError};
 use tokio::sync::mpsc;
-use types::{Digest, Kind, Record};
+use types::{Digest, Field, Kind, Record};
 
 use crate::chain;
 use crate::checkpoint::{Checkpoint, CheckpointError, Signed, Verifier};
@@ -90,8 +90,8 @@ pub enum Fault {
     /// It hangs in the chain but is no record that this program can read.
     #[error("cannot be read")]
     Unreadable,
-    /// The column by which refusals are found names another refusal than the record.
-    #[error("is indexed under a refusal that is not its own")]
+    /// The column by which refusals or claims are found says something else than the record.
+    #[error("is indexed under a refusal or a claim that is not its own")]
     Index,
     /// A seal over something else than the records before it, or with a signature that does not fit.
     #[error("is a seal that does not fit the records before it")]
@@ -183,6 +183,9 @@ impl Walk {
             return broken(expected, Fault::Unreadable);
         };
         if row.refusal.as_deref() != refusal_of(&record).as_ref().map(|id| id.as_bytes().as_slice()) {
+            return broken(expected, Fault::Index);
+        }
+        if row.claim.as_deref() != record.field(Field::Claim).map(str::as_bytes) {
             return broken(expected, Fault::Index);
         }
         if record.kind == Kind::Checkpoint {

@@ -118,6 +118,8 @@ pub enum Slot {
     Passphrase,
     /// In a file that only its owner can read; for machines without a keychain
     File,
+    /// From a credential that systemd gives to the service
+    Systemd,
 }
 
 /// `ironclaw init`.
@@ -236,6 +238,51 @@ pub enum Secret {
         /// Its name
         name: String,
     },
+    /// Store every value of a .env file, one secret a line; values are never shown
+    #[command(
+        after_help = "Example:\n  ironclaw secret import .env --dry-run\n\nA name that exists is left alone without --replace. Write values with a dollar sign in single quotes."
+    )]
+    Import {
+        /// The file; `-` is standard input
+        file: PathBuf,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Store a new version where a secret of that name exists
+        #[arg(long)]
+        replace: bool,
+    },
+    /// List the versions of a secret
+    Versions {
+        /// Its name
+        name: String,
+    },
+    /// Keep a secret from being sent until it is enabled again
+    Disable {
+        /// Its name
+        name: String,
+    },
+    /// Let a disabled secret be sent again
+    Enable {
+        /// Its name
+        name: String,
+    },
+    /// Put the previous version in use again
+    Rollback {
+        /// Its name
+        name: String,
+    },
+    /// Destroy one version that is not in use
+    #[command(
+        after_help = "Example:\n  ironclaw secret destroy WEATHER_KEY 3\n\nCopies of the database from before still hold it, sealed. `ironclaw vault rotate` makes such copies\nunreadable where the master key is in a keychain or a file."
+    )]
+    Destroy {
+        /// Its name
+        name: String,
+        /// The version
+        #[arg(value_name = "VERSION")]
+        number: i64,
+    },
     /// Let one tool send a secret to one place
     #[command(
         after_help = "Example:\n  ironclaw secret grant WEATHER_KEY --tool weather --host api.weather.com --inject bearer\n  ironclaw secret grant OPENAI_KEY --tool agent --host api.openai.com --method POST --inject bearer"
@@ -278,6 +325,9 @@ pub struct Grant {
     /// End the grant after so many days
     #[arg(long, value_name = "N")]
     pub days: Option<u32>,
+    /// End the grant after so many uses
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub uses: Option<u32>,
 }
 
 /// `ironclaw vault`.
@@ -286,6 +336,98 @@ pub enum Vault {
     /// Which slot holds the master key and what it is worth
     #[command(after_help = "Example:\n  ironclaw vault status --json")]
     Status,
+    /// Open every version of every secret, and show none
+    Check,
+    /// The ways to open the vault
+    #[command(
+        subcommand,
+        after_help = "Example:\n  ironclaw vault slots add recovery\n  ironclaw vault slots add keychain --with recovery"
+    )]
+    Slots(Slots),
+    /// Exchange the master key; safe to interrupt, and to run again
+    #[command(
+        after_help = "Example:\n  ironclaw vault rotate\n\nSecrets stay as they are: only the keys over them are wrapped anew. A recovery code is replaced by a\nnew one, which is printed once."
+    )]
+    Rotate {
+        /// Keep the old key for so many seconds after the new one is in force
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        grace: u64,
+        /// Give up an exchange that is not in force yet
+        #[arg(long)]
+        abort: bool,
+        /// Read the vault's passphrase from a file instead of asking
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Write every secret and grant into one file under a passphrase
+    #[command(after_help = "Example:\n  ironclaw vault backup ~/vault.backup")]
+    Backup {
+        /// The file; it must not exist
+        file: PathBuf,
+        /// Read the passphrase from a file instead of asking
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Bring back from a backup what is not there
+    #[command(after_help = "Example:\n  ironclaw vault restore ~/vault.backup --dry-run")]
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// Read the passphrase from a file instead of asking
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Bring back what was destroyed here, too
+        #[arg(long)]
+        revive: bool,
+    },
+}
+
+/// `ironclaw vault slots`.
+#[derive(Debug, Subcommand)]
+pub enum Slots {
+    /// List them
+    List,
+    /// Make another one
+    #[command(
+        after_help = "Example:\n  ironclaw vault slots add recovery\n  ironclaw vault slots add keychain --with recovery"
+    )]
+    Add {
+        /// Its kind
+        #[arg(value_enum)]
+        kind: SlotKind,
+        /// Open the vault by this kind of slot
+        #[arg(long, value_enum, value_name = "KIND")]
+        with: Option<SlotKind>,
+        /// Read the new passphrase from a file instead of asking
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Remove one; another must open first
+    Remove {
+        /// Its id, as `vault slots list` prints it
+        id: String,
+        /// Open the vault by this kind of slot
+        #[arg(long, value_enum, value_name = "KIND")]
+        with: Option<SlotKind>,
+    },
+}
+
+/// A kind of key slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum SlotKind {
+    /// The keychain of the operating system
+    Keychain,
+    /// A credential that systemd gives to the service
+    Systemd,
+    /// A file that only its owner can read
+    File,
+    /// A passphrase
+    Passphrase,
+    /// A code on paper, printed once
+    Recovery,
 }
 
 /// `ironclaw db`.

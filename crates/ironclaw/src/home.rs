@@ -13,6 +13,8 @@ pub struct Home {
     pub config: PathBuf,
     /// The person's home folder, which no workspace may be.
     pub person: Option<PathBuf>,
+    /// Where systemd put the credentials of this service.
+    pub credentials: Option<PathBuf>,
 }
 
 /// The environment, read once.
@@ -26,6 +28,8 @@ pub struct Environment {
     pub config_home: Option<PathBuf>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `CREDENTIALS_DIRECTORY` (systemd.exec(5)).
+    pub credentials: Option<PathBuf>,
     /// `NO_COLOR` is set and not empty (no-color.org).
     pub no_color: bool,
     /// `IRONCLAW_LOG`, a tracing filter.
@@ -43,6 +47,7 @@ impl Environment {
             config_home: path("XDG_CONFIG_HOME").filter(|path| path.is_absolute()),
             // Without the variable, what the system's list of users says: a workspace must not be that folder.
             home: path("HOME").or_else(std::env::home_dir),
+            credentials: path("CREDENTIALS_DIRECTORY").filter(|path| path.is_absolute()),
             no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
             log: std::env::var("IRONCLAW_LOG").ok(),
         }
@@ -52,14 +57,14 @@ impl Environment {
 impl Home {
     /// The folders that the option and the environment name.
     pub fn find(option: Option<&Path>, environment: &Environment) -> Result<Self, Failure> {
-        let person = environment.home.clone();
+        let (person, credentials) = (environment.home.clone(), environment.credentials.clone());
         let absolute = |path: &Path| {
             std::path::absolute(path)
                 .map_err(|_| Failure::usage("the folder of --home cannot be made absolute"))
         };
         if let Some(root) = option.or(environment.ironclaw_home.as_deref()) {
             let root = absolute(root)?;
-            return Ok(Self { data: root.join("data"), config: root.join("config"), person });
+            return Ok(Self { data: root.join("data"), config: root.join("config"), person, credentials });
         }
         let under = |set: &Option<PathBuf>, rest: &str| {
             set.clone()
@@ -75,6 +80,7 @@ impl Home {
             data: under(&environment.data_home, ".local/share").ok_or_else(missing)?,
             config: under(&environment.config_home, ".config").ok_or_else(missing)?,
             person,
+            credentials,
         })
     }
 

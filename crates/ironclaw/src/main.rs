@@ -9,6 +9,7 @@ mod config_keys;
 mod exit;
 mod fault;
 mod files;
+mod hardening;
 mod home;
 mod line_editor;
 mod logging;
@@ -16,6 +17,7 @@ mod parts;
 mod signing;
 mod terminal;
 mod trace_view;
+mod unlock;
 mod usage;
 
 use std::process::ExitCode;
@@ -27,7 +29,13 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::home::Environment;
 use crate::terminal::{Format, Terminal};
 
+/// Whatever any library frees is wiped first: buffers of TLS and HTTP hold values for a moment too.
+#[global_allocator]
+static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
+    let hardened = hardening::harden();
     let arguments: Vec<String> =
         std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     if arguments.get(1).is_some_and(|word| word == wasm::SUBCOMMAND) {
@@ -41,7 +49,7 @@ fn main() -> ExitCode {
     };
     let format = if cli.json { Format::Json } else { Format::Text };
     let terminal = Terminal::new(format, environment.no_color);
-    let run = || start(cli, &environment, &terminal);
+    let run = || hardened.and_then(|()| start(cli, &environment, &terminal));
     // The hook has said that and where; a fault ends like any other failure.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
     match outcome.unwrap_or(Err(Failure::Said(Code::Failed))) {

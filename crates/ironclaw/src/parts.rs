@@ -8,7 +8,6 @@ use audit::{Audit, Drain};
 use egress::Egress;
 use policy::{Catalog, Policy};
 use safety::Safety;
-use secrets::{SlotKind, Unlock, Vault};
 use store::{Reader, StoreError};
 use types::Tenant;
 use wasm::workspace::Surroundings;
@@ -58,39 +57,6 @@ impl Base {
     pub async fn close(self) {
         drop(self.audit);
         self.drain.finish().await;
-    }
-
-    /// Opens the vault through the slot that it has, and teaches the scanners its values. `None` when
-    /// there is no vault yet.
-    pub async fn unlock(&self, terminal: &Terminal) -> Result<Option<Arc<Vault>>, Failure> {
-        let slots = secrets::slots(&self.reader).await.map_err(locked)?;
-        let kinds = [SlotKind::Keychain, SlotKind::File, SlotKind::Passphrase];
-        let Some(kind) = kinds.into_iter().find(|kind| slots.iter().any(|slot| slot.kind == *kind)) else {
-            return Ok(None);
-        };
-        let unlock = match kind {
-            SlotKind::Keychain => Unlock::Keychain,
-            SlotKind::File => Unlock::File(self.home.key_folder()),
-            SlotKind::Passphrase => {
-                let nobody = |_| {
-                    Failure::environment(
-                        "the vault opens with a passphrase, and there is no terminal to ask for it\n  \
-                         where nobody types, in a new home: ironclaw init --slot keychain, or --slot file",
-                    )
-                };
-                let asked = terminal.ask_secret("Passphrase of the vault: ");
-                Unlock::Passphrase(asked.map_err(nobody)?)
-            }
-        };
-        let vault = Vault::open(self.reader.clone(), self.audit.clone(), &unlock).await.map_err(locked)?;
-        self.safety.learn(vault.known_values().await.map_err(locked)?);
-        Ok(Some(Arc::new(vault)))
-    }
-
-    /// The vault, or the command that makes one.
-    pub async fn vault(&self, terminal: &Terminal) -> Result<Arc<Vault>, Failure> {
-        let missing = || Failure::not_found("there is no vault yet\n  make one: ironclaw init");
-        self.unlock(terminal).await?.ok_or_else(missing)
     }
 }
 

@@ -23,7 +23,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{hkdf, hmac, rand};
 use zeroize::Zeroizing;
 
-use crate::types::Key;
+use crate::key::Key;
 
 /// The layout described above.
 const FORMAT: u8 = 1;
@@ -58,6 +58,14 @@ pub(crate) enum Purpose {
     GrantKey = 5,
     /// The key of all fingerprints, derived from the tenant's key.
     FingerprintKey = 6,
+    /// A slot's key, derived from a recovery code.
+    RecoveryCode = 7,
+    /// A slot's key, derived from a credential of the service manager.
+    Credential = 8,
+    /// A new master key under the one that it replaces.
+    NextMasterKey = 9,
+    /// A backup under the key of its passphrase.
+    Backup = 10,
 }
 
 /// Where sealed bytes belong. They open nowhere else.
@@ -155,8 +163,17 @@ pub(crate) fn open(
 
 /// Derives a key of its own from another for a purpose that seals nothing.
 pub(crate) fn derive(key: &Key, tenant: &str, purpose: Purpose) -> Result<Key, CryptoError> {
-    let place = Place { purpose, tenant, secret: "", name: b"", version: 0 }.encode();
-    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(key.as_bytes());
+    expand(key.as_bytes(), &Place { purpose, tenant, secret: "", name: b"", version: 0 })
+}
+
+/// A key from bytes that cannot be guessed, of any length.
+pub(crate) fn stretch(bytes: &[u8], purpose: Purpose) -> Result<Key, CryptoError> {
+    expand(bytes, &Place { purpose, tenant: "", secret: "", name: b"", version: 0 })
+}
+
+fn expand(from: &[u8], place: &Place<'_>) -> Result<Key, CryptoError> {
+    let place = place.encode();
+    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(from);
     Key::filled_by(|bytes| {
         let info = [place.as_slice()];
         prk.expand(&info, hkdf::HKDF_SHA256).and_then(|okm| okm.fill(bytes)).map_err(|_| CryptoError)

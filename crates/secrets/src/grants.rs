@@ -2,15 +2,18 @@
 //!
 //! The code over a row covers the tenant, the id, both lookup columns, the time and the grant's
 //! canonical bytes. So a grant that was written or loosened by anything but this vault unseals
-//! nothing (K04).
+//! nothing (K04). What was taken back is claimed by its record: a row that comes back from a copy
+//! of the database meets that record and unseals nothing either (K19). Uses are claims too, one record
+//! each, so there is no counter that could be set back.
 
-use ::store::{GrantRow, Lost, Mutation};
-use ::types::{Caller, Field, Grant, Kind, Record, Refusal, SecretUse, Target, Verdict};
-use audit::{ChangeError, Seq, now_ms};
+use ::store::{GrantRow, Lost, Mutation, Reader};
+use ::types::{Caller, Field, Grant, Kind, Record, Refusal, SecretUse, Target, Tenant, Verdict};
+use audit::{Audit, ChangeError, Seq, now_ms};
 
 use crate::crypto;
+use crate::error::VaultError;
 use crate::rules;
-use crate::store::{Vault, VaultError};
+use crate::store::Vault;
 
 /// A grant as it lies in the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,18 +57,7 @@ impl Vault {
 
     /// Takes a grant back. The next request that needs it is refused.
     pub async fn revoke(&self, id: &str) -> Result<Seq, VaultError> {
-        let rows = self.reader.all_grants(&self.tenant).await?;
-        let row = rows.into_iter().find(|row| row.id == id).ok_or(VaultError::NoGrant)?;
-        let record = match Grant::decode(&row.body) {
-            Ok(grant) => about(Kind::Revoke, &grant),
-            Err(_) => about_row(Kind::Revoke, &row),
-        };
-        let change = Mutation::DeleteGrant { tenant: self.tenant.clone(), id: row.id };
-        self.audit.change(record, change).await.map_err(|error| match error {
-            ChangeError::Lost(Lost::Missing) => VaultError::NoGrant,
-            ChangeError::Lost(lost) => VaultError::Lost { name: row.secret.clone(), lost },
-            ChangeError::Audit(error) => error.into(),
-        })
+        revoke(&self.reader, &self.audit, &self.tenant, id).await
     }
 
     /// Every grant, oldest first, with the answer to whether it is authentic.
@@ -79,14 +71,15 @@ impl Vault {
         Ok(self.reader.all_grants(&self.tenant).await?.into_iter().map(info).collect())
     }
 
-    /// Refuses a use that no authentic grant in force covers.
+    /// Refuses a use that no authentic grant in force covers; otherwise the grant that does, one without a
+    /// bound on its uses where there is one.
     pub(crate) fn check_grant(
         &self,
         rows: &[GrantRow],
         caller: &Caller,
         target: &Target,
         used: &SecretUse,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Covering, Refusal> {
         let (tool, digest) = caller.identity();
         let covers = |grant: &Grant| grant.covers(&tool, &digest, target) && grant.secret_use() == *used;
         let covering: Vec<(&GrantRow, Grant)> = rows
@@ -95,11 +88,11 @@ impl Vault {
             .filter(|(_, grant)| covers(grant))
             .collect();
         let detail = format!("{} for {caller} to {target}", used.secret);
-        let authentic: Vec<&Grant> =
-            covering.iter().filter(|(row, _)| self.is_authentic(row)).map(|(_, grant)| grant).collect();
+        let authentic: Vec<_> = covering.iter().filter(|(row, _)| self.is_authentic(row)).collect();
         let now = now_ms();
-        if authentic.iter().any(|grant| grant.expires_ms.is_none_or(|end| now < end)) {
-            return Ok(());
+        let in_force = authentic.iter().filter(|(_, grant)| grant.expires_ms.is_none_or(|end| now < end));
+        if let Some((row, grant)) = in_force.min_by_key(|(_, grant)| grant.max_uses.is_some()) {
+            return Ok(Covering { id: row.id.clone(), max_uses: grant.max_uses });
         }
         let rule = if !authentic.is_empty() {
             &rules::GRANT_EXPIRED
@@ -116,9 +109,74 @@ impl Vault {
         Err(Refusal::new(rule, detail).widened_by(widen))
     }
 
+    /// Takes one of the uses that a bounded grant has left.
+    pub(crate) async fn take_use(&self, grant: &Covering) -> Result<(), Refusal> {
+        let Some(max) = grant.max_uses else { return Ok(()) };
+        let used_up = || Refusal::new(&rules::GRANT_USED_UP, format!("after {max} uses"));
+        let (low, high) =
+            (format!("use/{}/{}/", self.tenant, grant.id), format!("use/{}/{}0", self.tenant, grant.id));
+        loop {
+            let last = self.reader.last_claim(&low, &high).await;
+            let last = last.map_err(|_| Refusal::new(&rules::NOT_READ, "uses of the grant"))?;
+            let claim = last.and_then(|row| String::from_utf8(row.claim?).ok());
+            let taken = match claim.as_deref() {
+                None => 0,
+                Some(claim) => {
+                    claim.strip_prefix(&low).and_then(|count| count.parse().ok()).unwrap_or(u32::MAX)
+                }
+            };
+            // Ends: each lost round means that somebody else took a use, and there are `max`.
+            if taken >= max {
+                return Err(used_up());
+            }
+            let record = Record::new(Kind::Grant, Verdict::Done)
+                .with(Field::State, "used")
+                .with(Field::Count, taken + 1)
+                .with(Field::Claim, format!("{low}{:010}", taken + 1));
+            match self.audit.change(record, Mutation::Claim).await {
+                Ok(_) => return Ok(()),
+                Err(ChangeError::Lost(_)) => {}
+                Err(ChangeError::Audit(_)) => return Err(Refusal::new(&rules::NOT_RECORDED, "")),
+            }
+        }
+    }
+
     fn is_authentic(&self, row: &GrantRow) -> bool {
         crypto::is_authentic(&self.grant_key, &authenticated(row, &row.created_ms.to_be_bytes()), &row.mac)
     }
+}
+
+/// The grant that covers a use.
+pub(crate) struct Covering {
+    pub(crate) id: String,
+    pub(crate) max_uses: Option<u32>,
+}
+
+/// What the record of a revocation claims.
+pub(crate) fn revocation(tenant: &Tenant, id: &str) -> String {
+    format!("revoked/{tenant}/{id}")
+}
+
+/// Takes a grant back. Needs no key.
+pub async fn revoke(reader: &Reader, audit: &Audit, tenant: &Tenant, id: &str) -> Result<Seq, VaultError> {
+    let rows = reader.all_grants(tenant).await?;
+    let row = rows.into_iter().find(|row| row.id == id).ok_or(VaultError::NoGrant)?;
+    let record = match Grant::decode(&row.body) {
+        Ok(grant) => about(Kind::Revoke, &grant),
+        Err(_) => about_row(Kind::Revoke, &row),
+    };
+    let delete = || Mutation::DeleteGrant { tenant: tenant.clone(), id: row.id.clone() };
+    let claimed = record.clone().with(Field::Claim, revocation(tenant, &row.id));
+    let outcome = match audit.change(claimed, delete()).await {
+        // It was taken back before, and its row put back since.
+        Err(ChangeError::Lost(Lost::Claimed)) => audit.change(record, delete()).await,
+        outcome => outcome,
+    };
+    outcome.map_err(|error| match error {
+        ChangeError::Lost(Lost::Missing) => VaultError::NoGrant,
+        ChangeError::Lost(lost) => VaultError::Lost { name: row.secret.clone(), lost },
+        ChangeError::Audit(error) => error.into(),
+    })
 }
 
 /// Everything in a row but the code itself.

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::types::Key;
+use crate::key::Key;
 
 /// What is wrong with a key folder or key file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -112,7 +112,7 @@ mod platform {
     use zeroize::Zeroizing;
 
     use super::{FileFault, KeyFileError};
-    use crate::types::Key;
+    use crate::key::Key;
 
     pub(super) fn keep(folder: &Path, name: &str, key: &Key) -> Result<(), KeyFileError> {
         let path = folder.join(name);
@@ -206,7 +206,7 @@ mod platform {
     use std::path::Path;
 
     use super::{FileFault, KeyFileError};
-    use crate::types::Key;
+    use crate::key::Key;
 
     /// Without Unix permissions there is no way to tell who else can read the file.
     pub(super) fn keep(folder: &Path, _: &str, _: &Key) -> Result<(), KeyFileError> {

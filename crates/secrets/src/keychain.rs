@@ -14,7 +14,7 @@ use std::time::Duration;
 use keyring_core::{CredentialStore, Entry, Error};
 use zeroize::Zeroizing;
 
-use crate::types::Key;
+use crate::key::Key;
 
 /// How long the keychain may take. An unlocked one answers in milliseconds; one that waits for a
 /// person would hang every start.

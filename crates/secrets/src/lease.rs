@@ -1,6 +1,12 @@
 //! Leases: the secrets of one permitted request, opened, recorded, and good for one use within a
 //! minute.
 //!
+//! A lease is the right that a permit's record gives to use one secret. Using it up *is* the record of the
+//! use: that record claims the lease, and of all records of a database only one may hold a claim, so of
+//! any number of clients one wins (K09). In the same transaction the database looks once more: is the
+//! secret's newest head the one that was read, was the grant taken back, is the permit's record younger
+//! than [`LEASE_LIFETIME`]? Only then is the value handed out. One read and one transaction.
+//!
 //! [`Leases`] cannot be copied, so that a lease cannot be used twice:
 //!
 //! ```compile_fail
@@ -21,16 +27,23 @@
 
 use std::time::{Duration, Instant};
 
+use ::store::{Lost, Mutation, SecretState};
 use ::types::{Field, Kind, Outbound, Record, Refusal, SecretUse, Verdict};
-use audit::Seq;
+use audit::{ChangeError, Seq};
 use policy::Permit;
 
+use crate::error::VaultError;
+use crate::grants::revocation;
+use crate::head::{self, Head};
 use crate::rules;
-use crate::store::{Vault, VaultError};
+use crate::store::Vault;
 use crate::types::Plain;
 
 /// How long a lease may wait for its request.
 pub const LEASE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// How often a lease is tried again because the secret was changed between reading and using it.
+const ATTEMPTS: u32 = 4;
 
 /// The opened secrets of one permit.
 #[must_use = "a lease that is not injected opened a secret for nothing"]
@@ -83,12 +96,9 @@ impl Vault {
         let effect = permit.effect();
         let deadline = permit.deadline().min(Instant::now() + LEASE_LIFETIME);
         let mut leases = Leases { of: Some(permit.seq()), deadline, leases: Vec::new() };
-        for used in &effect.secrets {
-            match self.open_one(permit, used).await {
-                Ok((value, version)) => {
-                    self.record(about(permit, used, Verdict::Allow).with(Field::Version, version)).await?;
-                    leases.leases.push(Lease { used: used.clone(), value });
-                }
+        for (index, used) in effect.secrets.iter().enumerate() {
+            match self.open_one(permit, index, used).await {
+                Ok(value) => leases.leases.push(Lease { used: used.clone(), value }),
                 Err(refusal) => {
                     let record = about(permit, used, Verdict::Block)
                         .with(Field::Rule, refusal.rule.id)
@@ -103,19 +113,50 @@ impl Vault {
         Ok(leases)
     }
 
-    async fn open_one(&self, permit: &Permit<Outbound>, used: &SecretUse) -> Result<(Plain, i64), Refusal> {
-        permit.check()?;
+    /// Opens one secret and uses its lease up.
+    async fn open_one(
+        &self,
+        permit: &Permit<Outbound>,
+        index: usize,
+        used: &SecretUse,
+    ) -> Result<Plain, Refusal> {
         let Outbound { caller, target, .. } = permit.effect();
-        let rows = self.reader.grants(&self.tenant, &caller.identity().0).await;
-        let rows = rows.map_err(|_| Refusal::new(&rules::NOT_READ, "grants"))?;
-        self.check_grant(&rows, caller, target, used)?;
-        self.reveal(&used.secret).await.map_err(|error| match error {
-            VaultError::NoSecret(name) => Refusal::new(&rules::SECRET_MISSING, name.to_string())
-                .widened_by(format!("ironclaw secret set {name}")),
-            VaultError::RolledBack { .. } => Refusal::new(&rules::ROLLED_BACK, error.to_string()),
-            VaultError::Row { .. } => Refusal::new(&rules::SEAL_BROKEN, error.to_string()),
-            _ => Refusal::new(&rules::NOT_READ, "secret"),
-        })
+        let tool = caller.identity().0;
+        let (low, high) = head::claims(&self.tenant, &used.secret);
+        let mut has_use = false;
+        for _ in 0..ATTEMPTS {
+            permit.check()?;
+            let read = self.reader.lease_view(&self.tenant, &used.secret, &tool, &low, &high).await;
+            let view = read.map_err(|_| Refusal::new(&rules::NOT_READ, "grants and secret"))?;
+            let grant = self.check_grant(&view.grants, caller, target, used)?;
+            let read = Head::read(view.head.as_ref(), &self.grant_key, &self.tenant, &used.secret);
+            let head = self.newest(&used.secret, read).map_err(sorted)?;
+            let in_use = view.secret.as_ref().map(|row| (row.version, row.state));
+            self.agreed(&used.secret, in_use, head).map_err(sorted)?;
+            let row = view.secret.filter(|row| row.state == SecretState::Current);
+            let row = row.ok_or_else(|| sorted(VaultError::NoSecret(used.secret.clone())))?;
+            let value = self.open_row(&row).map_err(sorted)?;
+            if !has_use {
+                self.take_use(&grant).await?;
+                has_use = true;
+            }
+            let record = about(permit, used, Verdict::Allow)
+                .with(Field::Version, row.version)
+                .with(Field::Claim, claim(permit.seq(), index));
+            let change = Mutation::UseLease {
+                head: head.claim(&self.tenant, &used.secret),
+                history: (low.clone(), high.clone()),
+                revoked: revocation(&self.tenant, &grant.id),
+                permit: permit.seq().get(),
+                lifetime_ms: LEASE_LIFETIME.as_millis() as u64,
+            };
+            match self.audit.change(record, change).await {
+                Ok(_) => return Ok(value),
+                Err(ChangeError::Lost(Lost::Changed)) => {}
+                Err(error) => return Err(lost(&error)),
+            }
+        }
+        Err(Refusal::new(&rules::NOT_READ, "the secret was changed again and again"))
     }
 
     async fn record(&self, record: Record) -> Result<(), Refusal> {
@@ -123,6 +164,33 @@ impl Vault {
             Ok(_) => Ok(()),
             Err(_) => Err(Refusal::new(&rules::NOT_RECORDED, "")),
         }
+    }
+}
+
+/// What the record of a use claims: one secret of one permit.
+fn claim(of: Seq, index: usize) -> String {
+    format!("lease/{:020}/{index}", of.get())
+}
+
+/// Why a lease was not given, as the rule that says so.
+fn sorted(error: VaultError) -> Refusal {
+    match error {
+        VaultError::NoSecret(name) => Refusal::new(&rules::SECRET_MISSING, name.to_string())
+            .widened_by(format!("ironclaw secret set {name}")),
+        VaultError::RolledBack { .. } => Refusal::new(&rules::ROLLED_BACK, error.to_string()),
+        VaultError::Row { .. } => Refusal::new(&rules::SEAL_BROKEN, error.to_string()),
+        _ => Refusal::new(&rules::NOT_READ, "secret"),
+    }
+}
+
+fn lost(error: &ChangeError) -> Refusal {
+    match error {
+        ChangeError::Lost(Lost::Claimed) => Refusal::new(&rules::LEASE_USED, ""),
+        ChangeError::Lost(Lost::Missing) => Refusal::new(&rules::GRANT_REVOKED, ""),
+        ChangeError::Lost(Lost::Expired) => {
+            Refusal::new(&rules::LEASE_EXPIRED, format!("after {} s", LEASE_LIFETIME.as_secs()))
+        }
+        _ => Refusal::new(&rules::NOT_RECORDED, ""),
     }
 }
 

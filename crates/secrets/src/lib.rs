@@ -1,6 +1,6 @@
 //! Sealed secrets, key slots, grants and leases: the only crate that sees a secret in clear.
 //!
-//! Tier 4. A key slot ([`slot`]: keychain, passphrase or file) opens the master key, the master key
+//! Tier 4. A key slot ([`slot`]: keychain, systemd credential, file, passphrase or recovery code) opens the master key, the master key
 //! opens a tenant's key, and that key opens one version of one secret ([`crypto`] has the format).
 //! Two roads lead out of here:
 //!
@@ -11,22 +11,35 @@
 //!
 //! No function returns a secret; [`key_file::fingerprint_key`] opens nothing. [`store`] is the file to read first, [`lease`] the second.
 
+pub mod backup;
+pub mod credential;
 pub mod crypto;
+mod error;
 mod grants;
+mod head;
 mod injector;
+mod key;
 pub mod key_file;
 pub mod keychain;
 mod lease;
+mod master;
 pub mod passphrase;
+pub mod recovery;
+mod rotation;
 pub mod rules;
 pub mod slot;
 pub mod store;
 pub mod types;
+mod versions;
 
-pub use self::store::{SecretInfo, SlotInfo, Vault, VaultError, slots};
+pub use self::store::{SecretInfo, Vault};
 pub use self::types::{Plain, ValueError};
-pub use grants::GrantInfo;
+pub use error::VaultError;
+pub use grants::{GrantInfo, revoke};
 pub use injector::{Armed, inject};
+pub use key::can_lock;
 pub use keychain::KeychainState;
 pub use lease::{LEASE_LIFETIME, Leases};
+pub use master::{SlotInfo, add_slot, remove_slot, slots};
+pub use rotation::{Progress, abort_rotation, rotate};
 pub use slot::{SlotKind, Unlock};

@@ -9,7 +9,8 @@ use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
 use crate::crypto::CryptoError;
-use crate::types::{Key, Plain};
+use crate::key::Key;
+use crate::types::Plain;
 
 /// The shortest passphrase in bytes. Argon2id makes a guess cost a third of a second and 64 MiB, not
 /// more; the rest is length (NIST SP 800-63B, 3.1.1).
@@ -44,6 +45,9 @@ impl Cost {
     const MAX: (u32, u32, u32) = (2 * 1024 * 1024, 64, 16);
 
     const VERSION: u8 = 1;
+
+    /// The length of [`Cost::encode`].
+    pub(crate) const ENCODED: usize = 1 + 3 * 4 + SALT;
 
     /// Today's cost and a fresh salt.
     pub(crate) fn fresh() -> Result<Self, CryptoError> {

@@ -17,14 +17,20 @@ rules! {
     GRANT_ALTERED = "vault.grant-altered", "a grant was changed outside of this program";
     /// The grant that covers the request has ended.
     GRANT_EXPIRED = "vault.grant-expired", "the grant of this secret has expired";
+    /// Every use that the grant allowed was made.
+    GRANT_USED_UP = "vault.grant-used-up", "the grant of this secret has no uses left";
+    /// The row of a grant that was taken back is there again.
+    GRANT_REVOKED = "vault.grant-revoked", "a grant that was taken back was put back outside of this program";
     /// There is no such secret in use.
     SECRET_MISSING = "vault.secret-missing", "the secret does not exist or is disabled";
-    /// An older version stands in the place of the newest one.
-    ROLLED_BACK = "vault.rolled-back", "an old version of the secret was put back outside of this program";
+    /// Another version, or another state of it, is in use than the newest record says.
+    ROLLED_BACK = "vault.rolled-back", "the secret in use is not the one that the log tells of";
     /// The sealed value does not open.
     SEAL_BROKEN = "vault.seal-broken", "the stored secret was altered or moved outside of this program";
     /// The lease's time is over.
     LEASE_EXPIRED = "vault.lease-expired", "the lease of the secret was not used in time";
+    /// Somebody has used the lease already.
+    LEASE_USED = "vault.lease-used", "the lease of the secret was used already";
     /// The leases are not those of this permit.
     LEASE_MISMATCH = "vault.lease-mismatch", "the leased secrets are not those of this request";
     /// The request is not the one that was permitted.

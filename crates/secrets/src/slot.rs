@@ -1,6 +1,7 @@
 //! Key slots: the ways to the one master key, as LUKS has them.
 //!
-//! Every slot has a key of its own (in the keychain, from a passphrase, in a file), and its row holds
+//! Every slot has a key of its own (in the keychain, from the service manager, in a file, from a passphrase
+//! or a printed code), and its row holds
 //! the master key sealed under that key, bound to the slot's id, kind and parameters. So a slot's
 //! key never is the master key, a slot can be added or removed without touching a secret, and a
 //! wrong slot key is told from a right one before anything is decrypted.
@@ -9,36 +10,53 @@ use std::path::PathBuf;
 
 use ::store::SlotRow;
 
+use crate::credential::{self, CredentialError};
 use crate::crypto::{self, CryptoError, OpenError, Place, Purpose};
+use crate::key::Key;
 use crate::key_file::{self, KeyFileError};
 use crate::keychain::{self, KeychainError};
 use crate::passphrase::{Cost, CostError, MIN_PASSPHRASE};
-use crate::types::{Key, Plain};
+use crate::recovery::{self, CodeError};
+use crate::types::Plain;
 
 /// The kind of a slot, as its row and a person name it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SlotKind {
     /// The keychain of the operating system.
     Keychain,
-    /// A passphrase that a person types.
-    Passphrase,
+    /// A credential that systemd hands to the service.
+    Systemd,
     /// A file in a folder of its own. Worth as much as the permissions of that file.
     File,
+    /// A passphrase that a person types.
+    Passphrase,
+    /// A code that was printed once.
+    Recovery,
 }
 
 impl SlotKind {
+    /// Every kind: first those that open without a person, in the order in which they are tried.
+    pub const ALL: [Self; 5] = [Self::Keychain, Self::Systemd, Self::File, Self::Passphrase, Self::Recovery];
+
     /// One word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Keychain => "keychain",
-            Self::Passphrase => "passphrase",
+            Self::Systemd => "systemd",
             Self::File => "file",
+            Self::Passphrase => "passphrase",
+            Self::Recovery => "recovery",
         }
     }
 
     /// The kind of a word.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Keychain, Self::Passphrase, Self::File].into_iter().find(|kind| kind.as_str() == word)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// Whether a person has to type something.
+    pub fn asks(self) -> bool {
+        matches!(self, Self::Passphrase | Self::Recovery)
     }
 }
 
@@ -60,10 +78,14 @@ impl std::fmt::Display for SlotKind {
 pub enum Unlock {
     /// The keychain of the user's session.
     Keychain,
-    /// The passphrase. Its bytes count as they were typed.
-    Passphrase(Plain),
+    /// The folder of the credentials that systemd gave to this process.
+    Systemd(PathBuf),
     /// The folder of the key file.
     File(PathBuf),
+    /// The passphrase. Its bytes count as they were typed.
+    Passphrase(Plain),
+    /// The recovery code, as it was typed.
+    Recovery(Plain),
 }
 
 /// Why a slot could not be made or opened.
@@ -75,6 +97,12 @@ pub enum SlotError {
     /// The key file was refused.
     #[error(transparent)]
     File(#[from] KeyFileError),
+    /// The credential was refused.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// What was typed is no recovery code.
+    #[error(transparent)]
+    Code(#[from] CodeError),
     /// The stored parameters of a passphrase were refused.
     #[error(transparent)]
     Cost(#[from] CostError),
@@ -100,8 +128,10 @@ impl Unlock {
     pub fn kind(&self) -> SlotKind {
         match self {
             Self::Keychain => SlotKind::Keychain,
-            Self::Passphrase(_) => SlotKind::Passphrase,
+            Self::Systemd(_) => SlotKind::Systemd,
             Self::File(_) => SlotKind::File,
+            Self::Passphrase(_) => SlotKind::Passphrase,
+            Self::Recovery(_) => SlotKind::Recovery,
         }
     }
 
@@ -125,6 +155,8 @@ impl Unlock {
                 key_file::keep(folder, &id, &key)?;
                 (key, Vec::new())
             }
+            Self::Systemd(folder) => (credential::fetch(folder, &id)?, Vec::new()),
+            Self::Recovery(code) => (recovery::key(code)?, Vec::new()),
             Self::Passphrase(passphrase) if passphrase.len() < MIN_PASSPHRASE => {
                 return Err(SlotError::Short);
             }
@@ -136,7 +168,8 @@ impl Unlock {
         let name = bound(self.kind(), &params);
         let wrapped = crypto::seal(&key, generation, &place(&id, &name, generation), master.as_bytes())?;
         let kind = self.kind().as_str().to_owned();
-        Ok(SlotRow { id, kind, params, wrapped, generation: generation.into(), created_ms })
+        let follows = String::new();
+        Ok(SlotRow { id, kind, params, wrapped, generation: generation.into(), created_ms, follows })
     }
 
     /// Opens a row of its kind and returns the master key with its generation.
@@ -147,7 +180,9 @@ impl Unlock {
         }
         let key = match self {
             Self::Keychain => keychain::fetch(&row.id).await?,
+            Self::Systemd(folder) => credential::fetch(folder, &row.id)?,
             Self::File(folder) => key_file::fetch(folder, &row.id)?,
+            Self::Recovery(code) => recovery::key(code)?,
             Self::Passphrase(passphrase) => Cost::decode(&row.params)?.key(passphrase).await?,
         };
         let generation = u32::try_from(row.generation).map_err(|_| SlotError::Altered(kind))?;
@@ -166,7 +201,7 @@ impl Unlock {
         match self {
             Self::Keychain => drop(keychain::forget(&row.id).await),
             Self::File(folder) => drop(key_file::forget(folder, &row.id)),
-            Self::Passphrase(_) => {}
+            Self::Systemd(_) | Self::Passphrase(_) | Self::Recovery(_) => {}
         }
     }
 }
@@ -234,6 +269,27 @@ mod tests {
         for row in changed {
             assert!(unlock.open(&row).await.is_err(), "{row:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_recovery_code_and_a_credential_open_their_slots_and_others_do_not() {
+        let code = recovery::fresh().unwrap();
+        let unlock = |code: &str| Unlock::Recovery(Plain::new(code.into()));
+        let row = unlock(&code).make(&master(), 1, 0).await.unwrap();
+        assert_eq!(unlock(&code.to_lowercase()).open(&row).await.unwrap().0.as_bytes(), &[9; 32]);
+        let other = unlock(&recovery::fresh().unwrap());
+        assert!(matches!(other.open(&row).await, Err(SlotError::WrongKey(SlotKind::Recovery))));
+        assert!(matches!(unlock("a guess").open(&row).await, Err(SlotError::Code(_))));
+
+        let given = tempfile::tempdir().unwrap();
+        let file = given.path().join(credential::NAME);
+        std::fs::write(&file, [3; 32]).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+        let unlock = Unlock::Systemd(given.path().to_owned());
+        let row = unlock.make(&master(), 1, 0).await.unwrap();
+        assert_eq!(unlock.open(&row).await.unwrap().0.as_bytes(), &[9; 32]);
+        std::fs::remove_file(&file).unwrap();
+        assert!(matches!(unlock.open(&row).await, Err(SlotError::Credential(CredentialError::Missing))));
     }
 
     #[tokio::test]

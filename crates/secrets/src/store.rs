@@ -7,14 +7,19 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use ::store::{Lost, Mutation, Reader, SecretRow, SecretState, SlotRow, StoreError, TenantKeyRow};
+use ::store::{Mutation, Reader, SecretRow, SecretState, StoreError, TenantKeyRow};
 use ::types::{Field, Kind, Record, SecretName, Tenant, Verdict};
-use audit::{Audit, AuditError, ChangeError, Seq, now_ms};
+use audit::{Audit, ChangeError, Seq, now_ms};
 use safety::leak_detector::{Fingerprints, KnownValues};
 
 use crate::crypto::{self, CryptoError, OpenError, Place, Purpose};
-use crate::slot::{SlotError, SlotKind, Unlock};
-use crate::types::{Key, Plain, ValueError};
+use crate::error::VaultError;
+use crate::head::{self, Head};
+use crate::key::Key;
+use crate::master::{Master, in_force, open_any, slots};
+use crate::rotation::unwrap;
+use crate::slot::{SlotKind, Unlock};
+use crate::types::{Plain, ValueError};
 
 /// The generation of the first master key, and of every tenant's key: rotation makes a new master
 /// key and wraps the tenants' keys again, which stay what they are.
@@ -28,95 +33,12 @@ pub struct Vault {
     key: Key,
     pub(crate) grant_key: Key,
     fingerprint_key: Key,
-    /// The highest version of each secret that this process has seen.
-    seen: Mutex<HashMap<SecretName, i64>>,
+    /// The newest head of each secret that this process has seen.
+    seen: Mutex<HashMap<SecretName, u64>>,
 }
 
-/// Why the vault did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum VaultError {
-    /// A vault exists, and it has no slot of the kind that was asked for.
-    #[error("a vault exists already; it opens with: {}", words(.0))]
-    Exists(Vec<SlotKind>),
-    /// There is no vault.
-    #[error("there is no vault yet; make one with: ironclaw init")]
-    None,
-    /// Secrets are there and their keys are not. A new master key would make them worthless for ever.
-    #[error("sealed secrets exist but the keys to them do not; restore the database from a backup")]
-    KeysMissing,
-    /// The key slot did not open.
-    #[error(transparent)]
-    Slot(#[from] SlotError),
-    /// The tenant's key does not open under the master key.
-    #[error("the vault's key cannot be opened: {0}")]
-    TenantKey(OpenError),
-    /// A row of a secret does not open.
-    #[error("the row of {name}, version {version}, cannot be opened: {error}")]
-    Row {
-        /// The secret.
-        name: SecretName,
-        /// Its version.
-        version: i64,
-        /// Why.
-        error: OpenError,
-    },
-    /// An older version was put back, or a version was taken out.
-    #[error("{name} was rolled back: version {found} is in use, but version {newest} existed")]
-    RolledBack {
-        /// The secret.
-        name: SecretName,
-        /// The version in use.
-        found: i64,
-        /// The newest version.
-        newest: i64,
-    },
-    /// The value cannot become a secret.
-    #[error(transparent)]
-    Value(#[from] ValueError),
-    /// There is no such secret.
-    #[error("there is no secret named {0}")]
-    NoSecret(SecretName),
-    /// There is no such grant.
-    #[error("there is no grant with that id")]
-    NoGrant,
-    /// A grant without a method would never cover anything.
-    #[error("the grant allows no method")]
-    EmptyGrant,
-    /// Somebody else changed it in the meantime.
-    #[error("{name}: {lost}; look again with: ironclaw secret show {name}")]
-    Lost {
-        /// The secret.
-        name: SecretName,
-        /// What happened.
-        lost: Lost,
-    },
-    /// The database could not be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The change could not be recorded, and so was not made.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// The generator or the library failed.
-    #[error(transparent)]
-    Crypto(#[from] CryptoError),
-}
-
-fn words(kinds: &[SlotKind]) -> String {
-    kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// A key slot, as a person may know it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SlotInfo {
-    /// Its id.
-    pub id: String,
-    /// Its kind.
-    pub kind: SlotKind,
-    /// The generation of the master key that it opens.
-    pub generation: i64,
-    /// When it was made, in milliseconds since 1970.
-    pub created_ms: u64,
-}
+/// How often the vault is read again when its master key is exchanged in between.
+const ATTEMPTS: u32 = 5;
 
 /// A secret, as a person may know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -129,15 +51,6 @@ pub struct SecretInfo {
     pub state: SecretState,
     /// When that version was put, in milliseconds since 1970.
     pub created_ms: u64,
-}
-
-/// The key slots of the vault, oldest first; none where there is no vault. Needs no key.
-pub async fn slots(reader: &Reader) -> Result<Vec<SlotInfo>, VaultError> {
-    let info = |row: SlotRow| {
-        let kind = SlotKind::parse(&row.kind)?;
-        Some(SlotInfo { id: row.id, kind, generation: row.generation, created_ms: row.created_ms })
-    };
-    Ok(reader.slots().await?.into_iter().filter_map(info).collect())
 }
 
 impl Vault {
@@ -176,22 +89,36 @@ impl Vault {
         Self::open(reader, audit.clone(), unlock).await
     }
 
-    /// Opens the vault through a slot of the kind that `unlock` is for. Never makes a key.
+    /// Opens the vault through a slot of the kind that `unlock` is for. Never makes a master key. While
+    /// one is being exchanged, the slot that opened gets its successor.
     pub async fn open(reader: Reader, audit: Audit, unlock: &Unlock) -> Result<Self, VaultError> {
         let tenant = Tenant::local();
-        let rows = reader.slots().await?;
-        let Some(wrapped) = reader.tenant_key(&tenant).await? else {
-            let lost = !rows.is_empty() || !reader.secrets(&tenant).await?.is_empty();
-            return Err(if lost { VaultError::KeysMissing } else { VaultError::None });
-        };
-        if rows.is_empty() {
-            return Err(VaultError::KeysMissing);
+        for _ in 0..ATTEMPTS {
+            let rows = reader.slots().await?;
+            let wraps = reader.tenant_wraps(&tenant).await?;
+            if wraps.is_empty() {
+                let lost = !rows.is_empty() || !reader.secrets(&tenant).await?.is_empty();
+                return Err(if lost { VaultError::KeysMissing } else { VaultError::None });
+            }
+            if rows.is_empty() {
+                return Err(VaultError::KeysMissing);
+            }
+            let rotation = reader.rotation().await?;
+            let master = open_any(unlock, in_force(&rows, rotation.as_ref())).await?;
+            let of_master = |wrap: &&TenantKeyRow| wrap.generation == i64::from(master.generation);
+            // Missing where the rotation ended between two of these reads.
+            let Some(wrap) = wraps.iter().find(of_master) else { continue };
+            let key = unwrap(&master, wrap)?;
+            if let Some(row) = rotation.filter(|row| row.from == wrap.generation)
+                && !rows.iter().any(|slot| slot.follows == master.slot)
+            {
+                // What fails here is tried again at the next opening; until then the rotation waits.
+                let next = master.next(&row)?;
+                let _ = Master::follow(&next, &audit, unlock, &master.slot).await;
+            }
+            return Self::with_key(reader, audit, tenant, key);
         }
-        let (master, generation) = open_any(unlock, &rows).await?;
-        let key = crypto::open(&master, generation, &tenant_key_place(&tenant), &wrapped.wrapped)
-            .map_err(VaultError::TenantKey)?;
-        let key = Key::from_slice(&key).ok_or(VaultError::TenantKey(OpenError::Format))?;
-        Self::with_key(reader, audit, tenant, key)
+        Err(VaultError::Moving)
     }
 
     fn with_key(reader: Reader, audit: Audit, tenant: Tenant, key: Key) -> Result<Self, VaultError> {
@@ -212,6 +139,7 @@ impl Vault {
         value.check()?;
         let fingerprints =
             Fingerprints::of(self.fingerprint_key.as_bytes(), value.expose()).map_err(ValueError::Weak)?;
+        let head = self.head(name).await?;
         let version = self.reader.last_secret_version(&self.tenant, name).await? + 1;
         let row = SecretRow {
             tenant: self.tenant.clone(),
@@ -222,11 +150,8 @@ impl Vault {
             fingerprints: self.seal(Purpose::Fingerprints, name, version, &fingerprints.to_bytes())?,
             created_ms: now_ms(),
         };
-        let record = changed(name, version, "current");
-        let seq = self.audit.change(record, Mutation::PutSecret { row, expected }).await;
-        let seq = seq.map_err(lost(name))?;
-        self.remember(name, version);
-        Ok(seq)
+        let next = head.next(version, SecretState::Current);
+        self.change(name, next, None, Mutation::PutSecret { row, expected }).await
     }
 
     /// Every secret in use, by name. Says nothing of their values, not even a length.
@@ -238,17 +163,6 @@ impl Vault {
             created_ms: row.created_ms,
         };
         Ok(self.reader.secrets(&self.tenant).await?.into_iter().map(info).collect())
-    }
-
-    /// Destroys every version of a secret and removes its grants. `expected` is the version in use.
-    pub async fn delete(&self, name: &SecretName, expected: i64) -> Result<Seq, VaultError> {
-        let tenant = self.tenant.clone();
-        let change = Mutation::DeleteSecret { tenant, name: name.clone(), expected };
-        let seq = self.audit.change(changed(name, expected, "destroyed"), change).await;
-        seq.map_err(|error| match error {
-            ChangeError::Lost(Lost::Missing) => VaultError::NoSecret(name.clone()),
-            other => lost(name)(other),
-        })
     }
 
     /// What the leak detector needs to know every value that was ever stored. Opens fingerprints
@@ -269,15 +183,88 @@ impl Vault {
         Ok(known)
     }
 
-    /// Opens the version in use of a secret. The value goes into a lease and nowhere else.
-    pub(crate) async fn reveal(&self, name: &SecretName) -> Result<(Plain, i64), VaultError> {
-        let versions = self.reader.secret_versions(&self.tenant, name).await?;
-        let row = in_use(name, &versions, self.newest_seen(name))?;
-        let mut value = self
-            .unseal(Purpose::Secret, name, row.version, &row.sealed)
-            .map_err(|error| VaultError::Row { name: name.clone(), version: row.version, error })?;
-        self.remember(name, row.version);
-        Ok((Plain::new(std::mem::take(&mut *value)), row.version))
+    /// Opens every version of every secret that is not destroyed, and throws the values away. How many
+    /// there are.
+    pub async fn check(&self) -> Result<usize, VaultError> {
+        let mut opened = 0;
+        for info in self.list().await? {
+            self.agreed(&info.name, Some((info.version, info.state)), self.head(&info.name).await?)?;
+            for row in self.reader.secret_versions(&self.tenant, &info.name).await? {
+                if row.state != SecretState::Destroyed {
+                    self.open_row(&row)?;
+                    opened += 1;
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    /// The value of a row. It goes into a lease or a backup and nowhere else.
+    pub(crate) fn open_row(&self, row: &SecretRow) -> Result<Plain, VaultError> {
+        let opened = self.unseal(Purpose::Secret, &row.name, row.version, &row.sealed);
+        let error = |error| VaultError::Row { name: row.name.clone(), version: row.version, error };
+        Ok(Plain::new(std::mem::take(&mut *opened.map_err(error)?)))
+    }
+
+    /// What the log says about a secret, never older than what this process has seen.
+    pub(crate) async fn head(&self, name: &SecretName) -> Result<Head, VaultError> {
+        let (low, high) = head::claims(&self.tenant, name);
+        let row = self.reader.last_claim(&low, &high).await?;
+        self.newest(name, Head::read(row.as_ref(), &self.grant_key, &self.tenant, name))
+    }
+
+    /// Refuses a head that is not authentic, or older than one that this process has seen.
+    pub(crate) fn newest(
+        &self,
+        name: &SecretName,
+        read: Result<Head, head::Forged>,
+    ) -> Result<Head, VaultError> {
+        let not = |said: &str| VaultError::RolledBack { name: name.clone(), found: 0, said: said.to_owned() };
+        let head = read.map_err(|_| not("nothing that this vault wrote"))?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = seen.entry(name.clone()).or_default();
+        if head.generation < *newest {
+            return Err(not("less than it said before"));
+        }
+        *newest = head.generation;
+        Ok(head)
+    }
+
+    /// Refuses rows that the log does not tell of: `in_use` is the version in use and its state.
+    pub(crate) fn agreed(
+        &self,
+        name: &SecretName,
+        in_use: Option<(i64, SecretState)>,
+        head: Head,
+    ) -> Result<(), VaultError> {
+        let told = (head.state != SecretState::Destroyed).then_some((head.version, head.state));
+        if in_use == told {
+            return Ok(());
+        }
+        let said = match told {
+            Some((version, state)) => format!("version {version}, {state}"),
+            None => "that there is none".to_owned(),
+        };
+        let found = in_use.map_or(0, |(version, _)| version);
+        Err(VaultError::RolledBack { name: name.clone(), found, said })
+    }
+
+    /// Makes a change of a secret together with its new head. `what` says more than the head does.
+    pub(crate) async fn change(
+        &self,
+        name: &SecretName,
+        head: Head,
+        what: Option<String>,
+        mutation: Mutation,
+    ) -> Result<Seq, VaultError> {
+        let mut record = head.record(&self.grant_key, &self.tenant, name);
+        if let Some(what) = what {
+            record = record.with(Field::Reason, what);
+        }
+        self.audit.change(record, mutation).await.map_err(|error| match error {
+            ChangeError::Lost(lost) => VaultError::Lost { name: name.clone(), lost },
+            ChangeError::Audit(error) => error.into(),
+        })
     }
 
     fn seal(
@@ -309,107 +296,22 @@ impl Vault {
             version: version.unsigned_abs(),
         }
     }
-
-    fn remember(&self, name: &SecretName, version: i64) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = seen.entry(name.clone()).or_default();
-        *newest = version.max(*newest);
-    }
-
-    fn newest_seen(&self, name: &SecretName) -> i64 {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied().unwrap_or(0)
-    }
-}
-
-/// The version to inject: the newest one that there ever was, or none.
-fn in_use<'a>(name: &SecretName, versions: &'a [SecretRow], seen: i64) -> Result<&'a SecretRow, VaultError> {
-    let newest = versions.iter().map(|row| row.version).max().unwrap_or(0).max(seen);
-    let used = |row: &&SecretRow| matches!(row.state, SecretState::Current | SecretState::Disabled);
-    match versions.iter().find(used) {
-        Some(row) if row.version != newest => {
-            Err(VaultError::RolledBack { name: name.clone(), found: row.version, newest })
-        }
-        Some(row) if row.state == SecretState::Current => Ok(row),
-        _ => Err(VaultError::NoSecret(name.clone())),
-    }
 }
 
 /// True when anything exists that an old master key protects.
 async fn is_there(reader: &Reader, tenant: &Tenant) -> Result<bool, StoreError> {
     Ok(!reader.slots().await?.is_empty()
-        || reader.tenant_key(tenant).await?.is_some()
+        || !reader.tenant_wraps(tenant).await?.is_empty()
         || !reader.secrets(tenant).await?.is_empty())
 }
 
-/// Opens the first slot of the right kind that opens; otherwise the last one's error.
-async fn open_any(unlock: &Unlock, rows: &[SlotRow]) -> Result<(Key, u32), SlotError> {
-    let kind = unlock.kind();
-    let mut last = SlotError::None(kind);
-    for row in rows.iter().filter(|row| row.kind == kind.as_str()) {
-        match unlock.open(row).await {
-            Ok(opened) => return Ok(opened),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn tenant_key_place(tenant: &Tenant) -> Place<'_> {
+/// Where a tenant's key lies, sealed under the master key.
+pub(crate) fn tenant_key_place(tenant: &Tenant) -> Place<'_> {
     Place {
         purpose: Purpose::TenantKey,
         tenant: tenant.as_str(),
         secret: "",
         name: b"",
         version: FIRST.into(),
-    }
-}
-
-fn changed(name: &SecretName, version: i64, state: &str) -> Record {
-    Record::new(Kind::Secret, Verdict::Done)
-        .with(Field::Actor, "owner")
-        .with(Field::Secret, name)
-        .with(Field::Version, version)
-        .with(Field::State, state)
-}
-
-fn lost(name: &SecretName) -> impl Fn(ChangeError) -> VaultError {
-    move |error| match error {
-        ChangeError::Lost(lost) => VaultError::Lost { name: name.clone(), lost },
-        ChangeError::Audit(error) => error.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(version: i64, state: SecretState) -> SecretRow {
-        SecretRow {
-            tenant: Tenant::local(),
-            name: SecretName::parse("A_KEY").unwrap(),
-            version,
-            state,
-            sealed: Vec::new(),
-            fingerprints: Vec::new(),
-            created_ms: 0,
-        }
-    }
-
-    #[test]
-    fn k02_an_old_version_that_was_put_back_is_found() {
-        use SecretState::{Current, Destroyed, Disabled, Previous};
-        let name = SecretName::parse("A_KEY").unwrap();
-        let version = |rows: &[SecretRow], seen| in_use(&name, rows, seen).map(|row| row.version);
-        let rolled_back = |rows: &[SecretRow], seen| {
-            matches!(version(rows, seen), Err(VaultError::RolledBack { found: 1, newest: 2, .. }))
-        };
-        assert_eq!(version(&[row(1, Previous), row(2, Current)], 2).unwrap(), 2);
-        assert!(rolled_back(&[row(1, Current), row(2, Previous)], 0));
-        assert!(rolled_back(&[row(1, Disabled), row(2, Current)], 0));
-        assert!(rolled_back(&[row(1, Current), row(2, Destroyed)], 0));
-        assert!(rolled_back(&[row(1, Current)], 2));
-        for none in [vec![], vec![row(1, Destroyed)], vec![row(1, Previous), row(2, Disabled)]] {
-            assert!(matches!(version(&none, 0), Err(VaultError::NoSecret(_))));
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Secret values and keys in memory: wiped when dropped, and without a way to look at them.
+//! Secret values in memory: wiped when dropped, and without a way to look at them.
 //!
 //! A [`Plain`] can be made by anyone who has a value and read by nobody outside this crate. It can
 //! not be printed:
@@ -48,9 +48,7 @@
 //! ```
 
 use safety::leak_detector::TooWeak;
-use zeroize::{Zeroize as _, Zeroizing};
-
-use crate::crypto::CryptoError;
+use zeroize::Zeroizing;
 
 /// A secret value or a passphrase in clear.
 pub struct Plain(Zeroizing<Vec<u8>>);
@@ -99,7 +97,7 @@ impl Plain {
     }
 
     /// Refuses what could not be stored, found or injected.
-    pub(crate) fn check(&self) -> Result<(), ValueError> {
+    pub fn check(&self) -> Result<(), ValueError> {
         match self.0.len() {
             n if n < Self::MIN => return Err(ValueError::TooShort),
             n if n > Self::MAX => return Err(ValueError::TooLong),
@@ -117,47 +115,6 @@ pub(crate) fn breaks_a_line(value: &[u8]) -> bool {
     value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
 }
 
-/// A 256-bit key. It lives in one place on the heap, so that moving it leaves no copy behind.
-pub(crate) struct Key(Box<[u8; Key::LEN]>);
-
-impl Key {
-    /// The length of every key in bytes.
-    pub(crate) const LEN: usize = 32;
-
-    /// A key from the operating system's generator.
-    pub(crate) fn random() -> Result<Self, CryptoError> {
-        Self::filled_by(|bytes| aws_lc_rs::rand::fill(bytes).map_err(|_| CryptoError))
-    }
-
-    /// A key that `fill` writes in its final place.
-    pub(crate) fn filled_by<E>(fill: impl FnOnce(&mut [u8; Self::LEN]) -> Result<(), E>) -> Result<Self, E> {
-        let mut key = Self(Box::new([0; Self::LEN]));
-        fill(&mut key.0)?;
-        Ok(key)
-    }
-
-    /// The key whose bytes these are; `None` when there are not 32 of them.
-    pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
-        Self::filled_by(|key| {
-            key.copy_from_slice(bytes);
-            Ok::<(), ()>(())
-        })
-        .ok()
-    }
-
-    /// The bytes.
-    pub(crate) fn as_bytes(&self) -> &[u8; Self::LEN] {
-        &self.0
-    }
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,12 +130,5 @@ mod tests {
         }
         assert_eq!(check(b"\xff\xfe\x80binary"), Ok(()));
         assert_eq!(check(&[b'x'; Plain::MAX]), Ok(()));
-    }
-
-    #[test]
-    fn keys_have_one_length_and_are_not_alike() {
-        assert!(Key::from_slice(&[1; 31]).is_none() && Key::from_slice(&[1; 33]).is_none());
-        assert_eq!(Key::from_slice(&[7; 32]).map(|key| *key.as_bytes()), Some([7; 32]));
-        assert_ne!(Key::random().unwrap().as_bytes(), Key::random().unwrap().as_bytes());
     }
 }

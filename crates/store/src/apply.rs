@@ -5,6 +5,7 @@
 use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 
 use crate::error::StoreError;
+use crate::keys;
 use crate::mutation::{Charge, Lost, Mutation, Use};
 use crate::rows::{
     ApprovalRow, ApprovalState, GrantRow, SecretRow, SecretState, SlotRow, TenantKeyRow, ToolRow, ToolState,
@@ -13,7 +14,7 @@ use crate::session::Session;
 use crate::statement::{Statement, sql};
 
 /// The outer error spoils the transaction, the inner one only this change.
-type Applied = Result<Result<(), Lost>, StoreError>;
+pub(crate) type Applied = Result<Result<(), Lost>, StoreError>;
 
 /// Carries out one mutation. `now` is the time of its record, by which expiry is judged.
 pub(crate) async fn apply(db: &mut Session<'_>, mutation: &Mutation, now: u64) -> Applied {
@@ -22,6 +23,19 @@ pub(crate) async fn apply(db: &mut Session<'_>, mutation: &Mutation, now: u64) -
         Mutation::AddSlot(slot) => add_slot(db, slot).await,
         Mutation::RemoveSlot { id } => remove_slot(db, id).await,
         Mutation::RewrapTenantKey { row, expected } => rewrap(db, row, *expected).await,
+        Mutation::BeginRotation(row) => keys::begin_rotation(db, row).await,
+        Mutation::PutPendingWraps(rows) => keys::put_pending_wraps(db, rows).await,
+        Mutation::SwitchRotation { to } => keys::switch_rotation(db, *to, now).await,
+        Mutation::FinishRotation { to } => keys::finish_rotation(db, *to).await,
+        Mutation::AbortRotation { to } => keys::abort_rotation(db, *to).await,
+        Mutation::SetSecretStates { tenant, name, changes } => {
+            keys::set_secret_states(db, tenant, name, changes).await
+        }
+        Mutation::UseLease { head, history, revoked, permit, lifetime_ms } => {
+            let (permit, lifetime_ms) = (stored(*permit), *lifetime_ms);
+            keys::use_lease(db, &keys::Lease { head, history, revoked, permit, lifetime_ms }, now).await
+        }
+        Mutation::Claim => Ok(Ok(())),
         Mutation::PutSecret { row, expected } => put_secret(db, row, *expected).await,
         Mutation::DeleteSecret { tenant, name, expected } => delete_secret(db, tenant, name, *expected).await,
         Mutation::InstallTool { row, expected } => install_tool(db, row, *expected).await,
@@ -56,14 +70,15 @@ async fn init_vault(db: &mut Session<'_>, slot: &SlotRow, key: &TenantKeyRow) ->
 }
 
 async fn add_slot(db: &mut Session<'_>, slot: &SlotRow) -> Applied {
-    let insert = sql("INSERT INTO key_slot (id, kind, params, wrapped, generation, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING")
+    let insert = sql("INSERT INTO key_slot (id, kind, params, wrapped, generation, created_ms, follows)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING")
     .bind(slot.id.as_str())
     .bind(slot.kind.as_str())
     .bind(slot.params.as_slice())
     .bind(slot.wrapped.as_slice())
     .bind(slot.generation)
-    .bind(stored(slot.created_ms));
+    .bind(stored(slot.created_ms))
+    .bind(slot.follows.as_str());
     Ok(one(run(db, insert).await?, Lost::Exists))
 }
 
@@ -338,20 +353,20 @@ async fn spent(db: &mut Session<'_>, tenant: &Tenant, day: u32, charge: &Charge)
     u64::try_from(spent.unwrap_or(0)).map_err(|_| StoreError::Damaged("spending"))
 }
 
-async fn run(db: &mut Session<'_>, statement: Statement) -> Result<u64, StoreError> {
+pub(crate) async fn run(db: &mut Session<'_>, statement: Statement) -> Result<u64, StoreError> {
     db.run(statement, "carry out a change").await
 }
 
-async fn exists(db: &mut Session<'_>, statement: Statement) -> Result<bool, StoreError> {
+pub(crate) async fn exists(db: &mut Session<'_>, statement: Statement) -> Result<bool, StoreError> {
     Ok(!db.rows(statement, "carry out a change").await?.is_empty())
 }
 
 /// Exactly one row, or lost for this reason.
-fn one(changed: u64, lost: Lost) -> Result<(), Lost> {
+pub(crate) fn one(changed: u64, lost: Lost) -> Result<(), Lost> {
     if changed == 1 { Ok(()) } else { Err(lost) }
 }
 
 /// A time or an amount as the database keeps it; what is beyond it is as good as the greatest.
-fn stored(value: u64) -> i64 {
+pub(crate) fn stored(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -5,8 +5,8 @@ use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 
 use crate::error::StoreError;
 use crate::rows::{
-    ApprovalRow, ApprovalState, AuditRow, GrantRow, Meter, SecretRow, SecretState, SlotRow, TenantKeyRow,
-    ToolRow, ToolState,
+    ApprovalRow, ApprovalState, AuditRow, GrantRow, LeaseView, Meter, RotationRow, RotationState, SecretRow,
+    SecretState, SlotRow, TenantKeyRow, ToolRow, ToolState,
 };
 use crate::session::{Column, Row};
 
@@ -38,6 +38,11 @@ impl Columns<'_> {
         self.row.named(name).map_err(|_| self.damaged())
     }
 
+    /// A literal of ours, which a server sends in four bytes and a file in eight.
+    fn integer(&self, name: &str) -> Result<i64, StoreError> {
+        self.get::<i64>(name).or_else(|_| self.get::<i32>(name).map(i64::from))
+    }
+
     fn unsigned(&self, name: &str) -> Result<u64, StoreError> {
         u64::try_from(self.get::<i64>(name)?).map_err(|_| self.damaged())
     }
@@ -60,11 +65,13 @@ impl Columns<'_> {
 /// The exception: a record is handed on whatever it holds, for verification to name.
 pub(crate) fn audit_row(row: &Row) -> AuditRow {
     let refusal: Result<Option<Vec<u8>>, _> = row.named("refusal");
+    let claim: Result<Option<Vec<u8>>, _> = row.named("claim");
     AuditRow {
         seq: row.named("seq").unwrap_or(-1),
         record: row.named("record").unwrap_or_default(),
         chain: row.named("chain").unwrap_or_default(),
         refusal: refusal.unwrap_or_else(|_| Some(Vec::new())),
+        claim: claim.unwrap_or_else(|_| Some(Vec::new())),
     }
 }
 
@@ -79,8 +86,65 @@ impl FromRow for SlotRow {
             wrapped: columns.get("wrapped")?,
             generation: columns.get("generation")?,
             created_ms: columns.unsigned("created_ms")?,
+            follows: columns.get("follows")?,
         })
     }
+}
+
+impl FromRow for RotationRow {
+    const TABLE: &'static str = "rotation";
+
+    fn from_columns(columns: &Columns<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            from: columns.get("from_generation")?,
+            to: columns.get("to_generation")?,
+            transfer: columns.get("transfer")?,
+            state: columns.word("state", RotationState::parse)?,
+            switched_ms: columns.unsigned("switched_ms")?,
+        })
+    }
+}
+
+/// The three parts of what a lease is judged by.
+pub(crate) fn lease_view(rows: &[Row], tenant: &Tenant, name: &SecretName) -> Result<LeaseView, StoreError> {
+    let mut view = LeaseView { secret: None, grants: Vec::new(), head: None };
+    for row in rows {
+        let columns = Columns { row, table: "secret" };
+        let (tenant, secret) = (tenant.clone(), name.clone());
+        match columns.integer("part")? {
+            1 => {
+                view.secret = Some(SecretRow {
+                    tenant,
+                    name: secret,
+                    version: columns.get("number")?,
+                    state: columns.word("word", SecretState::parse)?,
+                    sealed: columns.get("one")?,
+                    fingerprints: columns.get("two")?,
+                    created_ms: columns.unsigned("at")?,
+                });
+            }
+            2 => view.grants.push(GrantRow {
+                tenant,
+                id: columns.get("id")?,
+                tool: columns.parsed("word", ToolName::parse)?,
+                secret,
+                body: columns.get("one")?,
+                mac: columns.get("two")?,
+                created_ms: columns.unsigned("at")?,
+            }),
+            _ => {
+                let (record, claim) = (columns.get("one")?, columns.get("two")?);
+                view.head = Some(AuditRow {
+                    seq: columns.get("number")?,
+                    record,
+                    chain: Vec::new(),
+                    refusal: None,
+                    claim: Some(claim),
+                });
+            }
+        }
+    }
+    Ok(view)
 }
 
 impl FromRow for TenantKeyRow {

@@ -32,6 +32,7 @@ mod copy;
 mod decode;
 mod error;
 mod folder;
+mod keys;
 mod migrate;
 mod mutation;
 mod pool;
@@ -50,11 +51,11 @@ use std::path::Path;
 
 pub use copy::{Copied, CopyError, copy};
 pub use error::{Exposure, Power, StoreError, Unfit};
-pub use mutation::{Charge, Lost, Mutation, Use};
+pub use mutation::{Charge, Lost, Mutation, StateChange, Use};
 pub use reader::Reader;
 pub use rows::{
-    ApprovalRow, ApprovalState, AuditRow, GrantRow, Meter, NewRecord, SecretRow, SecretState, SlotRow,
-    TenantKeyRow, ToolRow, ToolState,
+    ApprovalRow, ApprovalState, AuditRow, GrantRow, LeaseView, Meter, NewRecord, RotationRow, RotationState,
+    SecretRow, SecretState, SlotRow, TenantKeyRow, ToolRow, ToolState,
 };
 pub use server::{Server, ServerError};
 pub use sqlite::BUSY_TIMEOUT;

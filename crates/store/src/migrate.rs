@@ -19,8 +19,11 @@ use crate::statement::sql;
 use crate::tables::{TABLES, isolate};
 
 /// The steps in order; the number of a step is its place, counted from 1.
-const STEPS: &[&str] =
-    &[include_str!("../migrations/0001_foundation.sql"), include_str!("../migrations/0002_head.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../migrations/0001_foundation.sql"),
+    include_str!("../migrations/0002_head.sql"),
+    include_str!("../migrations/0003_vault.sql"),
+];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS schema_step (
     version  BIGINT NOT NULL PRIMARY KEY,

@@ -6,7 +6,8 @@
 use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 
 use crate::rows::{
-    ApprovalRow, ApprovalState, GrantRow, Meter, SecretRow, SlotRow, TenantKeyRow, ToolRow, ToolState,
+    ApprovalRow, ApprovalState, GrantRow, Meter, RotationRow, SecretRow, SecretState, SlotRow, TenantKeyRow,
+    ToolRow, ToolState,
 };
 use crate::scope::Scope;
 
@@ -36,6 +37,25 @@ pub enum Mutation {
         /// The generation of the wrap that it replaces.
         expected: i64,
     },
+    /// Begins to exchange the master key. Lost where that is under way, or another key is in force.
+    BeginRotation(RotationRow),
+    /// Keeps tenants' keys under the new master key.
+    PutPendingWraps(Vec<TenantKeyRow>),
+    /// Puts the new master key in force, once every tenant's key and every slot has its successor.
+    SwitchRotation {
+        /// The generation of the new key.
+        to: i64,
+    },
+    /// Removes the slots and wraps of the old master key.
+    FinishRotation {
+        /// The generation of the new key.
+        to: i64,
+    },
+    /// Gives up a new master key that is not in force yet.
+    AbortRotation {
+        /// The generation of the new key.
+        to: i64,
+    },
     /// Puts a version of a secret in use. The version before becomes `previous`, and the one
     /// before that is destroyed.
     PutSecret {
@@ -54,6 +74,31 @@ pub enum Mutation {
         /// The version in use now.
         expected: i64,
     },
+    /// Moves versions of a secret from state to state, all or none. What is destroyed loses its bytes.
+    SetSecretStates {
+        /// Whose.
+        tenant: Tenant,
+        /// Which.
+        name: SecretName,
+        /// Version by version, in this order.
+        changes: Vec<StateChange>,
+    },
+    /// Uses a lease up. What makes it single is the claim of its record; this looks whether it still is
+    /// one.
+    UseLease {
+        /// The newest claim of the secret's history, as it was read.
+        head: String,
+        /// From where to where the claims of that history go.
+        history: (String, String),
+        /// The claim that would say that the grant was taken back.
+        revoked: String,
+        /// The number of the permit's record.
+        permit: u64,
+        /// How much later than that record the use may be, in milliseconds.
+        lifetime_ms: u64,
+    },
+    /// Changes nothing but what its record claims.
+    Claim,
     /// Installs a tool or replaces its code. Grants of replaced code stay in the table; they bind a
     /// digest and so are worth nothing to the new code.
     InstallTool {
@@ -143,12 +188,21 @@ impl Mutation {
         match self {
             // Looks for anything sealed, whoever's it is.
             Self::InitVault { .. } | Self::AddSlot(_) | Self::RemoveSlot { .. } => Scope::Installation,
+            // About every tenant's key at once.
+            Self::BeginRotation(_)
+            | Self::PutPendingWraps(_)
+            | Self::SwitchRotation { .. }
+            | Self::FinishRotation { .. }
+            | Self::AbortRotation { .. } => Scope::Installation,
+            // The log, which only the installation reads.
+            Self::UseLease { .. } | Self::Claim => Scope::Installation,
             Self::RewrapTenantKey { row, .. } => (&row.tenant).into(),
             Self::PutSecret { row, .. } => (&row.tenant).into(),
             Self::InstallTool { row, .. } => (&row.tenant).into(),
             Self::PutGrant(row) => (&row.tenant).into(),
             Self::Hold(row) => (&row.tenant).into(),
             Self::DeleteSecret { tenant, .. }
+            | Self::SetSecretStates { tenant, .. }
             | Self::SetToolState { tenant, .. }
             | Self::RemoveTool { tenant, .. }
             | Self::DeleteGrant { tenant, .. }
@@ -157,6 +211,17 @@ impl Mutation {
             | Self::Settle { tenant, .. } => tenant.into(),
         }
     }
+}
+
+/// One version of a secret on its way from state to state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StateChange {
+    /// Which.
+    pub version: i64,
+    /// The state that was seen.
+    pub from: SecretState,
+    /// The state to go to.
+    pub to: SecretState,
 }
 
 /// An amount against one budget.
@@ -182,6 +247,9 @@ pub enum Lost {
     /// Its version, digest, generation or state is another one by now.
     #[error("it was changed by someone else")]
     Changed,
+    /// Another record has made the claim.
+    #[error("it was used or changed by someone else already")]
+    Claimed,
     /// The last key slot cannot be removed.
     #[error("it is the last key slot; without one every secret would be lost")]
     LastSlot,

@@ -2,10 +2,12 @@
 
 use types::{FindingId, RefusalId, SecretName, Tenant, ToolName};
 
-use crate::decode::{FromRow, all, audit_row};
+use crate::decode::{self, FromRow, all, audit_row};
 use crate::error::StoreError;
 use crate::pool::Pool;
-use crate::rows::{ApprovalRow, AuditRow, GrantRow, Meter, SecretRow, SlotRow, TenantKeyRow, ToolRow};
+use crate::rows::{
+    ApprovalRow, AuditRow, GrantRow, LeaseView, Meter, RotationRow, SecretRow, SlotRow, TenantKeyRow, ToolRow,
+};
 use crate::scope::Scope;
 use crate::statement::{Statement, built, sql};
 use crate::tables::TABLES;
@@ -37,15 +39,61 @@ pub struct Reader {
 impl Reader {
     /// Every key slot, oldest first.
     pub async fn slots(&self) -> Result<Vec<SlotRow>, StoreError> {
-        let query =
-            "SELECT id, kind, params, wrapped, generation, created_ms FROM key_slot ORDER BY created_ms, id";
+        let query = "SELECT id, kind, params, wrapped, generation, created_ms, follows FROM key_slot ORDER BY created_ms, id";
         self.all(Scope::Installation, sql(query)).await
     }
 
-    /// A tenant's wrapped key.
-    pub async fn tenant_key(&self, tenant: &Tenant) -> Result<Option<TenantKeyRow>, StoreError> {
-        let query = "SELECT tenant, generation, wrapped FROM tenant_key WHERE tenant = $1";
-        self.one(tenant, sql(query).bind(tenant.as_str())).await
+    /// The exchange of the master key that is under way.
+    pub async fn rotation(&self) -> Result<Option<RotationRow>, StoreError> {
+        let query = "SELECT from_generation, to_generation, transfer, state, switched_ms FROM rotation";
+        self.one(Scope::Installation, sql(query)).await
+    }
+
+    /// A tenant's key, wrapped: once, or twice while the master key is exchanged.
+    pub async fn tenant_wraps(&self, tenant: &Tenant) -> Result<Vec<TenantKeyRow>, StoreError> {
+        let query = "SELECT tenant, generation, wrapped FROM tenant_key WHERE tenant = $1
+             UNION ALL SELECT tenant, generation, wrapped FROM rotation_wrap WHERE tenant = $1";
+        self.all(tenant, sql(query).bind(tenant.as_str())).await
+    }
+
+    /// Every tenant's key, under the master key from before an exchange.
+    pub async fn tenant_keys(&self) -> Result<Vec<TenantKeyRow>, StoreError> {
+        let query = "SELECT tenant, generation, wrapped FROM tenant_key ORDER BY tenant";
+        self.all(Scope::Installation, sql(query)).await
+    }
+
+    /// Every tenant's key that is wrapped under the new master key so far.
+    pub async fn pending_wraps(&self) -> Result<Vec<TenantKeyRow>, StoreError> {
+        let query = "SELECT tenant, generation, wrapped FROM rotation_wrap ORDER BY tenant";
+        self.all(Scope::Installation, sql(query)).await
+    }
+
+    /// Everything that a lease is judged by, in one statement: the version in use, the grants to the tool,
+    /// and the newest record whose claim lies from `low` to before `high`.
+    pub async fn lease_view(
+        &self,
+        tenant: &Tenant,
+        name: &SecretName,
+        tool: &ToolName,
+        low: &str,
+        high: &str,
+    ) -> Result<LeaseView, StoreError> {
+        let query = sql("SELECT 1 AS part, name AS id, version AS number, state AS word, sealed AS one,
+                 fingerprints AS two, created_ms AS at FROM secret
+                 WHERE tenant = $1 AND name = $2 AND state IN ('current', 'disabled')
+             UNION ALL SELECT 2, id, 0, tool, body, mac, created_ms FROM tool_grant
+                 WHERE tenant = $1 AND secret = $2 AND tool = $3
+             UNION ALL SELECT 3, '', seq, '', record, claim, 0 FROM
+                 (SELECT seq, record, claim FROM audit_record
+                  WHERE claim >= $4 AND claim < $5 ORDER BY claim DESC LIMIT 1) AS head
+             ORDER BY part, at, id")
+        .bind(tenant.as_str())
+        .bind(name.as_str())
+        .bind(tool.as_str())
+        .bind(low.as_bytes())
+        .bind(high.as_bytes());
+        let rows = self.pool.rows(&Scope::Installation, query, "secret").await?;
+        decode::lease_view(&rows, tenant, name)
     }
 
     /// The version in use of every secret, `current` or `disabled`, by name.
@@ -143,21 +191,28 @@ impl Reader {
 impl Reader {
     /// Up to `limit` records after number `seq`, in order.
     pub async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal FROM audit_record
+        let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal, claim FROM audit_record
              WHERE seq > $1 ORDER BY seq LIMIT $2";
         self.records(sql(query).bind(seq).bind(i64::from(limit))).await
     }
 
     /// Up to `limit` records from the end, the last one first.
     pub async fn audit_last(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal FROM audit_record
+        let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal, claim FROM audit_record
              ORDER BY seq DESC LIMIT $1";
         self.records(sql(query).bind(i64::from(limit))).await
     }
 
+    /// The newest record whose claim lies from `low` to before `high`.
+    pub async fn last_claim(&self, low: &str, high: &str) -> Result<Option<AuditRow>, StoreError> {
+        let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal, claim FROM audit_record
+             WHERE claim >= $1 AND claim < $2 ORDER BY claim DESC LIMIT 1";
+        Ok(self.records(sql(query).bind(low.as_bytes()).bind(high.as_bytes())).await?.pop())
+    }
+
     /// The records that hold one refusal, in order.
     pub async fn audit_by_refusal(&self, id: RefusalId) -> Result<Vec<AuditRow>, StoreError> {
-        let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal FROM audit_record
+        let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal, claim FROM audit_record
              WHERE refusal = $1 ORDER BY seq LIMIT 100";
         self.records(sql(query).bind(id.as_bytes())).await
     }

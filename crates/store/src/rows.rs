@@ -50,6 +50,16 @@ words! {
 }
 
 words! {
+    /// How far an exchange of the master key has come.
+    RotationState {
+        /// The old key is in force; slots and wraps of the new one are being made.
+        Pending = "pending",
+        /// The new key is in force; those of the old one are still there.
+        Switched = "switched",
+    }
+}
+
+words! {
     /// Whether a tool may be called.
     ToolState {
         /// Installed; nobody has approved it.
@@ -101,6 +111,8 @@ pub struct AuditRow {
     pub chain: Vec<u8>,
     /// The refusal that the record holds, for finding it by its id.
     pub refusal: Option<Vec<u8>>,
+    /// What the record takes for itself, and no second one can hold.
+    pub claim: Option<Vec<u8>>,
 }
 
 /// A record on its way into the table.
@@ -114,6 +126,8 @@ pub struct NewRecord<'a> {
     pub chain: &'a [u8; 32],
     /// The refusal that the record holds.
     pub refusal: Option<RefusalId>,
+    /// What the record takes for itself.
+    pub claim: Option<&'a str>,
     /// Milliseconds since 1970, by which expiries in the same transaction are judged.
     pub at_ms: u64,
 }
@@ -133,6 +147,23 @@ pub struct SlotRow {
     pub generation: i64,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
+    /// The slot of the old master key whose place this one takes; empty outside of a rotation.
+    pub follows: String,
+}
+
+/// An exchange of the master key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RotationRow {
+    /// The generation of the old key.
+    pub from: i64,
+    /// The generation of the new key.
+    pub to: i64,
+    /// The new key, wrapped under the old one.
+    pub transfer: Vec<u8>,
+    /// How far it has come.
+    pub state: RotationState,
+    /// When the new key was put in force, in milliseconds since 1970; 0 before.
+    pub switched_ms: u64,
 }
 
 /// A tenant's key, wrapped under the key-encryption key.
@@ -204,6 +235,17 @@ pub struct GrantRow {
     pub created_ms: u64,
 }
 
+/// Everything that a lease of one secret is judged by, of one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaseView {
+    /// The version in use, `current` or `disabled`.
+    pub secret: Option<SecretRow>,
+    /// The grants of this secret to the tool.
+    pub grants: Vec<GrantRow>,
+    /// The newest record of the secret's history.
+    pub head: Option<AuditRow>,
+}
+
 /// A call or a finding that waits, or waited, for a person.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApprovalRow {
@@ -238,6 +280,7 @@ macro_rules! quiet_debug {
 
 quiet_debug! {
     SlotRow { id, kind, generation }
+    RotationRow { from, to, state }
     TenantKeyRow { tenant, generation }
     SecretRow { tenant, name, version, state }
     GrantRow { tenant, id, tool, secret }

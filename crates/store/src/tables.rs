@@ -23,6 +23,8 @@ pub(crate) const TABLES: &[(&str, Isolation)] = &[
     ("audit_record", Isolation::Log),
     ("key_slot", Isolation::Installation),
     ("tenant_key", Isolation::Tenant),
+    ("rotation", Isolation::Installation),
+    ("rotation_wrap", Isolation::Tenant),
     ("secret", Isolation::Tenant),
     ("tool", Isolation::Tenant),
     ("tool_grant", Isolation::Tenant),

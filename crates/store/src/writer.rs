@@ -114,11 +114,13 @@ impl Batch<'_> {
         record: NewRecord<'_>,
         change: Option<&Mutation>,
     ) -> Result<Result<(), Lost>, StoreError> {
-        if let Some(mutation) = change {
+        // A record that claims something stands by itself: whether it can is part of the change.
+        if let Some(mutation) = change.or(record.claim.map(|_| &Mutation::Claim)) {
             self.send().await?;
             self.declare(mutation.scope()).await?;
-            if let Err(lost) = self.change(mutation, record.at_ms).await? {
-                return Ok(Err(lost));
+            let outcome = self.change(mutation, &record).await?;
+            if outcome.is_err() || record.claim.is_some() {
+                return Ok(outcome);
             }
         }
         self.waiting.push([
@@ -146,14 +148,21 @@ impl Batch<'_> {
     }
 
     /// Makes one change, or takes back what it had done.
-    async fn change(&mut self, mutation: &Mutation, now: u64) -> Result<Result<(), Lost>, StoreError> {
+    async fn change(
+        &mut self,
+        mutation: &Mutation,
+        record: &NewRecord<'_>,
+    ) -> Result<Result<(), Lost>, StoreError> {
         const WHAT: &str = "set a savepoint";
         let mut session = self.session();
         session.script("SAVEPOINT change".to_owned(), WHAT).await?;
-        let outcome = match apply(&mut session, mutation, now).await {
+        let mut outcome = match apply(&mut session, mutation, record.at_ms).await {
             Err(error) if error.blames_the_change() => Err(Lost::Invalid),
             outcome => outcome?,
         };
+        if let (Ok(()), Some(claim)) = (outcome, record.claim) {
+            outcome = claimed(&mut session, record, claim).await?;
+        }
         let end = match outcome {
             Ok(()) => "RELEASE SAVEPOINT change",
             Err(_) => "ROLLBACK TO SAVEPOINT change; RELEASE SAVEPOINT change",
@@ -190,4 +199,22 @@ impl Batch<'_> {
     pub(crate) fn is_in_file(&self) -> bool {
         matches!(self.connection, Connection::Sqlite(_))
     }
+}
+
+/// Writes a record that claims something, unless another record has claimed it.
+async fn claimed(
+    session: &mut Session<'_>,
+    record: &NewRecord<'_>,
+    claim: &str,
+) -> Result<Result<(), Lost>, StoreError> {
+    let refusal = record.refusal.map(|id| *id.as_bytes());
+    let insert = sql("INSERT INTO audit_record (seq, record, chain, refusal, claim)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING")
+    .bind(record.seq)
+    .bind(record.record)
+    .bind(record.chain.as_slice())
+    .bind(refusal.as_ref().map(|id| id.as_slice()))
+    .bind(claim.as_bytes());
+    let written = session.run(insert, "append to the log").await?;
+    Ok(if written == 1 { Ok(()) } else { Err(Lost::Claimed) })
 }

@@ -29,6 +29,8 @@ pub struct Grant {
     pub inject: Injection,
     /// When it ends, in milliseconds since 1970.
     pub expires_ms: Option<u64>,
+    /// How often it may be used; `None` without a bound.
+    pub max_uses: Option<u32>,
 }
 
 /// Why bytes are not a grant.
@@ -37,7 +39,7 @@ pub struct Grant {
 pub struct GrantError;
 
 impl Grant {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 
     /// True when the grant lets this code send its secret to this target. Never in clear text.
     pub fn covers(&self, tool: &ToolName, digest: &Digest, target: &Target) -> bool {
@@ -59,6 +61,7 @@ impl Grant {
     pub fn encode(&self) -> Vec<u8> {
         let methods = self.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(",");
         let expires = self.expires_ms.map(|ms| ms.to_string()).unwrap_or_default();
+        let uses = self.max_uses.map(|uses| uses.to_string()).unwrap_or_default();
         let fields = [
             self.tool.as_str(),
             &self.digest.to_string(),
@@ -69,6 +72,7 @@ impl Grant {
             self.path.as_str(),
             &self.inject.to_string(),
             &expires,
+            &uses,
         ];
         let mut out = vec![Self::VERSION];
         for field in fields {
@@ -107,6 +111,10 @@ impl Grant {
                 "" => None,
                 digits => Some(digits.parse().map_err(|_| GrantError)?),
             },
+            max_uses: match field()? {
+                "" => None,
+                digits => Some(digits.parse().map_err(|_| GrantError)?),
+            },
         };
         if grant.encode() != bytes {
             return Err(GrantError);
@@ -129,7 +137,11 @@ impl fmt::Display for Grant {
             self.port,
             self.path,
             self.inject
-        )
+        )?;
+        match self.max_uses {
+            Some(uses) => write!(f, ", {uses} times"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -150,6 +162,7 @@ mod tests {
             path: PathPrefix::parse("/v1").unwrap(),
             inject: Injection::Bearer,
             expires_ms: Some(5),
+            max_uses: Some(3),
         }
     }
 
@@ -176,7 +189,7 @@ mod tests {
     #[test]
     fn reads_itself_back() {
         assert_eq!(Grant::decode(&grant().encode()), Ok(grant()));
-        let open = Grant { expires_ms: None, ..grant() };
+        let open = Grant { expires_ms: None, max_uses: None, ..grant() };
         assert_eq!(Grant::decode(&open.encode()), Ok(open));
     }
 

@@ -178,6 +178,10 @@ closed! {
         Signature = 32 "signature",
         /// The roots along the edge of a checkpoint's tree.
         Peaks = 33 "peaks",
+        /// What this record takes for itself: no second record may hold the same claim.
+        Claim = 40 "claim",
+        /// A code over what the record says about the vault, under a key of the vault.
+        Proof = 41 "proof",
     }
 }
 

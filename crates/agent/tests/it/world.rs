@@ -204,6 +204,7 @@ fn model_grant(host: &HostName) -> Grant {
         path: PathPrefix::parse("/v1/chat/completions").unwrap(),
         inject: Injection::Bearer,
         expires_ms: None,
+        max_uses: None,
     }
 }
 

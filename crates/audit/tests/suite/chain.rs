@@ -33,7 +33,7 @@ async fn verdict(rows: &[AuditRow]) -> Result<u64, (u64, Fault)> {
     for row in rows {
         let chain = row.chain.as_slice().try_into().unwrap();
         let refusal = row.refusal.clone().map(|id| RefusalId::from_bytes(id.try_into().unwrap()));
-        let record = NewRecord { seq: row.seq, record: &row.record, chain, refusal, at_ms: 0 };
+        let record = NewRecord { seq: row.seq, record: &row.record, chain, refusal, claim: None, at_ms: 0 };
         batch.append(record, None).await.unwrap().unwrap();
     }
     batch.commit().await.unwrap();
@@ -127,7 +127,7 @@ async fn l01_bytes_that_are_no_record_are_named_even_when_the_chain_holds() {
     let before = Digest::from_bytes(rows[4].chain.clone().try_into().unwrap());
     let record = b"not a record".to_vec();
     let chain = audit::chain::link(&before, 6, &record).as_bytes().to_vec();
-    rows.push(AuditRow { seq: 6, record, chain, refusal: None });
+    rows.push(AuditRow { seq: 6, record, chain, refusal: None, claim: None });
     assert_eq!(verdict(&rows).await, Err((6, Fault::Unreadable)));
 }
 

@@ -124,7 +124,14 @@ async fn l09_a_clock_that_went_back_is_recorded_and_the_order_kept() {
     // The last record was written when the clock was a day ahead.
     let tomorrow = numbered(1).encode(now_ms() + DAY);
     let chain = audit::chain::link(&audit::chain::genesis(), 1, &tomorrow);
-    let row = NewRecord { seq: 1, record: &tomorrow, chain: chain.as_bytes(), refusal: None, at_ms: 0 };
+    let row = NewRecord {
+        seq: 1,
+        record: &tomorrow,
+        chain: chain.as_bytes(),
+        refusal: None,
+        claim: None,
+        at_ms: 0,
+    };
     let mut batch = writer.begin().await.unwrap();
     batch.append(row, None).await.unwrap().unwrap();
     batch.commit().await.unwrap();
@@ -145,7 +152,8 @@ async fn a_head_that_cannot_be_continued_is_refused_not_papered_over() {
     for damaged in [b"no record".as_slice(), b""] {
         let folder = tempfile::tempdir().unwrap();
         let (reader, mut writer) = store::open(&file_in(folder.path())).await.unwrap();
-        let row = NewRecord { seq: 1, record: damaged, chain: &[1; 32], refusal: None, at_ms: 0 };
+        let row =
+            NewRecord { seq: 1, record: damaged, chain: &[1; 32], refusal: None, claim: None, at_ms: 0 };
         let mut batch = writer.begin().await.unwrap();
         batch.append(row, None).await.unwrap().unwrap();
         batch.commit().await.unwrap();

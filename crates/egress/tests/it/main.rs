@@ -3,10 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where it stopped")]
 
+/// As in the binary: what is freed is wiped, here also what the tests themselves free.
+#[global_allocator]
+static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 mod answers;
 mod bounds;
 mod certificates;
 mod echoes;
+mod memory;
 mod name_server;
 mod names;
 mod raw;

@@ -70,7 +70,7 @@ pub(crate) struct World {
     audit: Audit,
     reader: Reader,
     drain: Drain,
-    _folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 /// What came back, as far as its reader got it.
@@ -110,7 +110,7 @@ impl World {
         let egress = Egress::new(config, safety.clone(), Some(Arc::new(vault))).unwrap();
         let trace = Trace::collecting();
         let scope = scope(&policy, &safety, &trace).await;
-        Self { egress, policy, trace, key, setup, scope, audit, reader, drain, _folder: folder }
+        Self { egress, policy, trace, key, setup, scope, audit, reader, drain, folder }
     }
 
     pub(crate) async fn decide(&self, method: &str, url: &str) -> Result<Permit<Outbound>, Refusal> {
@@ -155,7 +155,7 @@ impl World {
 
     /// Every record, after the writer has drained and the chain was verified.
     pub(crate) async fn close(self) -> Vec<Entry> {
-        let Self { egress, policy, scope, audit, reader, drain, _folder, .. } = self;
+        let Self { egress, policy, scope, audit, reader, drain, folder: _folder, .. } = self;
         drop((egress, policy, scope, audit));
         drain.finish().await;
         let log = Log::new(reader);
@@ -221,10 +221,11 @@ fn grant(setup: &Setup, digest: Digest, secret: SecretName, inject: &str) -> Gra
         path: PathPrefix::all(),
         inject: Injection::parse(inject).unwrap(),
         expires_ms: None,
+        max_uses: None,
     }
 }
 
-async fn scope(policy: &Policy, safety: &Safety, trace: &Trace) -> Scope {
+pub(crate) async fn scope(policy: &Policy, safety: &Safety, trace: &Trace) -> Scope {
     let arguments = Untrusted::new(Source::Model, serde_json::json!({}));
     let arguments = safety.screen_json(arguments, Channel::Arguments, &Trace::off()).unwrap();
     let turn = Turn::begin(trace.clone());

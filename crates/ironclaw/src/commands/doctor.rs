@@ -59,6 +59,7 @@ pub async fn run(home: &Home, terminal: &Terminal) -> Outcome {
     let mut checks = Vec::new();
     let config = configuration(home, terminal, &mut checks);
     installation(home, config, &mut checks).await;
+    checks.push(memory());
     checks.push(clock());
     checks.extend(same_user());
     checks.push(Check::ok(
@@ -214,8 +215,10 @@ async fn vault(base: &Base) -> Check {
     };
     let weakest = slots.iter().map(|slot| slot.kind).max_by_key(|kind| match kind {
         SlotKind::Keychain => 0,
-        SlotKind::Passphrase => 1,
-        SlotKind::File => 2,
+        SlotKind::Systemd => 1,
+        SlotKind::Recovery => 2,
+        SlotKind::Passphrase => 3,
+        SlotKind::File => 4,
     });
     let Some(kind) = weakest else {
         return Check::warn("vault", "there is none yet").mended_by("ironclaw init");
@@ -231,7 +234,7 @@ async fn vault(base: &Base) -> Check {
                     .mended_by("log in to the desktop session in which the vault was made")
             }
         },
-        SlotKind::Passphrase => Check::ok("vault", worth),
+        SlotKind::Systemd | SlotKind::Recovery | SlotKind::Passphrase => Check::ok("vault", worth),
         SlotKind::File => Check::warn("vault", worth)
             .mended_by("on a machine with a keychain, in a new home: ironclaw init --slot keychain"),
     }
@@ -356,6 +359,16 @@ fn clock() -> Check {
 }
 
 /// What no check can mend, so that nobody takes it for promised.
+/// Keys in memory.
+fn memory() -> Check {
+    if secrets::can_lock() {
+        Check::ok("memory", "keys are locked in memory, core dumps are off, and what is freed is wiped")
+    } else {
+        Check::warn("memory", "keys may be written to swap: this process may not lock memory")
+            .mended_by("ulimit -l 1024")
+    }
+}
+
 fn same_user() -> Vec<Check> {
     let mut checks = vec![Check::warn(
         "same user",
@@ -363,8 +376,12 @@ fn same_user() -> Vec<Check> {
     )];
     if let Ok(scope) = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope") {
         checks.push(match scope.trim() {
-            "0" => Check::warn("ptrace", "any program that runs as you can read this program's memory")
-                .mended_by("sudo sysctl kernel.yama.ptrace_scope=1"),
+            // This process forbids it for itself; a tool of yours that it starts cannot.
+            "0" => Check::ok(
+                "ptrace",
+                "other programs of yours cannot attach to this one, but to those that do not forbid it",
+            )
+            .mended_by("sudo sysctl kernel.yama.ptrace_scope=1"),
             _ => Check::ok("ptrace", "other programs of yours cannot attach to this one"),
         });
     }

@@ -31,6 +31,11 @@ pub async fn run(args: &cli::Init, base: &Base, terminal: &Terminal) -> Outcome 
     terminal.say(format!("configuration  {}", base.home.config_file().display()));
     let made = if slots.is_empty() { "made" } else { "there already" };
     terminal.say(format!("key slot       {kind} ({made}): {}", worth(&kind)));
+    if slots.is_empty() {
+        terminal.say(
+            "               a way back for the day when this slot is lost: ironclaw vault slots add recovery",
+        );
+    }
     match tool {
         Some(name) => terminal.say(format!("tool           {name} is installed")),
         None => terminal.say("tool           there already"),
@@ -43,6 +48,7 @@ async fn create(slot: cli::Slot, base: &Base, terminal: &Terminal) -> Result<Str
     let unlock = match slot {
         cli::Slot::Keychain => Unlock::Keychain,
         cli::Slot::File => Unlock::File(base.home.key_folder()),
+        cli::Slot::Systemd => base.hand(secrets::SlotKind::Systemd, terminal)?,
         cli::Slot::Passphrase => {
             Unlock::Passphrase(terminal.ask_new_secret("New passphrase of the vault: ")?)
         }

@@ -3,6 +3,7 @@
 pub mod approvals;
 pub mod ask;
 pub mod audit;
+mod backup;
 pub mod bench;
 pub mod chat;
 pub mod completions;
@@ -11,6 +12,7 @@ pub mod db;
 pub mod demo;
 pub mod doctor;
 pub mod eval;
+mod import;
 pub mod init;
 pub mod policy;
 mod progress;

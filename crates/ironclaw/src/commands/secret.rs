@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
 use http::Method;
-use secrets::Plain;
+use secrets::{Plain, VaultError};
 use serde_json::json;
 use types::{
     Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, SecretName, Target, Tenant, ToolName,
@@ -19,8 +19,48 @@ use crate::terminal::Terminal;
 pub async fn run(args: &cli::Secret, base: &Base, terminal: &Terminal) -> Outcome {
     match args {
         cli::Secret::Set { name, from_file } => set(name, from_file.as_deref(), base, terminal).await,
+        cli::Secret::Import { file, dry_run, replace } => {
+            let how = super::import::How { dry: *dry_run, replace: *replace };
+            super::import::run(file, how, base, terminal).await
+        }
         cli::Secret::List => list(base, terminal).await,
         cli::Secret::Show { name } => show(name, base, terminal).await,
+        cli::Secret::Versions { name } => versions(name, base, terminal).await,
+        cli::Secret::Disable { name } => {
+            let name = secret_name(name)?;
+            let vault = base.vault(terminal).await?;
+            vault.disable(&name).await.map_err(changed)?;
+            let words = format!("{name} is no longer sent. To send it again: ironclaw secret enable {name}");
+            terminal.done(json!({ "secret": name.as_str(), "state": "disabled" }), words);
+            Ok(())
+        }
+        cli::Secret::Enable { name } => {
+            let name = secret_name(name)?;
+            let vault = base.vault(terminal).await?;
+            vault.enable(&name).await.map_err(changed)?;
+            terminal.done(
+                json!({ "secret": name.as_str(), "state": "current" }),
+                format!("{name} is sent again."),
+            );
+            Ok(())
+        }
+        cli::Secret::Rollback { name } => {
+            let name = secret_name(name)?;
+            let version = base.vault(terminal).await?.rollback(&name).await.map_err(changed)?;
+            let words = format!("Version {version} of {name} is in use again.");
+            terminal.done(json!({ "secret": name.as_str(), "version": version }), words);
+            Ok(())
+        }
+        cli::Secret::Destroy { name, number: version } => {
+            let name = secret_name(name)?;
+            let vault = base.vault(terminal).await?;
+            vault.destroy(&name, *version).await.map_err(changed)?;
+            terminal.done(
+                json!({ "secret": name.as_str(), "version": version, "state": "destroyed" }),
+                format!("Version {version} of {name} is destroyed. Copies of the database from before still hold it, sealed."),
+            );
+            Ok(())
+        }
         cli::Secret::Grant(args) => grant(args, base, terminal).await,
         cli::Secret::Revoke { id } => revoke(id, base, terminal).await,
         cli::Secret::Delete { name } => delete(name, base, terminal).await,
@@ -90,6 +130,34 @@ async fn list(base: &Base, terminal: &Terminal) -> Outcome {
         }
     }
     Ok(())
+}
+
+async fn versions(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
+    let name = secret_name(name)?;
+    let versions = base.reader.secret_versions(&Tenant::local(), &name).await.map_err(database)?;
+    if versions.is_empty() {
+        return Err(Failure::not_found(format!("there is no secret {name}")));
+    }
+    for row in &versions {
+        if terminal.is_json() {
+            terminal.json(&json!({
+                "secret": name.as_str(), "version": row.version, "state": row.state.as_str(),
+                "created_ms": row.created_ms,
+            }));
+        } else {
+            terminal.say(format!("version {:<4} {}", row.version, row.state));
+        }
+    }
+    Ok(())
+}
+
+/// What is not there is told from what failed.
+fn changed(error: VaultError) -> Failure {
+    match error {
+        VaultError::NoSecret(_) | VaultError::NoVersion(_) => Failure::not_found(error),
+        VaultError::InUse { .. } => Failure::usage(error),
+        error => Failure::failed(error),
+    }
 }
 
 async fn show(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
@@ -162,6 +230,7 @@ async fn wanted(args: &cli::Grant, base: &Base) -> Result<Grant, Failure> {
         inject: Injection::parse(&args.inject)
             .map_err(|error| Failure::usage(format!("--inject: {error}")))?,
         expires_ms: args.days.map(days),
+        max_uses: args.uses,
     })
 }
 

@@ -301,6 +301,12 @@ async fn approve(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
 
 async fn remove(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
     let row = find(name, base).await?;
+    // One by one, on record: a row that comes back from a copy of the database is worth nothing then.
+    for grant in base.reader.grants(&Tenant::local(), &row.name).await.map_err(database)? {
+        secrets::revoke(&base.reader, &base.audit, &Tenant::local(), &grant.id)
+            .await
+            .map_err(Failure::failed)?;
+    }
     let change = Mutation::RemoveTool { tenant: Tenant::local(), name: row.name.clone() };
     let record = Record::new(Kind::Tool, Verdict::Done)
         .with(Field::Actor, "owner")

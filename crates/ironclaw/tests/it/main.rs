@@ -10,3 +10,4 @@ mod oversight;
 mod question;
 mod scan;
 mod spine;
+mod vault;

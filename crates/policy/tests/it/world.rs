@@ -171,5 +171,6 @@ pub(crate) fn grant(digest: Digest, path: &str) -> Grant {
         path: PathPrefix::parse(path).unwrap(),
         inject: Injection::Bearer,
         expires_ms: None,
+        max_uses: None,
     }
 }

@@ -13,20 +13,47 @@ use types::{
     Target, Tenant, ToolName, Trace, Verdict,
 };
 
-/// A temporary folder for a database and a key file.
-pub(crate) struct Home(tempfile::TempDir);
+/// A temporary folder for a key file and a database, or a server for the database.
+pub(crate) struct Home {
+    folder: tempfile::TempDir,
+    server: Option<testkit::Database>,
+}
 
 impl Home {
+    /// With the database in a file.
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self { folder: tempfile::tempdir().unwrap(), server: None }
+    }
+
+    /// One with each database, on which nothing is yet.
+    pub(crate) async fn both() -> [Self; 2] {
+        let database = testkit::Postgres::shared();
+        let owner = store::Server::parse(&database.owner()).unwrap();
+        store::migrate(&owner, database.runtime_role()).await.unwrap();
+        [Self::new(), Self { server: Some(database), ..Self::new() }]
+    }
+
+    /// The database, opened as another process would.
+    pub(crate) async fn open(&self) -> (Reader, Audit, Drain) {
+        let Some(database) = &self.server else { return open(self.path()).await };
+        let server = store::Server::parse(&database.runtime()).unwrap();
+        let (reader, writer) = store::connect(&server).await.unwrap();
+        let (audit, drain) = Audit::start(writer);
+        (reader, audit, drain)
+    }
+
+    /// The vault, opened as another process would.
+    pub(crate) async fn vault(&self) -> Vault {
+        let (reader, audit, _) = self.open().await;
+        Vault::open(reader, audit, &self.unlock()).await.unwrap()
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     pub(crate) fn keys(&self) -> PathBuf {
-        self.0.path().join("keys")
+        self.path().join("keys")
     }
 
     pub(crate) fn unlock(&self) -> Unlock {
@@ -67,8 +94,8 @@ pub(crate) struct World {
     pub(crate) value: String,
     pub(crate) grant: Grant,
     pub(crate) grant_id: String,
+    pub(crate) home: Home,
     safety: Arc<Safety>,
-    _home: Home,
 }
 
 impl World {
@@ -78,8 +105,17 @@ impl World {
     }
 
     pub(crate) async fn with(inject: &str, value: String) -> Self {
-        let home = Home::new();
-        let (reader, audit, _) = open(home.path()).await;
+        Self::at(Home::new(), inject, value).await
+    }
+
+    /// One with each database.
+    pub(crate) async fn both() -> [Self; 2] {
+        let [file, server] = Home::both().await;
+        [Self::at(file, "bearer", random_value()).await, Self::at(server, "bearer", random_value()).await]
+    }
+
+    async fn at(home: Home, inject: &str, value: String) -> Self {
+        let (reader, audit, _) = home.open().await;
         let vault = Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
         vault.put(&name(SECRET), plain(&value), None).await.unwrap();
         let tool = install(&audit, inject).await;
@@ -93,12 +129,13 @@ impl World {
             path: PathPrefix::parse("/v1").unwrap(),
             inject: Injection::parse(inject).unwrap(),
             expires_ms: None,
+            max_uses: None,
         };
         let grant_id = vault.grant(&grant).await.unwrap();
         let safety = Arc::new(Safety::new(Default::default()).unwrap());
         let catalog = Catalog::new(reader.clone(), safety.clone(), Tenant::local(), Vec::new());
         let policy = Policy::new(audit.clone(), reader.clone(), catalog, Settings::default()).unwrap();
-        Self { reader, audit, vault, policy, value, grant, grant_id, safety, _home: home }
+        Self { reader, audit, vault, policy, value, grant, grant_id, home, safety }
     }
 
     /// A permit for one request of the tool, decided and recorded like any other.

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a failure is a panic")]
 
+mod backups;
 mod fixture;
 mod keychain;
+mod race;
 mod requests;
+mod restored;
+mod rotation;
 mod vault;

@@ -259,9 +259,9 @@ async fn k01_a_swapped_secret_is_refused_and_recorded() {
     let record = Record::new(Kind::Secret, Verdict::Done);
     world.audit.change(record, Mutation::PutSecret { row: swapped, expected: Some(1) }).await.unwrap();
     let refusal = world.vault.lease(&world.permit("GET", URL).await).await.err().unwrap();
-    assert_eq!(refusal.rule.id, "vault.seal-broken");
-    assert!(refusal.detail.contains("another place"), "{}", refusal.detail);
-    assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "vault.seal-broken").await);
+    assert_eq!(refusal.rule.id, "vault.rolled-back");
+    assert!(refusal.detail.contains("version 1, current"), "{}", refusal.detail);
+    assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "vault.rolled-back").await);
 }
 
 #[tokio::test]

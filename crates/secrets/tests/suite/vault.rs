@@ -181,7 +181,7 @@ async fn k03_the_wrapped_tenant_key_cannot_be_changed_or_moved() {
     let home = Home::new();
     let (reader, audit, _drain) = open(home.path()).await;
     Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
-    let row = reader.tenant_key(&Tenant::local()).await.unwrap().unwrap();
+    let row = reader.tenant_wraps(&Tenant::local()).await.unwrap().remove(0);
     let slot = reader.slots().await.unwrap().remove(0);
     let mut candidates: Vec<Vec<u8>> = vec![Vec::new(), slot.wrapped];
     candidates.extend((0..row.wrapped.len()).step_by(7).map(|index| {

@@ -96,7 +96,8 @@ impl Fixture {
     pub(crate) async fn change_at(&mut self, mutation: Mutation, at_ms: u64) -> Result<(), Lost> {
         let mut batch = self.writer.begin().await.unwrap();
         let seq = batch.head().await.unwrap().map_or(0, |head| head.seq) + 1;
-        let record = NewRecord { seq, record: b"a record", chain: &[7; 32], refusal: None, at_ms };
+        let record =
+            NewRecord { seq, record: b"a record", chain: &[7; 32], refusal: None, claim: None, at_ms };
         let outcome = batch.append(record, Some(&mutation)).await.unwrap();
         batch.commit().await.unwrap();
         outcome

@@ -19,6 +19,7 @@ pub(crate) fn slot(id: &str) -> SlotRow {
         wrapped: BYTES.to_vec(),
         generation: 1,
         created_ms: 5,
+        follows: String::new(),
     }
 }
 
@@ -81,8 +82,14 @@ async fn a_lost_change_leaves_no_record_and_the_rest_of_the_batch_stands() {
         let mut batch = fixture.writer.begin().await.unwrap();
         let mut seq = 0;
         for (id, won) in [("a", true), ("a", false), ("b", true)] {
-            let record =
-                store::NewRecord { seq: seq + 1, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
+            let record = store::NewRecord {
+                seq: seq + 1,
+                record: b"r",
+                chain: &[0; 32],
+                refusal: None,
+                claim: None,
+                at_ms: 0,
+            };
             let outcome = batch.append(record, Some(&Mutation::AddSlot(slot(id)))).await.unwrap();
             assert_eq!(outcome.is_ok(), won);
             seq += i64::from(won);
@@ -97,7 +104,8 @@ async fn a_lost_change_leaves_no_record_and_the_rest_of_the_batch_stands() {
 async fn a_dropped_batch_leaves_no_trace() {
     for mut fixture in Fixture::both().await {
         let mut batch = fixture.writer.begin().await.unwrap();
-        let record = store::NewRecord { seq: 1, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
+        let record =
+            store::NewRecord { seq: 1, record: b"r", chain: &[0; 32], refusal: None, claim: None, at_ms: 0 };
         batch.append(record, Some(&Mutation::AddSlot(slot("a")))).await.unwrap().unwrap();
         drop(batch);
         assert_eq!(fixture.records().await, 0);
@@ -144,7 +152,7 @@ async fn a_wrap_is_replaced_only_by_who_saw_it() {
         fixture.change(Mutation::InitVault { slot: slot("a"), tenant_key: tenant_key(1) }).await.unwrap();
         fixture.change(rewrap(2, 1)).await.unwrap();
         assert_eq!(fixture.change(rewrap(2, 1)).await, Err(Lost::Changed));
-        let found = fixture.reader.tenant_key(&Tenant::local()).await.unwrap().unwrap();
+        let found = fixture.reader.tenant_wraps(&Tenant::local()).await.unwrap().remove(0);
         assert_eq!(found.generation, 2);
     }
 }
@@ -315,7 +323,14 @@ async fn a_change_that_the_schema_refuses_is_lost_alone() {
     for mut fixture in Fixture::both().await {
         let huge = SlotRow { params: vec![0; 64 * 1024 * 1024 + 1], ..slot("huge") };
         let mut batch = fixture.writer.begin().await.unwrap();
-        let record = |seq| store::NewRecord { seq, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
+        let record = |seq| store::NewRecord {
+            seq,
+            record: b"r",
+            chain: &[0; 32],
+            refusal: None,
+            claim: None,
+            at_ms: 0,
+        };
         let outcome = batch.append(record(1), Some(&Mutation::AddSlot(huge))).await.unwrap();
         assert_eq!(outcome, Err(Lost::Invalid));
         batch.append(record(1), Some(&Mutation::AddSlot(slot("a")))).await.unwrap().unwrap();

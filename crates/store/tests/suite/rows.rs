@@ -26,7 +26,7 @@ async fn rows_come_back_as_they_were_put() {
         }
         let reader = &fixture.reader;
         assert_eq!(reader.slots().await.unwrap(), [slot]);
-        assert_eq!(reader.tenant_key(&local).await.unwrap(), Some(key));
+        assert_eq!(reader.tenant_wraps(&local).await.unwrap(), [key]);
         assert_eq!(reader.secrets(&local).await.unwrap(), vec![secret.clone()]);
         assert_eq!(reader.secret(&local, &secret.name).await.unwrap(), Some(secret));
         assert_eq!(reader.tools(&local).await.unwrap(), vec![tool.clone()]);
@@ -38,7 +38,7 @@ async fn rows_come_back_as_they_were_put() {
 
         // Nobody else's.
         let other = Tenant::parse("other").unwrap();
-        assert_eq!(reader.tenant_key(&other).await.unwrap(), None);
+        assert_eq!(reader.tenant_wraps(&other).await.unwrap(), []);
         assert!(reader.secrets(&other).await.unwrap().is_empty());
         assert!(reader.tools(&other).await.unwrap().is_empty());
         assert!(reader.all_grants(&other).await.unwrap().is_empty());
@@ -98,7 +98,7 @@ async fn damage(mut fixture: Fixture, change: &str, table: &'static str) {
         "tool_grant" => reader.all_grants(&local).await.map(drop),
         "approval" => reader.approvals(&local).await.map(drop),
         "key_slot" => reader.slots().await.map(drop),
-        _ => reader.tenant_key(&local).await.map(drop),
+        _ => reader.tenant_wraps(&local).await.map(drop),
     };
     assert_eq!(error, Err(StoreError::Damaged(table)), "{change}");
 }

@@ -59,7 +59,8 @@ async fn child_opens_when_told() {
     let (_reader, mut writer) = open(&path).await.unwrap();
     let mut batch = writer.begin().await.unwrap();
     let seq = batch.head().await.unwrap().map_or(0, |head| head.seq) + 1;
-    let record = store::NewRecord { seq, record: b"x", chain: &[0; 32], refusal: None, at_ms: 0 };
+    let record =
+        store::NewRecord { seq, record: b"x", chain: &[0; 32], refusal: None, claim: None, at_ms: 0 };
     batch.append(record, None).await.unwrap().unwrap();
     batch.commit().await.unwrap();
 }
@@ -67,8 +68,8 @@ async fn child_opens_when_told() {
 #[tokio::test]
 async fn a_newer_schema_is_refused_and_left_alone() {
     for fixture in Fixture::both().await {
-        fixture.place.sql("INSERT INTO schema_step (version, checksum) SELECT 3, checksum FROM schema_step WHERE version = 1").await;
-        assert_eq!(fixture.place.refused().await, StoreError::Newer { found: 3, known: 2 });
+        fixture.place.sql("INSERT INTO schema_step (version, checksum) SELECT 4, checksum FROM schema_step WHERE version = 1").await;
+        assert_eq!(fixture.place.refused().await, StoreError::Newer { found: 4, known: 3 });
     }
 }
 

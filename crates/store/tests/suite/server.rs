@@ -156,7 +156,7 @@ async fn k16_without_a_tenant_no_row_is_seen_and_with_one_only_its_own() {
 async fn l11_a_second_writer_waits_for_the_first_and_sees_what_it_wrote() {
     let mut fixture = Fixture::on_server().await;
     let (_, mut second) = open(&fixture.place.address()).await.unwrap();
-    let record = |seq| NewRecord { seq, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
+    let record = |seq| NewRecord { seq, record: b"r", chain: &[0; 32], refusal: None, claim: None, at_ms: 0 };
     let mut first = fixture.writer.begin().await.unwrap();
     let waiting = tokio::spawn(async move {
         let mut batch = second.begin().await.unwrap();

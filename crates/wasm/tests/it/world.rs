@@ -128,6 +128,7 @@ impl World {
             path: PathPrefix::all(),
             inject: Injection::Bearer,
             expires_ms: None,
+            max_uses: None,
         };
         self.vault.grant(&grant).await.unwrap();
         self.safety.learn(self.vault.known_values().await.unwrap());

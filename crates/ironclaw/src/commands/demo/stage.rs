@@ -64,8 +64,12 @@ impl Stage {
         let folder = tempfile::Builder::new().prefix("ironclaw-demo-").tempdir_in(place).map_err(fault)?;
         let papers = tempfile::Builder::new().prefix("ironclaw-demo-").tempdir().map_err(fault)?;
         let workspace = workspace(papers.path())?;
-        let home =
-            Home { data: folder.path().join("data"), config: folder.path().join("config"), person: None };
+        let home = Home {
+            data: folder.path().join("data"),
+            config: folder.path().join("config"),
+            person: None,
+            credentials: None,
+        };
         let (weather_host, echo_host) = (name("api.weather.com")?, name("api.echo.example")?);
         let (key, echo_key) = (random_key("wk"), random_key("ek"));
         let authenticated = Arc::new(Mutex::new(false));
@@ -196,6 +200,7 @@ async fn seal_and_grant(
         path: PathPrefix::all(),
         inject: Injection::Bearer,
         expires_ms: None,
+        max_uses: None,
     };
     vault.grant(&grant).await.map_err(Failure::failed)?;
     Ok(())

@@ -1,0 +1,106 @@
+//! K09: many clients, one lease.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use audit::ChangeError;
+use store::{Lost, Mutation};
+use types::{Field, Kind, Record, Verdict};
+
+use crate::fixture::{SECRET, World};
+
+const CLIENTS: usize = 16;
+const LEASES: usize = 500;
+
+/// What the vault hands to the log when a lease is used.
+fn using(permit: u64, head: &str) -> (Record, Mutation) {
+    let record = Record::new(Kind::Unseal, Verdict::Allow)
+        .with(Field::Of, permit)
+        .with(Field::Claim, format!("lease/{permit:020}/0"));
+    let history = (format!("secret/local/{SECRET}/"), format!("secret/local/{SECRET}0"));
+    let head = head.to_owned();
+    (
+        record,
+        Mutation::UseLease {
+            head,
+            history,
+            revoked: "revoked/local/none".into(),
+            permit,
+            lifetime_ms: 600_000,
+        },
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k09_sixteen_clients_race_for_five_hundred_leases_and_each_has_one_winner() {
+    for world in World::both().await {
+        let history = (format!("secret/local/{SECRET}/"), format!("secret/local/{SECRET}0"));
+        let newest = world.reader.last_claim(&history.0, &history.1).await.unwrap().unwrap();
+        let head = String::from_utf8(newest.claim.unwrap()).unwrap();
+        let mut permits = Vec::new();
+        for _ in 0..LEASES {
+            permits.push(world.audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap().get());
+        }
+        let won: Arc<Vec<AtomicUsize>> = Arc::new((0..LEASES).map(|_| AtomicUsize::new(0)).collect());
+        let mut clients = tokio::task::JoinSet::new();
+        for client in 0..CLIENTS {
+            let (_, audit, _) = world.home.open().await;
+            for index in 0..LEASES {
+                // Each client begins elsewhere.
+                let index = (index + client * 31) % LEASES;
+                let (audit, won, (record, change)) =
+                    (audit.clone(), won.clone(), using(permits[index], &head));
+                clients.spawn(async move {
+                    match audit.change(record, change).await {
+                        Ok(_) => drop(won[index].fetch_add(1, Ordering::Relaxed)),
+                        Err(ChangeError::Lost(Lost::Claimed)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                });
+            }
+        }
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap();
+        }
+        assert!(won.iter().all(|winners| winners.load(Ordering::Relaxed) == 1));
+        audit::Log::new(world.reader.clone()).verify().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn k10_a_lease_that_is_late_stale_or_revoked_is_refused_by_the_database() {
+    for world in World::both().await {
+        let permit = world.audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap().get();
+        let history = (format!("secret/local/{SECRET}/"), format!("secret/local/{SECRET}0"));
+        let newest = world.reader.last_claim(&history.0, &history.1).await.unwrap().unwrap();
+        let head = String::from_utf8(newest.claim.unwrap()).unwrap();
+        let lost = async |(record, change): (Record, Mutation)| match world.audit.change(record, change).await
+        {
+            Err(ChangeError::Lost(lost)) => Some(lost),
+            _ => None,
+        };
+        let stale = format!("secret/local/{SECRET}/{:020}", 99);
+        assert_eq!(lost(using(permit, &stale)).await, Some(Lost::Changed));
+        assert_eq!(
+            lost(using(permit + 1_000_000, &head)).await,
+            Some(Lost::Expired),
+            "a permit that is not there"
+        );
+        let Mutation::UseLease { head, history, revoked, permit, .. } = using(permit, &head).1 else {
+            unreachable!()
+        };
+        let record = || using(permit, &head).0;
+        // The permit's record is at least a millisecond old by now: time passes with each sync.
+        let late = Mutation::UseLease {
+            head: head.clone(),
+            history: history.clone(),
+            revoked: revoked.clone(),
+            permit: 1,
+            lifetime_ms: 0,
+        };
+        assert_eq!(lost((record(), late)).await, Some(Lost::Expired));
+        let claim = Record::new(Kind::Revoke, Verdict::Done).with(Field::Claim, &revoked);
+        world.audit.change(claim, Mutation::Claim).await.unwrap();
+        assert_eq!(lost(using(permit, &head)).await, Some(Lost::Missing));
+    }
+}
