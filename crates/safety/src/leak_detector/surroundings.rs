@@ -90,7 +90,7 @@ pub(super) fn names_credential(line: &[u8], span: &Range<usize>) -> bool {
         "auth_token",
     ]
     .iter()
-    .any(|word| says(&word))
+    .any(says)
 }
 
 /// `name=...`.
