@@ -72,7 +72,7 @@ pub enum Command {
     /// Scan files or standard input
     #[command(
         subcommand,
-        after_help = "Example:\n  ironclaw scan leaks src/ --json\n  curl -s https://example.com | ironclaw scan prompt --source web -"
+        after_help = "Example:\n  ironclaw scan leaks src/ --json\n  ironclaw scan leaks . --format sarif --baseline .ironclaw-baseline.json > leaks.sarif\n  curl -s https://example.com | ironclaw scan prompt --source web -"
     )]
     Scan(Scan),
     /// Measure the detectors on a labelled file
@@ -480,6 +480,24 @@ pub struct ScanInput {
     /// Exit with 4 at this severity or above
     #[arg(long, value_enum, default_value = "high")]
     pub fail_on: FailOn,
+    /// How findings are printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: ScanFormat,
+    /// Leave out what this baseline accepts
+    #[arg(long, value_name = "FILE", conflicts_with = "write_baseline")]
+    pub baseline: Option<PathBuf>,
+    /// Write a baseline that accepts everything found now
+    #[arg(long, value_name = "FILE")]
+    pub write_baseline: Option<PathBuf>,
+}
+
+/// How a scan prints its findings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum ScanFormat {
+    /// A line each; objects with --json
+    Text,
+    /// One SARIF 2.1.0 log
+    Sarif,
 }
 
 /// Whose text a scan judges.

@@ -1,5 +1,7 @@
 //! Prints the figures of labelled files, and the time of one message:
-//! `cargo run --release -p safety --example figures -- leaks FILE...` (or `injection`, `speed`, `show`).
+//! `cargo run --release -p safety --example figures -- leaks FILE...` (or `injection`, `speed`, `show`). `files FILE...` counts what
+//! honest files would lose, `letters FILE...` makes the table of `leak_detector/letters.rs`; both read names of files from
+//! standard input when there is none.
 //! Files are JSON lines as `ironclaw eval` reads them, plain or gzipped.
 
 #![allow(clippy::disallowed_macros, reason = "a measuring program for developers, not part of the product")]
@@ -15,8 +17,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_default();
     let safety = Safety::new(Default::default())?;
-    if what == "files" {
-        return files(&safety, arguments);
+    if what == "files" || what == "letters" {
+        let mut names: Vec<String> = arguments.collect();
+        if names.is_empty() {
+            names = std::io::stdin().lines().collect::<Result<_, _>>()?;
+        }
+        return if what == "files" { files(&safety, names) } else { letters(names) };
     }
     if what == "speed" {
         return speed(&safety, arguments.next());
@@ -118,7 +124,7 @@ fn speed(safety: &Safety, file: Option<String>) -> Result<(), Box<dyn std::error
 }
 
 /// Honest files: what would be redacted or blocked, by rule, with the bytes read.
-fn files(safety: &Safety, files: impl Iterator<Item = String>) -> Result<(), Box<dyn std::error::Error>> {
+fn files(safety: &Safety, files: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
     let mut bytes = 0;
     let mut rules = std::collections::BTreeMap::<String, usize>::new();
     let started = Instant::now();
@@ -126,14 +132,51 @@ fn files(safety: &Safety, files: impl Iterator<Item = String>) -> Result<(), Box
         let Ok(text) = std::fs::read_to_string(&file) else { continue };
         bytes += text.len();
         for finding in safety.inspect(&Untrusted::new(Source::Pipe, text.clone()), Channel::Result).findings {
-            if finding.action >= safety::Action::Redact && finding.rule.as_ref() != "too-long" {
+            if finding.action >= safety::Action::Redact && finding.kind.is_leak() {
                 *rules.entry(finding.rule.to_string()).or_default() += 1;
                 let line = text[..finding.span.start].rfind('\n').map_or(0, |at| at + 1);
-                let around: String = text[line..].chars().take(160).collect();
+                let line = line.max(text.floor_char_boundary(finding.span.start.saturating_sub(80)));
+                let around: String = text[line..].chars().take(200).collect();
+                let around = around.lines().next().unwrap_or_default();
                 println!("{} {} {} {file} {around:?}", finding.rule, finding.severity, finding.view);
             }
         }
     }
     println!("{bytes} bytes in {:?}: {rules:?}", started.elapsed());
+    Ok(())
+}
+
+/// Counts pairs of letters in the words of the files, and prints ten times the binary logarithm of how much more often
+/// each stands there than in a random string.
+fn letters(files: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
+    /// A word that is rarer than this may be part of a digest.
+    const SELDOM: usize = 8;
+    let mut words = std::collections::HashMap::<String, usize>::new();
+    for file in files {
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        for run in text.split(|c: char| !c.is_ascii_alphabetic()) {
+            let begins = |at: &usize| run[*at - 1..*at + 1].chars().map(char::is_lowercase).eq([true, false]);
+            let mut from = 0;
+            for at in (1..run.len()).filter(begins).chain([run.len()]) {
+                if (3..=20).contains(&(at - from)) {
+                    *words.entry(run[from..at].to_ascii_lowercase()).or_default() += 1;
+                }
+                from = at;
+            }
+        }
+    }
+    let mut pairs = [[1.0f64; 26]; 27];
+    for word in words.iter().filter(|(_, count)| **count >= SELDOM).map(|(word, _)| word) {
+        let mut row = 0;
+        for byte in word.bytes() {
+            pairs[row][usize::from(byte - b'a')] += 1.0;
+            row = usize::from(byte - b'a') + 1;
+        }
+    }
+    for row in pairs {
+        let sum: f64 = row.iter().sum();
+        let weights = row.map(|count| ((count / sum * 26.0).log2() * 10.0).round().max(-60.0).to_string());
+        println!("{}", weights.join(" "));
+    }
     Ok(())
 }

@@ -15,10 +15,13 @@ mod encodings;
 #[cfg(test)]
 mod examples;
 mod known;
+mod letters;
 mod lines;
+mod placeholder;
 mod private_key;
 mod rules;
 mod stream;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 

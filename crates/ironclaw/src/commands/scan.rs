@@ -4,7 +4,9 @@
 //! of the vault are not looked for. A matched text is never printed. Inputs of any size are read in
 //! pieces, so memory stays bounded.
 
+mod baseline;
 mod pieces;
+mod sarif;
 
 use std::fs::File;
 use std::io::Read;
@@ -14,9 +16,11 @@ use safety::{Action, Channel, Finding, Report, Safety, Severity, Untrusted};
 use serde_json::Value;
 use types::{Host, HostName, Source, ToolName, Trace, Verdict};
 
+use self::baseline::Baseline;
 use self::pieces::{Pieces, Place};
+use self::sarif::Sarif;
 use super::progress::Progress;
-use crate::cli::{self, Direction, FailOn, ScanInput, ScanSource};
+use crate::cli::{self, Direction, FailOn, ScanFormat, ScanInput, ScanSource};
 use crate::config::Config;
 use crate::exit::{Code, Failure, Outcome};
 use crate::terminal::{Terminal, Tone};
@@ -41,10 +45,24 @@ pub async fn run(args: &cli::Scan, config: &Config, terminal: &Terminal) -> Outc
         channel: channel(input, leaks),
         leaks,
     };
-    let inputs = input.inputs.clone();
-    let fail_on = input.fail_on;
+    let baseline = match (&input.baseline, &input.write_baseline) {
+        (Some(path), _) => Some(Baseline::read(path)?),
+        (None, Some(path)) => Some(Baseline::write(path)?),
+        (None, None) => None,
+    };
+    let sarif = (input.format == ScanFormat::Sarif).then(Sarif::default);
+    let tally = Tally {
+        inputs: 0,
+        skipped: 0,
+        findings: 0,
+        accepted: 0,
+        worst: Severity::None,
+        failed: None,
+        baseline,
+        sarif,
+    };
     // Reading and scanning keep one thread busy; nothing else runs in this process.
-    tokio::task::block_in_place(|| scan.all(&inputs, fail_on))
+    tokio::task::block_in_place(|| scan.all(&input.inputs, input.fail_on, tally))
 }
 
 /// One run of the command.
@@ -61,8 +79,13 @@ struct Tally {
     inputs: u64,
     skipped: u64,
     findings: u64,
+    /// Findings that the baseline accepts.
+    accepted: u64,
     worst: Severity,
     failed: Option<Code>,
+    baseline: Option<Baseline>,
+    /// The log, where that is what is printed.
+    sarif: Option<Sarif>,
 }
 
 /// What came of one input.
@@ -76,8 +99,7 @@ struct Scanned {
 }
 
 impl Scan<'_> {
-    fn all(&self, inputs: &[PathBuf], fail_on: FailOn) -> Outcome {
-        let mut tally = Tally { inputs: 0, skipped: 0, findings: 0, worst: Severity::None, failed: None };
+    fn all(&self, inputs: &[PathBuf], fail_on: FailOn, mut tally: Tally) -> Outcome {
         let mut progress = Progress::new(None);
         for input in inputs {
             if input == Path::new("-") {
@@ -89,7 +111,7 @@ impl Scan<'_> {
             }
         }
         drop(progress);
-        self.summary(&tally);
+        self.summary(&mut tally)?;
         if reaches(tally.worst, fail_on) {
             return Err(Failure::Said(Code::Findings));
         }
@@ -134,19 +156,36 @@ impl Scan<'_> {
     }
 
     fn one(&self, name: &str, from: impl Read, tally: &mut Tally, progress: &mut Progress) {
-        match self.read(from, progress) {
+        let shown = self.shown(name);
+        match self.read(from, &shown, tally, progress) {
             Ok(scanned) => {
                 tally.inputs += 1;
                 tally.findings += scanned.places.len() as u64 + scanned.dropped;
                 tally.worst = tally.worst.max(scanned.report.severity);
-                progress.aside(|| self.print(&self.shown(name), &scanned));
+                if scanned.dropped > 0 {
+                    let more = format!("ironclaw: {shown}: {} more findings are not listed", scanned.dropped);
+                    progress.aside(|| self.terminal.warn(more));
+                }
+                match &mut tally.sarif {
+                    Some(sarif) => {
+                        let found = scanned.report.findings.iter().zip(&scanned.places);
+                        found.for_each(|(finding, place)| sarif.add(&shown, finding, place));
+                    }
+                    None => progress.aside(|| self.print(&shown, &scanned)),
+                }
             }
             Err(error) => self.unreadable(name, &error, tally),
         }
     }
 
     /// Scans one input piece by piece.
-    fn read(&self, from: impl Read, progress: &mut Progress) -> std::io::Result<Scanned> {
+    fn read(
+        &self,
+        from: impl Read,
+        name: &str,
+        tally: &mut Tally,
+        progress: &mut Progress,
+    ) -> std::io::Result<Scanned> {
         let mut pieces = Pieces::new(from);
         let mut scanned = Scanned { report: Report::clean(), places: Vec::new(), output: None, dropped: 0 };
         let mut doubt = 1.0;
@@ -158,6 +197,10 @@ impl Scan<'_> {
             doubt *= 1.0 - report.score;
             let found = report.findings.into_iter().filter(|finding| self.wanted(finding));
             for (finding, place) in pieces.accept(&piece, found) {
+                if tally.baseline.as_mut().is_some_and(|baseline| baseline.takes(name, &finding)) {
+                    tally.accepted += 1;
+                    continue;
+                }
                 worst = worst.max(finding.action);
                 if finding.action > Action::Allow {
                     scanned.report.severity = scanned.report.severity.max(finding.severity);
@@ -210,9 +253,6 @@ impl Scan<'_> {
     }
 
     fn print(&self, name: &str, scanned: &Scanned) {
-        if scanned.dropped > 0 {
-            self.terminal.warn(format!("ironclaw: {name}: {} more findings are not listed", scanned.dropped));
-        }
         if self.terminal.is_json() {
             let mut object = scanned.report.to_json();
             if let Value::Object(map) = &mut object {
@@ -252,18 +292,30 @@ impl Scan<'_> {
         ));
     }
 
-    fn summary(&self, tally: &Tally) {
+    fn summary(&self, tally: &mut Tally) -> Outcome {
         let counted = |n: u64, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
         if tally.skipped > 0 {
             self.terminal.warn(format!("ironclaw: skipped {}", counted(tally.skipped, "binary file")));
         }
-        if !self.terminal.is_json() {
+        let written = tally.baseline.take().map_or(Ok(None), Baseline::finish)?;
+        if let Some(sarif) = tally.sarif.take() {
+            if sarif.dropped() > 0 {
+                self.terminal.warn(format!("ironclaw: {} more findings are not listed", sarif.dropped()));
+            }
+            self.terminal.json(&sarif.finish(tally.failed.is_none()));
+        } else if !self.terminal.is_json() {
+            let accepted = match (written, tally.accepted) {
+                (Some(entries), _) => format!(", {entries} written to the baseline"),
+                (None, 0) => String::new(),
+                (None, accepted) => format!(", {accepted} more in the baseline"),
+            };
             self.terminal.say(format!(
-                "{} in {}",
+                "{} in {}{accepted}",
                 counted(tally.findings, "finding"),
                 counted(tally.inputs, "input")
             ));
         }
+        Ok(())
     }
 }
 

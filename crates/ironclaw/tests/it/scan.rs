@@ -183,3 +183,68 @@ fn rows_for_the_other_detector_are_refused() {
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("line 1"), "{}", ran.stderr);
 }
+
+#[test]
+fn sarif_names_rules_and_places_and_holds_no_secret() {
+    let installation = Installation::new();
+    let token = token();
+    write(&installation, "src/a b.py", &format!("x = 1\nTOKEN = \"{token}\"\n"));
+    let folder = installation.folder.path().join("src");
+    let ran = installation.run(&["scan", "leaks", "--format", "sarif", folder.to_str().unwrap()]);
+    assert_eq!(ran.code, 4, "{ran:#?}");
+    assert!(!ran.stdout.contains(&token));
+    let log: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    let run = &log["runs"][0];
+    let result = &run["results"][0];
+    assert_eq!(result["ruleId"], "github-pat");
+    assert_eq!(run["tool"]["driver"]["rules"][0]["id"], "github-pat");
+    assert_eq!((result["ruleIndex"].as_u64(), result["level"].as_str()), (Some(0), Some("error")));
+    let place = &result["locations"][0]["physicalLocation"];
+    assert!(place["artifactLocation"]["uri"].as_str().unwrap().ends_with("src/a%20b.py"), "{place}");
+    let region = &place["region"];
+    assert_eq!((region["startLine"].as_u64(), region["startColumn"].as_u64()), (Some(2), Some(10)));
+    assert_eq!(region["byteLength"].as_u64(), Some(token.len() as u64));
+    let clean = installation.run_with(&["scan", "leaks", "--format", "sarif", "-"], "nothing here");
+    let log: Value = serde_json::from_str(&clean.stdout).unwrap();
+    assert_eq!((clean.code, log["runs"][0]["results"].as_array().map(Vec::len)), (0, Some(0)));
+}
+
+#[test]
+fn a_baseline_accepts_what_was_found_and_nothing_new() {
+    let installation = Installation::new();
+    let (old, new) = (token(), token());
+    let file = write(&installation, "src/main.py", &format!("A = \"{old}\"\n"));
+    let baseline = installation.folder.path().join("baseline.json");
+    let baseline = baseline.to_str().unwrap();
+    assert_eq!(installation.run(&["scan", "leaks", "--baseline", baseline, &file]).code, 5);
+    let written = installation.run(&["scan", "leaks", "--write-baseline", baseline, &file]).ok();
+    assert!(
+        written.stdout.contains("0 findings in 1 input, 1 written to the baseline"),
+        "{}",
+        written.stdout
+    );
+    let held = std::fs::read_to_string(baseline).unwrap();
+    let fingerprint =
+        installation.run(&["scan", "leaks", "--json", &file]).json()[0]["findings"][0]["fingerprint"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+    assert!(!held.contains(&old) && !held.contains(&fingerprint), "{held}");
+    let clean = installation.run(&["scan", "leaks", "--baseline", baseline, &file]).ok();
+    assert!(clean.stdout.contains("0 findings in 1 input, 1 more in the baseline"), "{}", clean.stdout);
+    write(&installation, "src/main.py", &format!("# moved\nB = \"{new}\"\nA = \"{old}\"\n"));
+    let ran = installation.run(&["scan", "leaks", "--baseline", baseline, &file]);
+    assert_eq!(ran.code, 4, "{ran:#?}");
+    assert!(ran.stdout.starts_with(&format!("{file}:2:6 ")), "{}", ran.stdout);
+    // Another file has another key, so digests of two repositories say nothing about each other.
+    let other = installation.folder.path().join("other.json");
+    installation.run(&["scan", "leaks", "--write-baseline", other.to_str().unwrap(), &file]).ok();
+    let digest = |path: &str| {
+        let held: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        held["findings"][0]["digest"].as_str().unwrap().to_owned()
+    };
+    assert_ne!(digest(baseline), digest(other.to_str().unwrap()));
+    let broken = write(&installation, "broken.json", "{\"version\":2,\"key\":\"\",\"findings\":[]}");
+    assert_eq!(installation.run(&["scan", "leaks", "--baseline", &broken, &file]).code, 2);
+}

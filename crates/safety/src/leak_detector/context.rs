@@ -7,6 +7,13 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use memchr::memmem;
 
+use super::letters;
+use super::placeholder::{has_example_word, is_masked, is_placeholder, is_row};
+use super::surroundings::{
+    is_code, is_parameter, is_quoted, is_setting, is_type, is_variable, names_credential, names_id,
+    names_public_key,
+};
+
 /// Base64 with its padding or without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -28,13 +35,21 @@ pub(super) enum Filter {
     Basic,
     /// Values of a name such as `token`, which names many honest things: also identifiers.
     Secret,
+    /// Values of a name that ends in `key`: also digests and names of things.
+    Key,
+    /// Values of the name of a vendor: also UUIDs.
+    Vendor,
+    /// Arguments of an option such as `--password`: also words of documentation.
+    Argument,
 }
 
 impl Filter {
     /// True when the secret at `span` of `line` is none of the look-alikes.
     pub(super) fn passes(self, line: &[u8], span: &Range<usize>) -> bool {
         let value = &line[span.clone()];
-        if is_masked(value) || has_example_word(value) {
+        // `eyJ...` shows how a token begins.
+        let cut = line[span.end..].starts_with(b"...") || line[span.end..].starts_with("…".as_bytes());
+        if cut || is_masked(value) || has_example_word(value) {
             return false;
         }
         match self {
@@ -42,19 +57,25 @@ impl Filter {
             Self::UrlPassword => !is_placeholder(value),
             Self::Basic => is_basic(value),
             Self::Password => !is_placeholder(value) && is_password(line, span),
-            Self::Secret => !is_placeholder(value) && is_secret(line, span) && !names_public_key(line, span),
+            Self::Secret => !is_placeholder(value) && is_secret(line, span),
+            Self::Key => !is_placeholder(value) && is_key(line, span),
+            Self::Vendor => !is_placeholder(value) && (is_uuid(value) || is_secret(line, span)),
+            Self::Argument => !is_placeholder(value) && is_argument(value) && !is_code(line, span),
         }
     }
 
     /// The span without the punctuation that closes what it stands in.
     pub(super) fn trimmed(self, line: &[u8], span: Range<usize>) -> Range<usize> {
-        if !matches!(self, Self::Password | Self::Secret) {
+        if matches!(self, Self::Token | Self::UrlPassword | Self::Basic) {
             return span;
         }
         let mut value = &line[span.clone()];
         // In a query the next parameter is no part of it.
         if let Some(next) = memmem::find_iter(value, b"&").find(|at| is_parameter(&value[at + 1..])) {
             value = &value[..next.max(1)];
+        }
+        for end in ["\\n", "\\r", "\\t"] {
+            value = value.strip_suffix(end.as_bytes()).filter(|rest| !rest.is_empty()).unwrap_or(value);
         }
         let tail = value
             .iter()
@@ -86,179 +107,111 @@ pub(super) fn entropy(value: &[u8]) -> f32 {
     shares.map(|share| -share * share.log2()).sum()
 }
 
-/// `xxxx`, `****`, `....`, `0000`: one character over and over.
-fn is_masked(value: &[u8]) -> bool {
-    let mut longest = 0;
-    let mut run = 0;
-    let mut last = 0u8;
-    for byte in value {
-        run = if byte.eq_ignore_ascii_case(&last) { run + 1 } else { 1 };
-        last = *byte;
-        longest = longest.max(run);
-    }
-    longest >= 4 && longest * 3 >= value.len() || longest >= 8
-}
-
-/// Words and rows of letters that documentation puts where a secret would stand.
-fn has_example_word(value: &[u8]) -> bool {
-    const WORDS: [&str; 14] = [
-        "example",
-        "placeholder",
-        "your_",
-        "your-",
-        "your ",
-        "yourapi",
-        "redacted",
-        "abcdefghij",
-        "1234567890",
-        "0123456789",
-        "_here",
-        "-here",
-        "dummy",
-        "fake",
-    ];
-    let lower = value.to_ascii_lowercase();
-    WORDS.iter().any(|word| memmem::find(&lower, word.as_bytes()).is_some())
-}
-
-/// Values that nobody takes for a secret.
-const NO_SECRET: [&str; 46] = [
-    "null",
-    "none",
-    "nil",
-    "true",
-    "false",
-    "undefined",
-    "string",
-    "password",
-    "passwd",
-    "pass",
-    "secret",
-    "token",
-    "changeme",
-    "change_me",
-    "change-me",
-    "changeit",
-    "default",
-    "required",
-    "optional",
-    "test",
-    "testing",
-    "empty",
-    "hidden",
-    "masked",
-    "todo",
-    "foobar",
-    "unknown",
-    "admin",
-    "root",
-    "user",
-    "username",
-    "postgres",
-    "mysql",
-    "guest",
-    "pwd",
-    "passwd123",
-    "mypassword",
-    "mysecretpassword",
-    "my-secret-pw",
-    "yourpassword",
-    "somepassword",
-    "thepassword",
-    "passwordhere",
-    "password123",
-    "pass123",
-    "secret123",
-];
-
-/// Parts of values that say where the secret belongs.
-const STAND_IN: [&str; 12] = [
-    "changeme",
-    "change_me",
-    "change-me",
-    "your",
-    "insert",
-    "replace",
-    "sample",
-    "xxxx",
-    "....",
-    "****",
-    "<",
-    ">",
-];
-
-/// A value that says where the secret belongs, or what nobody takes for one.
-fn is_placeholder(value: &[u8]) -> bool {
-    let lower = value.to_ascii_lowercase();
-    NO_SECRET.iter().any(|word| word.as_bytes() == lower)
-        || STAND_IN.iter().any(|part| memmem::find(&lower, part.as_bytes()).is_some())
-        || is_reference(value)
-}
-
-/// A reference to a value that stands elsewhere: a variable, a template, a path, a lookup.
-fn is_reference(value: &[u8]) -> bool {
-    const WITHIN: [&str; 12] = [
-        "${",
-        "$(",
-        "{{",
-        "#{",
-        "process.env",
-        "os.environ",
-        "getenv",
-        "secrets.",
-        "://",
-        "vault:",
-        "()",
-        "%s",
-    ];
-    let variable = |rest: &[u8]| rest.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    match value {
-        [b'$', rest @ ..] if variable(rest) => return true,
-        [b'%', rest @ .., b'%'] if variable(rest) => return true,
-        // A hash of a password in the form of crypt(3).
-        [b'$', rest @ ..] if rest.contains(&b'$') => return true,
-        [b'{' | b'<' | b'[' | b'/' | b'(' | b'&' | b'*', ..] => return true,
-        [b'.', b'/' | b'.', ..] => return true,
-        _ => {}
-    }
-    WITHIN.iter().any(|part| memmem::find(value, part.as_bytes()).is_some())
-}
-
 /// A value of a name such as `password` that a person would keep secret.
 fn is_password(line: &[u8], span: &Range<usize>) -> bool {
     let value = &line[span.clone()];
     let kinds = kinds(value);
-    match is_quoted(line, span) {
-        true => {
-            value.len() >= 6
-                && (kinds >= 2 && !is_wordy(value) || kinds >= 2 && value.len() >= 8 && has_digit(value))
-        }
-        false => {
-            value.len() >= 7 && kinds >= 2 && has_digit(value) && !is_wordy(value) && !is_code(line, span)
-        }
+    let random = value.len() >= 5 && letters::are_random(value) && !speaks_of_passwords(value);
+    let head = value.split(|byte| *byte == b':').next().unwrap_or_default();
+    let escape = value.starts_with(b"\\");
+    if escape || is_row(value) || is_version(head) || is_type(line, span) {
+        return false;
     }
+    if is_quoted(line, span) {
+        // The argument of a function whose name speaks of passwords is seldom one.
+        let called = span.start > 1 && line[span.start - 2] == b'(';
+        return random
+            || !called
+                && value.len() >= 6
+                && (kinds >= 2 && !is_wordy(value) || kinds >= 2 && value.len() >= 8 && has_digit(value));
+    }
+    if is_code(line, span) {
+        return false;
+    }
+    let mixed =
+        value.len() >= 7 && kinds >= 2 && has_digit(value) && !is_wordy(value) && !is_identifier(value);
+    mixed || (random || is_variable(line, span) && is_word(value)) && is_setting(line, span)
+}
+
+/// One word that does not speak of passwords itself.
+fn is_word(value: &[u8]) -> bool {
+    value.len() >= 6 && value.iter().all(u8::is_ascii_lowercase) && !speaks_of_passwords(value)
+}
+
+/// `mynewpassword` is no password.
+fn speaks_of_passwords(value: &[u8]) -> bool {
+    let lower = value.to_ascii_lowercase();
+    ["passw", "secret"].iter().any(|word| memmem::find(&lower, word.as_bytes()).is_some())
+}
+
+/// A name in a program: words and digits, such as `X509RequestInheritOptions`.
+fn is_identifier(value: &[u8]) -> bool {
+    let letters = value.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+    let name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/');
+    value.iter().all(name) && letters * 5 >= value.len() * 3 && letters::are_words(value)
+}
+
+/// The argument of an option such as `--password`, which code seldom follows.
+fn is_argument(value: &[u8]) -> bool {
+    let kinds = kinds(value);
+    kinds >= 3 || letters::are_random(value) || kinds >= 2 && has_digit(value) && !is_wordy(value)
 }
 
 /// A value of a name such as `token` that is no identifier.
 fn is_secret(line: &[u8], span: &Range<usize>) -> bool {
     let value = &line[span.clone()];
-    let letters = value.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
-    let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
-    if letters < 2 || digits < 2 || is_wordy(value) || is_uuid(value) || is_version(value) {
+    if is_uuid(value) {
+        return names_credential(line, span);
+    }
+    let number = value.starts_with(b"0x") && value.len() < 34;
+    if number || is_version(value) || is_row(value) || is_identifier(value) || is_type(line, span) {
         return false;
     }
-    match is_quoted(line, span) {
-        true => value.len() >= 10,
-        false => value.len() >= 16 && !is_code(line, span),
+    if names_public_key(line, span) || names_id(line, span) {
+        return false;
+    }
+    let letters = value.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+    let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let quoted = is_quoted(line, span);
+    if letters < 2 || digits < 2 || is_wordy(value) {
+        let least = if quoted { 12 } else { 16 };
+        let plain = value.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        return plain
+            && value.len() >= least
+            && letters::are_random(value)
+            && (quoted || is_setting(line, span));
+    }
+    match quoted {
+        true => value.len() >= 10 && (digits >= 3 || letters::are_random(value)),
+        false => {
+            let least = if is_setting(line, span) { 12 } else { 16 };
+            value.len() >= least && !is_code(line, span)
+        }
     }
 }
 
-/// `name=...`.
-fn is_parameter(rest: &[u8]) -> bool {
-    let name =
-        rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
-    let length = name.count();
-    length > 0 && rest.get(length) == Some(&b'=')
+/// A value of a name that only ends in `key`, which names many honest things: nothing but a long random
+/// string.
+fn is_key(line: &[u8], span: &Range<usize>) -> bool {
+    const HONEST: [&str; 14] = [
+        "public",
+        "pub_key",
+        "pubkey",
+        "cache",
+        "primary",
+        "foreign",
+        "sort",
+        "hash",
+        "partition",
+        "object",
+        "host",
+        "index",
+        "known",
+        "verif",
+    ];
+    let name = line[span.start.saturating_sub(40)..span.start].to_ascii_lowercase();
+    let honest = HONEST.iter().any(|word| memmem::find(&name, word.as_bytes()).is_some());
+    !honest && !is_uuid(&line[span.clone()]) && is_secret(line, span)
 }
 
 /// The base64 of printable `user:password` with something that is a password.
@@ -274,12 +227,6 @@ fn is_basic(value: &[u8]) -> bool {
         && !has_example_word(password)
 }
 
-/// `PublicKeyToken=...` of a .NET assembly.
-fn names_public_key(line: &[u8], span: &Range<usize>) -> bool {
-    let name = line[span.start.saturating_sub(24)..span.start].to_ascii_lowercase();
-    memmem::find(&name, b"public").is_some()
-}
-
 fn kinds(value: &[u8]) -> usize {
     let classes = [
         value.iter().any(u8::is_ascii_lowercase),
@@ -292,10 +239,6 @@ fn kinds(value: &[u8]) -> usize {
 
 fn has_digit(value: &[u8]) -> bool {
     value.iter().any(u8::is_ascii_digit)
-}
-
-fn is_quoted(line: &[u8], span: &Range<usize>) -> bool {
-    span.start > 0 && matches!(line[span.start - 1], b'"' | b'\'' | b'`')
 }
 
 /// Words joined by signs, each of letters with at most a few digits behind: `next_page`, `oauth2-v1`.
@@ -316,22 +259,4 @@ fn is_uuid(value: &[u8]) -> bool {
 
 fn is_version(value: &[u8]) -> bool {
     value.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b':' | b'T' | b'Z' | b'v'))
-}
-
-/// An expression of a program rather than a literal: a call, an index, a member, a type.
-fn is_code(line: &[u8], span: &Range<usize>) -> bool {
-    let value = &line[span.clone()];
-    let next = line.get(span.end).copied().unwrap_or(b' ');
-    let name = |part: &[u8]| {
-        part.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
-            && part.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-    };
-    let member = value.contains(&b'.') && value.split(|byte| *byte == b'.').all(name);
-    let bracket = |byte: &u8| matches!(byte, b'(' | b'[' | b'{' | b';' | b'|');
-    matches!(next, b'(' | b'[' | b'.')
-        || value.iter().any(bracket)
-        || member
-        || ["self", "this", "await", "new"].iter().any(|word| value.starts_with(word.as_bytes()))
-        || memmem::find(value, b"::").is_some()
-        || memmem::find(value, b"->").is_some()
 }

@@ -11,9 +11,19 @@ use super::context::{self, Filter};
 use crate::finding::{Kind, Severity};
 
 /// The rule files, in the order in which their rules are tried.
-pub(crate) const FILES: [&str; 4] = [
-    include_str!("rules/tokens.toml"),
-    include_str!("rules/named.toml"),
+pub(crate) const FILES: [&str; 14] = [
+    include_str!("rules/standards.toml"),
+    include_str!("rules/cloud.toml"),
+    include_str!("rules/source.toml"),
+    include_str!("rules/ai.toml"),
+    include_str!("rules/payments.toml"),
+    include_str!("rules/messaging.toml"),
+    include_str!("rules/observability.toml"),
+    include_str!("rules/databases.toml"),
+    include_str!("rules/identity.toml"),
+    include_str!("rules/crypto.toml"),
+    include_str!("rules/saas.toml"),
+    include_str!("rules/data.toml"),
     include_str!("rules/connections.toml"),
     include_str!("rules/passwords.toml"),
 ];
@@ -177,7 +187,9 @@ fn assignment(kind: Kind, name: &str, value: &str) -> String {
         }
         _ => format!(r"(?:[:?.+|]{{0,3}}=>?|:{{1,2}}|=>|[,(>]|[ \t]){opening}"),
     };
-    format!(r#"(?i:{name}){credential}["'`\]\\]{{0,3}}[ \t]{{0,4}}{between}(?P<secret>{value})"#)
+    // `token: &str = "..."`, `var token string = "..."`.
+    let declared = r"(?:[ \t]{0,2}:?[ \t]{0,2}&?(?:'static )?(?i:string|str)\b)?";
+    format!(r#"(?i:{name}){credential}["'`\]\\]{{0,3}}{declared}[ \t]{{0,4}}{between}(?P<secret>{value})"#)
 }
 
 /// Expressions read bytes, know no Unicode classes and never cross a line.
