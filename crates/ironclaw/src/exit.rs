@@ -33,6 +33,8 @@ pub enum Failure {
     Quoting(Code, String, Untrusted<String>),
     /// Said already; only the code is left.
     Said(Code),
+    /// A command that was run ended with this code, which is passed on.
+    Passed(u8),
 }
 
 impl Failure {
@@ -57,10 +59,11 @@ impl Failure {
     }
 
     /// The exit code.
-    pub fn code(&self) -> Code {
+    pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused(_) => Code::Refused,
-            Self::Plain(code, _) | Self::Quoting(code, ..) | Self::Said(code) => *code,
+            Self::Refused(_) => Code::Refused as u8,
+            Self::Plain(code, _) | Self::Quoting(code, ..) | Self::Said(code) => *code as u8,
+            Self::Passed(code) => *code,
         }
     }
 }

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match start(cli, &environment, &terminal) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let code = failure.code() as u8;
+            let code = failure.exit_code();
             terminal.failure(failure);
             ExitCode::from(code)
         }

@@ -75,6 +75,16 @@ impl Terminal {
         self.out(&visible(text.as_str()));
     }
 
+    /// Passes on bytes of a screened stream, to standard error or output.
+    pub fn pass(&self, to_stderr: bool, bytes: &[u8]) {
+        let write = |stream: &mut dyn std::io::Write| stream.write_all(bytes).and_then(|()| stream.flush());
+        let _ = if to_stderr {
+            write(&mut std::io::stderr().lock())
+        } else {
+            write(&mut std::io::stdout().lock())
+        };
+    }
+
     /// Prints one JSON object on one line.
     pub fn json(&self, value: &Value) {
         self.out(&value.to_string());
@@ -155,7 +165,7 @@ impl Terminal {
     /// Prints why a command did not end well, to standard error.
     pub fn failure(&self, failure: Failure) {
         match failure {
-            Failure::Said(_) => {}
+            Failure::Said(_) | Failure::Passed(_) => {}
             Failure::Refused(refusals) => self.refusals(&refusals),
             Failure::Plain(code, words) if self.is_json() => {
                 self.err(&serde_json::json!({ "error": words, "code": code as u8 }).to_string());
@@ -253,12 +263,14 @@ pub fn refusal_json(refusal: &Refusal) -> Value {
     })
 }
 
+/// Characters that reorder or hide text.
+pub fn reorders(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Replaces every control but newline and tab, and every character that reorders or hides text.
 fn visible(text: &str) -> String {
-    let hidden = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
-    };
+    let hidden = |c: char| (c.is_control() && c != '\n' && c != '\t') || reorders(c);
     text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 

@@ -79,6 +79,10 @@ closed! {
         Model = 16 "model",
         /// Records for which nobody waited could not be written.
         Loss = 17 "loss",
+        /// A command was decided.
+        Command = 18 "command",
+        /// The image that commands run in was made or chosen.
+        Image = 19 "image",
     }
 }
 
@@ -171,6 +175,14 @@ closed! {
         State = 30 "state",
         /// A model's name.
         Model = 31 "model",
+        /// A command line, screened.
+        Command = 32 "command",
+        /// How far a command is confined.
+        Confinement = 33 "confinement",
+        /// The folder that a command works in.
+        Workspace = 34 "workspace",
+        /// A promise that was given up by the configuration.
+        Downgrade = 35 "downgrade",
     }
 }
 

@@ -9,9 +9,11 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod eval;
+pub mod exec;
 pub mod init;
 pub mod policy;
 mod progress;
+pub mod sandbox;
 pub mod scan;
 pub mod secret;
 pub mod tool;
@@ -57,6 +59,8 @@ async fn with_base(command: &Command, base: &Base, terminal: &Terminal) -> Outco
         Command::Tool(args) => tool::run(args, base, terminal).await,
         Command::Secret(args) => secret::run(args, base, terminal).await,
         Command::Vault(args) => vault::run(args, base, terminal).await,
+        Command::Exec(args) => exec::run(args, base, terminal).await,
+        Command::Sandbox(args) => sandbox::run(args, base, terminal).await,
         Command::Policy(args) => policy::run(args, base, terminal).await,
         Command::Approvals(args) => approvals::run(args, base, terminal).await,
         Command::Audit(args) => audit::run(args, base, terminal).await,

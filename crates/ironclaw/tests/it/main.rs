@@ -3,6 +3,8 @@
 
 mod attacks;
 mod errors;
+#[cfg(target_os = "linux")]
+mod exec;
 mod installation;
 mod oversight;
 mod scan;
