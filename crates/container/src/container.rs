@@ -34,6 +34,7 @@ use crate::mounts::{self, Bind};
 use crate::owner::user_for;
 use crate::settle::{fields_of, record};
 use crate::spec::Plan;
+use crate::sweep::sweep;
 use crate::{program, rules};
 
 /// Pieces of output that wait for whoever reads them; beyond it the command waits.
@@ -52,18 +53,9 @@ pub struct Sandbox {
     safety: Arc<Safety>,
 }
 
-/// What a command reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stdin {
-    /// Bytes that are written to [`Running::stdin`], until that is shut down.
-    Piped,
-    /// The same, through a terminal of the container's own; both output streams become one.
-    Terminal,
-}
-
 /// A command that runs.
 pub struct Running {
-    /// What it prints, screened while it streams. With a terminal all of it.
+    /// What it prints, screened while it streams.
     pub stdout: ScreenedBody,
     /// What it prints as errors.
     pub stderr: ScreenedBody,
@@ -148,14 +140,13 @@ impl Sandbox {
     pub async fn start(
         &self,
         permit: Permit<Command>,
-        stdin: Stdin,
         outlet: mpsc::Sender<Connection>,
     ) -> Result<Running, RunError> {
         let (command, settlement) = permit.redeem()?;
         if command.confinement == Confinement::FullAccess {
             return crate::unconfined::start(command, settlement, &self.safety, &self.config.limits).await;
         }
-        match self.prepare(&command, stdin).await {
+        match self.prepare(&command).await {
             Ok(run) => self.supervise(run, settlement, outlet).await,
             Err(error) => {
                 settlement.settle(Verdict::Failed, fields_of(&error)).await?;
@@ -165,7 +156,7 @@ impl Sandbox {
     }
 
     /// Everything up to a container that is created and not started.
-    async fn prepare(&self, command: &Command, stdin: Stdin) -> Result<Run, RunError> {
+    async fn prepare(&self, command: &Command) -> Result<Run, RunError> {
         let unsafe_folder = |fault: workspace::UnsafeFolder| {
             Refusal::new(&rules::WORKSPACE, fault.to_string())
                 .widened_by("choose another folder with --workspace DIR")
@@ -199,11 +190,11 @@ impl Sandbox {
             binds: &binds,
             argv: &command.argv,
             writes,
-            terminal: stdin == Stdin::Terminal,
             limits: &self.config.limits,
             runtime: &standing.runtime,
         };
         let docker = engine.docker.clone();
+        tokio::spawn(sweep(docker.clone()));
         let created = docker.create_container(None::<CreateContainerOptions>, plan.to_body()).await;
         let id = created.map_err(undone("Docker Engine does not create the container"))?.id;
         // Of a runtime with a file system of its own, the numbers are its own too.
@@ -227,8 +218,6 @@ impl Sandbox {
             stdin: true,
             stdout: true,
             stderr: true,
-            // The engine's own key for leaving would take what is typed; this sequence nobody types.
-            detach_keys: Some("ctrl-^,ctrl-],ctrl-^,ctrl-_,ctrl-^".to_owned()),
             ..AttachContainerOptions::default()
         };
         let attached = run.docker.attach_container(&run.id, Some(attach)).await;

@@ -1,8 +1,8 @@
 //! Signals to a run, and its end by a rule.
 
 use bollard::Docker;
-use bollard::query_parameters::{KillContainerOptions, ResizeContainerTTYOptions};
-use rustix::process::Signal;
+use bollard::query_parameters::KillContainerOptions;
+use rustix::process::{Pid, Signal};
 use tokio::sync::mpsc;
 use types::Rule;
 
@@ -16,7 +16,7 @@ pub struct Control {
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     Container(Docker, String),
-    Group(rustix::process::Pid),
+    Group(Pid),
 }
 
 impl Control {
@@ -38,13 +38,5 @@ impl Control {
     /// Ends the run and everything in it, for a reason.
     pub fn stop(&self, rule: &'static Rule) {
         let _ = self.stop.try_send(rule);
-    }
-
-    /// Tells the command's terminal its size.
-    pub async fn resize(&self, columns: u16, rows: u16) {
-        if let Target::Container(docker, id) = &self.target {
-            let options = ResizeContainerTTYOptions { h: rows.into(), w: columns.into() };
-            let _ = docker.resize_container_tty(id, options).await;
-        }
     }
 }

@@ -24,11 +24,12 @@ pub mod rules;
 mod runc;
 mod settle;
 mod spec;
+mod sweep;
 mod unconfined;
 mod unfit;
 
 pub use config::{Config, Downgrade, Limits};
-pub use container::{Ended, Finished, Outcome, RunError, Running, Sandbox, Stdin};
+pub use container::{Ended, Finished, Outcome, RunError, Running, Sandbox};
 pub use control::Control;
 pub use door::{Connection, Dialled};
 pub use engine::{Engine, Standing};

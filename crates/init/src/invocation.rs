@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 
-/// What to run and how, as arguments: `[--terminal] [--env NAME=VALUE]... [--writable PATH]... --dir PATH -- COMMAND...`
+/// What to run and how, as arguments: `[--env NAME=VALUE]... [--writable PATH]... --dir PATH -- COMMAND...`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Invocation {
-    /// The command holds a terminal, which tells it of signals by itself.
-    pub terminal: bool,
     /// The whole environment of the command, each `NAME=VALUE`.
     pub env: Vec<OsString>,
     /// What the command may write below, for the second wall.
@@ -30,9 +28,6 @@ impl Invocation {
     /// The arguments that [`Invocation::parse`] reads back.
     pub fn to_args(&self) -> Vec<OsString> {
         let mut args = Vec::new();
-        if self.terminal {
-            args.push("--terminal".into());
-        }
         let options = [("--env", &self.env), ("--writable", &self.writable)];
         for (name, values) in options {
             args.extend(values.iter().flat_map(|value| [OsString::from(name), value.clone()]));
@@ -51,7 +46,6 @@ impl Invocation {
             let name = args.next().ok_or(InvocationError::Missing)?;
             let mut value = || args.next().ok_or(InvocationError::Missing);
             match name.to_str() {
-                Some("--terminal") => parsed.terminal = true,
                 Some("--env") => parsed.env.push(value()?),
                 Some("--writable") => parsed.writable.push(value()?),
                 Some("--dir") => dir = Some(value()?),
@@ -78,10 +72,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back(
-            terminal in any::<bool>(), env in words(4), writable in words(4), dir in ".{0,12}", rest in words(5),
+            env in words(4), writable in words(4), dir in ".{0,12}", rest in words(5),
         ) {
             let command = [OsString::from("--env")].into_iter().chain(rest).collect();
-            let written = Invocation { terminal, env, writable, dir: dir.into(), command };
+            let written = Invocation { env, writable, dir: dir.into(), command };
             prop_assert_eq!(Invocation::parse(written.to_args()), Ok(written));
         }
     }

@@ -31,7 +31,7 @@ async fn live(invocation: &Invocation) -> io::Result<u8> {
     // The command runs as the same user: it may not read this process's memory, or write it and so become it.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let mut ended = signal(SignalKind::child())?;
-    let mut forwarded = Forwarded::listen(invocation.terminal)?;
+    let mut forwarded = Forwarded::listen()?;
     tokio::task::spawn_local(Relay::listen().await?.serve());
     let mut lifeline = permission(invocation).await?;
     let command = start(invocation)?;
@@ -46,7 +46,7 @@ async fn live(invocation: &Invocation) -> io::Result<u8> {
                     return Ok(code);
                 }
             }
-            number = forwarded.next() => forward(command, number, invocation.terminal),
+            number = forwarded.next() => forward(command, number),
             // The host says no more than the start; what is read here is its end.
             _ = lifeline.read(&mut word) => return Ok(FAILED),
         }
@@ -63,15 +63,12 @@ async fn permission(invocation: &Invocation) -> io::Result<UnixStream> {
     if word == *START { Ok(lifeline) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
-/// Starts this program again, which puts the walls around itself and becomes the command. Without a terminal the
-/// command leads a process group, so that a signal reaches all of it, as it would from a terminal.
+/// Starts this program again, which puts the walls around itself and becomes the command. The command leads a
+/// process group, so that a signal reaches all of it, as it would from a terminal.
 fn start(invocation: &Invocation) -> io::Result<Pid> {
     #[expect(clippy::disallowed_methods, reason = "this program's own second step")]
     let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg("child").args(invocation.to_args()).env_clear();
-    if !invocation.terminal {
-        command.process_group(0);
-    }
+    command.arg("child").args(invocation.to_args()).env_clear().process_group(0);
     Ok(Pid::from_child(&command.spawn()?))
 }
 
@@ -95,21 +92,19 @@ fn reap(command: Pid) -> io::Result<Option<u8>> {
 /// The signals that a person or the host may mean for the command.
 struct Forwarded {
     hangup: Stream,
-    interrupt: Option<Stream>,
-    quit: Option<Stream>,
+    interrupt: Stream,
+    quit: Stream,
     terminate: Stream,
     user1: Stream,
     user2: Stream,
 }
 
 impl Forwarded {
-    /// A terminal sends interrupt and quit to the command by itself.
-    fn listen(terminal: bool) -> io::Result<Self> {
-        let unless_terminal = |kind| (!terminal).then(|| signal(kind)).transpose();
+    fn listen() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
-            interrupt: unless_terminal(SignalKind::interrupt())?,
-            quit: unless_terminal(SignalKind::quit())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
@@ -119,8 +114,8 @@ impl Forwarded {
     async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.hangup.recv() => Signal::HUP,
-            _ = heard(&mut self.interrupt) => Signal::INT,
-            _ = heard(&mut self.quit) => Signal::QUIT,
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.quit.recv() => Signal::QUIT,
             _ = self.terminate.recv() => Signal::TERM,
             _ = self.user1.recv() => Signal::USR1,
             _ = self.user2.recv() => Signal::USR2,
@@ -128,19 +123,9 @@ impl Forwarded {
     }
 }
 
-async fn heard(stream: &mut Option<Stream>) {
-    match stream {
-        Some(stream) => _ = stream.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
 /// A command that has just ended needs no signal.
-fn forward(command: Pid, signal: Signal, terminal: bool) {
-    let _ = match terminal {
-        true => rustix::process::kill_process(command, signal),
-        false => rustix::process::kill_process_group(command, signal),
-    };
+fn forward(command: Pid, signal: Signal) {
+    let _ = rustix::process::kill_process_group(command, signal);
 }
 
 /// Whether the kernel ended a process of this container for want of memory (cgroup v2, then v1).

@@ -9,7 +9,7 @@ mod signals;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use container::{Ended, Finished, RunError, Running, Sandbox, Stdin};
+use container::{Ended, Finished, RunError, Running, Sandbox};
 use policy::{Permit, Turn};
 use safety::{Channel, Untrusted};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -54,7 +54,7 @@ async fn permitted_run(command: Command, turn: &Turn, base: &Base, terminal: &Te
     }
     let (outlet, connections) = door::channel();
     let refusing = tokio::spawn(door::refuse_all(connections, base.audit.clone(), turn.id(), id));
-    let running = sandbox.start(permit, Stdin::Piped, outlet).await.map_err(failure)?;
+    let running = sandbox.start(permit, outlet).await.map_err(failure)?;
     let finished = attend(running, terminal).await;
     // Nobody is left to ask.
     refusing.abort();

@@ -113,6 +113,46 @@ fn c01_a_value_of_the_vault_is_not_inside_and_is_not_printed() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the program under test is a process that is killed")]
+fn r14_a_run_ends_with_the_program_that_answers_for_it() {
+    let installation = ready("");
+    let folder = workspace(&installation);
+    let mark = random("86");
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ironclaw"))
+        .arg("--home")
+        .arg(installation.home())
+        .args([
+            "exec",
+            "--workspace",
+            folder.to_str().unwrap(),
+            "--",
+            "sh",
+            "-c",
+            &format!("sleep 600; : {mark}"),
+        ])
+        .stdin(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let inside = || {
+        let of = |entry: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read(entry.unwrap().path().join("cmdline")).ok()
+        };
+        let command = format!("sh\0-c\0sleep 600; : {mark}\0");
+        std::fs::read_dir("/proc").unwrap().filter_map(of).any(|line| line == command.as_bytes())
+    };
+    let until = |what: bool| {
+        (0..600).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            inside() == what
+        })
+    };
+    assert!(until(true), "the command did not start");
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(until(false), "the command outlived the program");
+}
+
+#[test]
 fn f06_full_access_is_refused_without_the_configuration_and_shouted_with_it() {
     let installation = Installation::initialised();
     let mark = random("mark");
