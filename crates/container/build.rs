@@ -1,5 +1,7 @@
 //! Builds the container's first process, statically, so that it runs in an image of any distribution, and embeds it.
 
+#![expect(clippy::disallowed_macros, reason = "cargo listens on standard output")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

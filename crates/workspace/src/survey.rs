@@ -240,7 +240,7 @@ mod tests {
         let (dir, safe) = folder(&[".git/hooks/x", ".git/config", "src/main.rs"]);
         symlink("elsewhere", dir.path().join("AGENTS.md")).unwrap();
         let survey = Survey::of(&safe).unwrap();
-        assert_eq!(survey.settle(&safe, "quarantine").unwrap(), [PathBuf::new(); 0]);
+        assert!(survey.settle(&safe, "quarantine").unwrap().is_empty());
         assert!(!dir.path().join("quarantine").exists());
 
         fs::create_dir_all(dir.path().join("deep/down/.vscode")).unwrap();

@@ -50,9 +50,13 @@ pub async fn carry(
         match piece {
             Ok(bytes) => terminal.pass(to == To::Err, &filtered(&mut filter, bytes)),
             Err(fault) => {
-                let BodyFault::Blocked(blocked) = fault else { return None };
-                control.stop(&rules::LEAK);
-                return Some(blocked.refusal);
+                let (rule, refusal) = match fault {
+                    BodyFault::Blocked(blocked) => (&rules::LEAK, Some(blocked.refusal)),
+                    // Of output there is no other: it is neither encoded nor does it come over a network.
+                    _ => (&rules::OUTPUT, None),
+                };
+                control.stop(rule);
+                return refusal;
             }
         }
     }
