@@ -1,7 +1,7 @@
 //! The built-in tools: `read_file`, `write_file` and `list_dir` in one folder of the owner's.
 //!
 //! They run under the same permits, grants and records as any tool. The folder is checked before it is
-//! opened (`wasm::workspace`), every path is parsed before it means anything, files that hold credentials
+//! opened (`workspace`), every path is parsed before it means anything, files that hold credentials
 //! are not read and files that some program obeys are not written. Nothing found in the folder is policy.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use types::limits::Bytes;
 use types::{Digest, Field, Refusal, Source, ToolCall, ToolName, Verdict};
 use wasm::CallError;
-use wasm::workspace::{
+use workspace::{
     PathError, SafeFolder, Surroundings, UnsafeFolder, Workspace, WorkspaceError, WorkspacePath,
 };
 
@@ -203,7 +203,7 @@ impl Job {
             }
             Self::List(folder) => {
                 let entries = workspace.list(folder.as_ref())?;
-                let line = |entry: &wasm::workspace::Entry| match entry.folder {
+                let line = |entry: &workspace::Entry| match entry.folder {
                     true => format!("{}/", entry.name),
                     false => format!("{} ({} bytes)", entry.name, entry.size),
                 };

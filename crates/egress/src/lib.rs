@@ -10,11 +10,13 @@
 //! - `credential_injector`, `wire`: secrets enter at the last moment; the wire alone sees them.
 //! - `receive`: what comes back is scanned before its reader sees it.
 //! - `account`: trace and audit record of every request, allowed, refused or failed.
+//! - [`closed`]: the answer to a sandbox that has no network.
 //! - [`ca`], [`loopback`]: a real upstream for the demo and for tests.
 
 mod account;
 pub mod address;
 pub mod ca;
+pub mod closed;
 pub mod config;
 mod connect;
 mod credential_injector;

@@ -69,6 +69,14 @@ pub enum Command {
         after_help = "Example:\n  ironclaw db status\n  ironclaw db migrate --as 'postgres://owner@/ironclaw?host=/run/postgresql'\n  ironclaw db move"
     )]
     Db(Db),
+    /// Run a command in a fresh container
+    #[command(
+        after_help = "Example:\n  ironclaw exec -- git status\n  ironclaw exec --policy workspace-write --workspace ~/project -- make test\n\nThe command has no network: this build answers each of its requests with a refusal. Its exit code is passed on\n(128 and the signal's number where a signal ended it); a refusal exits with 3, an engine that cannot hold the\npromise with 6."
+    )]
+    Exec(Exec),
+    /// The image and the engine of commands
+    #[command(subcommand, after_help = "Example:\n  ironclaw sandbox build-image")]
+    Sandbox(Sandbox),
     /// Scan files or standard input
     #[command(
         subcommand,
@@ -452,6 +460,51 @@ pub enum Db {
         after_help = "Example:\n  ironclaw db move\n\nBefore and after, the chain of records is verified; the rows are counted on both sides; all of it is one transaction. The file is kept beside, under another name."
     )]
     Move,
+}
+
+/// How far a command is confined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum ExecPolicy {
+    /// In a container; the workspace can be read
+    ReadOnly,
+    /// In a container; the workspace can be changed, but for what other programs obey
+    WorkspaceWrite,
+    /// No container: the command has everything that you have; the configuration must allow it too
+    FullAccess,
+}
+
+/// `ironclaw exec`.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// How far it is confined
+    #[arg(long, value_enum, default_value = "read-only")]
+    pub policy: ExecPolicy,
+    /// The folder it works in [default: `[workspace] dir` of the configuration, or the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// Print every layer with its verdict, reason and time, to standard error
+    #[arg(long)]
+    pub trace: bool,
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `ironclaw sandbox`.
+#[derive(Debug, Subcommand)]
+pub enum Sandbox {
+    /// Make the base image from Debian packages, or find the one that was made, and remember its digest
+    #[command(after_help = "Example:\n  ironclaw sandbox build-image --include make,gcc")]
+    BuildImage {
+        /// More Debian packages
+        #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
+        include: Vec<String>,
+        /// Make it again, with the packages of today
+        #[arg(long)]
+        again: bool,
+    },
+    /// Whether commands can be confined on this machine, and the command that mends it
+    Status,
 }
 
 /// `ironclaw scan`.

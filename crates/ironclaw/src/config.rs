@@ -1,15 +1,18 @@
 //! The configuration file: what was written, then what it means. Unknown keys are errors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use agent::{AlertCommand, ChatSettings, ModelName};
+use container::{Downgrade, Limits};
 use egress::Exception;
 use policy::manifest::{HostRule, SecretWish};
 use policy::{Budget, ModelRule, Permission, Settings};
 use safety::Untrusted;
 use serde::Deserialize;
+use types::limits::Bytes;
 use types::{Endpoint, Host, Injection, PathPrefix, Scheme, SecretName, Source, Target, ToolName};
 
 use crate::exit::{Code, Failure};
@@ -32,6 +35,23 @@ pub struct Config {
     pub policy: Settings,
     /// The command that is told of alerts.
     pub alert: Option<AlertCommand>,
+    /// The container sandbox of commands.
+    pub sandbox: SandboxConfig,
+}
+
+/// Settings of the container sandbox.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxConfig {
+    /// The engine's socket; its usual one otherwise.
+    pub engine: Option<PathBuf>,
+    /// The image by its digest; the one that was built otherwise.
+    pub image: Option<String>,
+    /// The OCI runtime by the engine's name for it.
+    pub runtime: Option<String>,
+    /// Promises that the owner gives up.
+    pub downgrades: BTreeSet<Downgrade>,
+    /// What one run may use.
+    pub limits: Limits,
 }
 
 /// Settings of the door to the network.
@@ -54,6 +74,22 @@ struct Written {
     tools: BTreeMap<String, WrittenTool>,
     budget: Budget,
     alert: WrittenAlert,
+    sandbox: WrittenSandbox,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenSandbox {
+    engine: Option<PathBuf>,
+    image: Option<String>,
+    runtime: Option<String>,
+    downgrades: BTreeSet<Downgrade>,
+    full_access: bool,
+    memory_mib: Option<u64>,
+    cpus: Option<u32>,
+    pids: Option<u32>,
+    seconds: Option<u64>,
+    output_mib: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -173,7 +209,14 @@ impl Written {
             safety: self.safety,
             workspace: self.workspace.map(|workspace| base.join(workspace.dir)),
             egress: EgressConfig { nameservers: self.egress.nameservers, exceptions },
-            policy: Settings { permissions, budget: self.budget, model: rule, policies: Vec::new() },
+            policy: Settings {
+                permissions,
+                budget: self.budget,
+                model: rule,
+                policies: Vec::new(),
+                full_access: self.sandbox.full_access,
+            },
+            sandbox: self.sandbox.mean()?,
             alert: AlertCommand::parse(&self.alert.command).map_err(|error| wrong("alert.command", error))?,
         })
     }
@@ -227,6 +270,42 @@ pub fn server(url: &str, password_file: Option<&Path>) -> Result<store::Server, 
     }
     let text = std::fs::read_to_string(file).map_err(unreadable)?;
     Ok(server.with_password(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+impl WrittenSandbox {
+    /// Limits of zero would be no limits to the engine, so they are refused.
+    fn mean(self) -> Result<SandboxConfig, Failure> {
+        let usual = Limits::default();
+        let positive = |key: &str, value: u64| match value {
+            0 => Err(wrong(key, "must be more than 0")),
+            value => Ok(value),
+        };
+        let mebibytes = |key: &str, value: Option<u64>, usual: Bytes| match value {
+            None => Ok(usual),
+            Some(value) => positive(key, value).map(|value| Bytes(value.saturating_mul(1 << 20))),
+        };
+        let count = |key: &str, value: Option<u32>, usual: u32| {
+            positive(key, value.unwrap_or(usual).into()).map(|_| value.unwrap_or(usual))
+        };
+        let limits = Limits {
+            memory: mebibytes("sandbox.memory_mib", self.memory_mib, usual.memory)?,
+            cpus: count("sandbox.cpus", self.cpus, usual.cpus)?,
+            pids: count("sandbox.pids", self.pids, usual.pids)?,
+            time: Duration::from_secs(positive(
+                "sandbox.seconds",
+                self.seconds.unwrap_or(usual.time.as_secs()),
+            )?),
+            output: mebibytes("sandbox.output_mib", self.output_mib, usual.output)?,
+            ..usual
+        };
+        Ok(SandboxConfig {
+            engine: self.engine,
+            image: self.image,
+            runtime: self.runtime,
+            downgrades: self.downgrades,
+            limits,
+        })
+    }
 }
 
 impl WrittenException {

@@ -35,6 +35,8 @@ pub enum Failure {
     Quoting(Code, String, Untrusted<String>),
     /// Said already; only the code is left.
     Said(Code),
+    /// A command that was run ended with this code, which is passed on.
+    Passed(u8),
 }
 
 impl Failure {
@@ -59,10 +61,11 @@ impl Failure {
     }
 
     /// The exit code.
-    pub fn code(&self) -> Code {
+    pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused(_) | Self::Unrecorded(_) => Code::Refused,
-            Self::Plain(code, _) | Self::Quoting(code, ..) | Self::Said(code) => *code,
+            Self::Refused(_) | Self::Unrecorded(_) => Code::Refused as u8,
+            Self::Plain(code, _) | Self::Quoting(code, ..) | Self::Said(code) => *code as u8,
+            Self::Passed(code) => *code,
         }
     }
 }

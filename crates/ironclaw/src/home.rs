@@ -114,6 +114,11 @@ impl Home {
         self.data.join("tools")
     }
 
+    /// What runs of commands need on disk: their sockets, the container's first process, the image's digest.
+    pub fn sandbox(&self) -> PathBuf {
+        self.data.join("sandbox")
+    }
+
     /// The folder of the `file` key slot; apart from the database, so that a copy of one is not both.
     pub fn key_folder(&self) -> PathBuf {
         self.config.join("keys")
@@ -131,7 +136,8 @@ impl Home {
 
     /// Makes the folders, readable by their owner alone.
     pub fn create(&self) -> Result<(), Failure> {
-        for folder in [&self.data, &self.config, &self.components(), &self.tool_files(), &self.policies()] {
+        let made = [self.components(), self.tool_files(), self.policies(), self.sandbox()];
+        for folder in [&self.data, &self.config].into_iter().chain(&made) {
             private_folder(folder).map_err(|error| {
                 Failure::environment(format!(
                     "the folder {} cannot be made: {}",

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     match outcome.unwrap_or(Err(Failure::Said(Code::Failed))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let code = failure.code() as u8;
+            let code = failure.exit_code();
             terminal.failure(failure);
             ExitCode::from(code)
         }

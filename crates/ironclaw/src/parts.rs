@@ -10,8 +10,8 @@ use policy::{Catalog, Policy};
 use safety::Safety;
 use store::{Reader, StoreError};
 use types::Tenant;
-use wasm::workspace::Surroundings;
 use wasm::{Budget, Compiler, Installer, Sandbox};
+use workspace::Surroundings;
 
 use crate::config::Config;
 use crate::exit::Failure;
@@ -145,10 +145,13 @@ pub fn broken_policy(error: policy::cedar::PolicyError, home: &Home) -> Failure 
     }
 }
 
+/// The folders that no tool and no command may be lent.
+pub fn surroundings(home: &Home) -> Surroundings {
+    Surroundings { home: home.person.clone(), own: vec![home.data.clone(), home.config.clone()] }
+}
+
 fn open_files(home: &Home, folder: &Path) -> Result<Files, Failure> {
-    let around =
-        Surroundings { home: home.person.clone(), own: vec![home.data.clone(), home.config.clone()] };
-    Files::open(folder, &around).map_err(|unsafe_folder| Failure::from(unsafe_folder.refusal()))
+    Files::open(folder, &surroundings(home)).map_err(|unsafe_folder| Failure::from(unsafe_folder.refusal()))
 }
 
 /// The settings of the door to the network.
@@ -157,6 +160,18 @@ pub fn egress_config(config: &Config) -> egress::Config {
         exceptions: config.egress.exceptions.clone(),
         name_servers: config.egress.nameservers.clone(),
         ..egress::Config::default()
+    }
+}
+
+/// The settings of the container sandbox.
+pub fn container_config(home: &Home, config: &Config) -> container::Config {
+    let written = &config.sandbox;
+    container::Config {
+        engine: written.engine.clone().unwrap_or_else(|| container::config::DEFAULT_SOCKET.into()),
+        runtime: written.runtime.clone(),
+        downgrades: written.downgrades.clone(),
+        limits: written.limits,
+        folder: home.sandbox(),
     }
 }
 

@@ -92,6 +92,16 @@ impl Terminal {
         self.out(&visible(text.as_str()));
     }
 
+    /// Passes on bytes of a screened stream, to standard error or output.
+    pub fn pass(&self, to_stderr: bool, bytes: &[u8]) {
+        let write = |stream: &mut dyn std::io::Write| stream.write_all(bytes).and_then(|()| stream.flush());
+        let _ = if to_stderr {
+            write(&mut std::io::stderr().lock())
+        } else {
+            write(&mut std::io::stdout().lock())
+        };
+    }
+
     /// Prints one JSON object on one line.
     pub fn json(&self, value: &Value) {
         self.out(&json_line(value));
@@ -197,7 +207,7 @@ impl Terminal {
     /// Prints why a command did not end well, to standard error.
     pub fn failure(&self, failure: Failure) {
         match failure {
-            Failure::Said(_) => {}
+            Failure::Said(_) | Failure::Passed(_) => {}
             Failure::Refused(refusals) => self.refusals(&refusals),
             Failure::Unrecorded(refusal) if self.is_json() => self.err(&json_line(&refusal_json(&refusal))),
             Failure::Unrecorded(refusal) => self.err(&visible(&refusal.to_string())),
@@ -302,7 +312,7 @@ fn visible(text: &str) -> String {
 
 /// Controls; marks that reorder text; characters without a glyph, tags among them; and noncharacters, which carry
 /// the colours of [`Terminal::paint`]. The joiners that scripts and emoji need are none of these.
-fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'

@@ -67,6 +67,7 @@ impl Block {
         let (number, title, about) = match layer {
             Layer::Safety => (Some(1), "SAFETY", "what comes in is screened"),
             Layer::Wasm => (Some(2), "WASM", "the tool runs alone in a fresh instance"),
+            Layer::Container => (Some(2), "CONTAINER", "the command runs alone in a fresh container"),
             Layer::Egress | Layer::Vault => {
                 (Some(3), "EGRESS", "one door out, and the key at the last moment")
             }

@@ -10,7 +10,7 @@ use cedar_policy::{
     PolicySet, Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 use safety::Untrusted;
-use types::{Caller, Integrity, Label, Lane, Outbound, Rule, Source, ToolName};
+use types::{Caller, Command, Integrity, Label, Lane, Outbound, Rule, Source, ToolName};
 
 use crate::manifest::Manifest;
 use crate::rules;
@@ -109,6 +109,17 @@ impl Engine {
             Caller::Agent => agent(),
         };
         self.answer(principal, "request", uid("Endpoint", &target.endpoint.to_string()), context)
+    }
+
+    /// May this command run now?
+    pub fn run(&self, command: &Command, label: Label) -> Answer {
+        let text = RestrictedExpression::new_string;
+        let mut context = label_pairs(label);
+        context.extend([
+            pair("confinement", text(command.confinement.to_string())),
+            pair("workspace", text(command.workspace.to_string_lossy().into_owned())),
+        ]);
+        self.answer(uid("Owner", "local"), "run", uid("Program", command.program()), context)
     }
 
     fn answer(

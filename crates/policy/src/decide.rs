@@ -12,13 +12,13 @@ use safety::Screened;
 use serde_json::Value;
 use store::{Charge, Lost, Meter, Mutation, Reader, Use};
 use types::{
-    CallId, Field, Kind, Layer, Outbound, Record, Refusal, Rule, Target, Tenant, ToolCall, ToolName, TurnId,
-    Verdict,
+    CallId, Command, Field, Kind, Layer, Outbound, Record, Refusal, Rule, Target, Tenant, ToolCall, ToolName,
+    TurnId, Verdict,
 };
 
 use crate::catalog::Catalog;
 use crate::cedar::{Engine, PolicyError};
-use crate::judge::{Judged, judge_tool};
+use crate::judge::{Judged, judge_command, judge_tool};
 use crate::permit::{Authority, Permit};
 use crate::question::{Card, Question};
 use crate::rules;
@@ -258,6 +258,39 @@ impl Policy {
             names => format!("{} lists {}, granted {names}", scope.tool(), target.endpoint),
         });
         Ok(Permit::mint(outbound, (), &self.0.authority, seq, turn.id(), rules.generation))
+    }
+
+    /// May the owner's command run now? `shown` is the command line as the record keeps it.
+    pub async fn decide_command(
+        &self,
+        turn: &Turn,
+        command: Command,
+        shown: &Screened<String>,
+    ) -> Result<Permit<Command>, Refusal> {
+        let since = Instant::now();
+        let rules = self.in_force();
+        let record = |verdict| {
+            Record::new(Kind::Command, verdict)
+                .of_turn(turn.id())
+                .with(Field::Actor, "owner")
+                .with(Field::Call, command.id)
+                .with(Field::Command, shown.as_str())
+                .with(Field::Digest, command.digest())
+                .with(Field::Confinement, command.confinement)
+                .with(Field::Workspace, command.workspace.display())
+        };
+        let by = match judge_command(&rules, turn, &command) {
+            Ok(by) => by,
+            Err(refusal) => {
+                return Err(self.refuse(record(Verdict::Block), refusal, turn, "command", since).await);
+            }
+        };
+        let seq =
+            self.audit().record(record(Verdict::Allow).with(Field::Rule, &by)).await.map_err(not_recorded)?;
+        turn.trace().step(Layer::Policy, "command", Verdict::Allow, since, || {
+            format!("{} {} by {by}", command.program(), command.confinement)
+        });
+        Ok(Permit::mint(command, (), &self.0.authority, seq, turn.id(), rules.generation))
     }
 
     /// May the agent send this to its language model now? `tokens` is the most the exchange can use; it is taken

@@ -7,7 +7,10 @@ use safety::{Channel, Screened};
 use serde_json::Value;
 use store::{ApprovalState, Mutation};
 use types::limits::Bytes;
-use types::{Caller, Digest, Grant, Outbound, Refusal, Rule, SecretUse, Target, ToolCall, ToolName};
+use types::{
+    Caller, Command, Confinement, Digest, Grant, Outbound, Refusal, Rule, SecretUse, Target, ToolCall,
+    ToolName,
+};
 
 use crate::catalog::Tool;
 use crate::decide::{InForce, Policy};
@@ -205,4 +208,18 @@ pub(crate) fn judge_tool(rules: &InForce, turn: &Turn, tool: &Tool) -> Result<Ju
         None if permission == Permission::Ask => Judged::Ask { rule: &rules::TOOL_ASKS, by: String::new() },
         None => Judged::Permit { by },
     })
+}
+
+/// The owner's own command: the one thing the floor asks of it is that running it outside a sandbox was
+/// allowed in the configuration as well.
+pub(crate) fn judge_command(rules: &InForce, turn: &Turn, command: &Command) -> Result<String, Refusal> {
+    if command.confinement == Confinement::FullAccess && !rules.settings.full_access {
+        return Err(Refusal::new(&rules::FULL_ACCESS, command.program())
+            .widened_by("set [sandbox] full_access = true: ironclaw config explain sandbox.full_access"));
+    }
+    match rules.engine.run(command, turn.label()) {
+        cedar::Answer::Permit(by) => Ok(by),
+        cedar::Answer::Ask(by) => Err(rules::by_policy(&rules::CEDAR_ASKS, by)),
+        cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use audit::{Audit, AuditError, Seq};
 use types::limits::PERMIT_LIFETIME;
-use types::{Field, Kind, Outbound, Record, Refusal, ToolCall, TurnId, Verdict};
+use types::{Command, Field, Kind, Outbound, Record, Refusal, ToolCall, TurnId, Verdict};
 
 use crate::rules;
 use crate::turn::Scope;
@@ -64,8 +64,14 @@ impl Effect for Outbound {
     type Context = ();
 }
 
+/// A command starts nothing that is decided by this program, but its connections are.
+impl Effect for Command {
+    type Context = ();
+}
+
 mod sealed {
     pub trait Sealed {}
+    impl Sealed for types::Command {}
     impl Sealed for types::ToolCall {}
     impl Sealed for types::Outbound {}
 }

@@ -57,6 +57,8 @@ rules! {
     SECRET_NOT_GRANTED = "policy.secret-not-granted", "the owner has not granted the secret that this request needs";
     /// Two grants put different secrets in one place.
     GRANTS_TIE = "policy.grants-tie", "two grants put a secret in the same place of this request";
+    /// A command without a container, where the configuration does not allow any.
+    FULL_ACCESS = "policy.full-access", "the configuration does not allow commands outside a sandbox";
     /// A budget of the day is used up.
     BUDGET = "policy.budget", "the budget of the day is used up";
     /// The permit was not used in time.

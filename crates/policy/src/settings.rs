@@ -41,6 +41,8 @@ pub struct Settings {
     pub model: Option<ModelRule>,
     /// Budgets of the day.
     pub budget: Budget,
+    /// Whether commands may run without a container where they are asked to.
+    pub full_access: bool,
     /// The owner's Cedar policies: a name for error messages, and the text.
     pub policies: Vec<(String, String)>,
 }

@@ -1,6 +1,7 @@
 //! What an agent can do to the world, as data. `policy` alone wraps an effect in a `Permit`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -30,6 +31,60 @@ pub struct ToolCall {
     pub lane: Lane,
     /// The arguments as JSON text, screened and checked against the tool's schema.
     pub arguments: String,
+}
+
+/// How far a command is confined.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Confinement {
+    /// A fresh container in which the workspace can be read.
+    ReadOnly,
+    /// A fresh container in which the workspace can be changed, but for what other programs obey.
+    WorkspaceWrite,
+    /// No container: the command has everything that its user has.
+    FullAccess,
+}
+
+impl Confinement {
+    /// One word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read-only",
+            Self::WorkspaceWrite => "workspace-write",
+            Self::FullAccess => "full-access",
+        }
+    }
+}
+
+impl fmt::Display for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One run of one command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Command {
+    /// Names this run in every record that it leads to.
+    pub id: CallId,
+    /// The program and its arguments; at least one.
+    pub argv: Vec<String>,
+    /// How far it is confined.
+    pub confinement: Confinement,
+    /// The folder it works in, links resolved.
+    pub workspace: PathBuf,
+}
+
+impl Command {
+    /// The name of the program, without the folder that it is in.
+    pub fn program(&self) -> &str {
+        let program = self.argv.first().map_or("", String::as_str);
+        program.rsplit('/').next().unwrap_or(program)
+    }
+
+    /// The digest of the whole command line.
+    pub fn digest(&self) -> Digest {
+        Digest::of_parts(self.argv.iter().map(String::as_bytes))
+    }
 }
 
 /// Who sends a request.

@@ -82,6 +82,10 @@ closed! {
         Loss = 17 "loss",
         /// The log was sealed: a signed checkpoint over all records before this one.
         Checkpoint = 18 "checkpoint",
+        /// A command was decided.
+        Command = 19 "command",
+        /// The image that commands run in was made or chosen.
+        Image = 20 "image",
     }
 }
 
@@ -182,6 +186,14 @@ closed! {
         Claim = 40 "claim",
         /// A code over what the record says about the vault, under a key of the vault.
         Proof = 41 "proof",
+        /// A command line, screened.
+        Command = 50 "command",
+        /// How far a command is confined.
+        Confinement = 51 "confinement",
+        /// The folder that a command works in.
+        Workspace = 52 "workspace",
+        /// A promise that was given up by the configuration.
+        Downgrade = 53 "downgrade",
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Layer {
     Policy,
     /// The WebAssembly sandbox.
     Wasm,
+    /// The container sandbox.
+    Container,
     /// The door to the network.
     Egress,
     /// Secrets.
@@ -34,6 +36,7 @@ impl Layer {
             Self::Safety => "safety",
             Self::Policy => "policy",
             Self::Wasm => "wasm",
+            Self::Container => "container",
             Self::Egress => "egress",
             Self::Vault => "vault",
             Self::Leaks => "leaks",

@@ -13,7 +13,7 @@ use crate::clock::{CoarseMonotonic, CoarseWall};
 use crate::http::Door;
 use crate::limits::{MAX_FIELDS, MAX_HANDLES, MAX_RANDOM, Meter};
 use crate::log::{Level, Log};
-use crate::workspace::{Workspace, WorkspaceError, WorkspacePath};
+use ::workspace::{Workspace, WorkspaceError, WorkspacePath};
 
 /// The largest file that moves between a guest and its workspace at once.
 const MAX_FILE: Bytes = Bytes::mib(1);
@@ -134,7 +134,7 @@ impl workspace::Host for Host {
     async fn list(&mut self, path: String) -> Result<Vec<workspace::Entry>, workspace::Error> {
         let path = if path.is_empty() { None } else { Some(parse(&path)?) };
         let entries = in_workspace(self.workspace.clone(), move |folder| folder.list(path.as_ref())).await?;
-        let entry = |entry: crate::workspace::Entry| workspace::Entry {
+        let entry = |entry: ::workspace::Entry| workspace::Entry {
             name: entry.name,
             size: entry.size,
             folder: entry.folder,

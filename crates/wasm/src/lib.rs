@@ -6,7 +6,7 @@
 //!
 //! - `run`: one instance from its first instruction to its last; fuel, time and stack hold from the start.
 //! - `limits`: what it may use, summed over all its memories, tables and calls into the host.
-//! - `host`, `log`, `clock`, [`workspace`]: what it finds there.
+//! - `host`, `log`, `clock`, `workspace`: what it finds there.
 //! - `http`: its only way out, every request of which is decided by policy and sent by egress.
 //! - `runtime`: the engine; [`allowlist`], `compile`, `cache`: the way in.
 //!
@@ -25,7 +25,6 @@ pub mod rules;
 mod run;
 mod runtime;
 mod sandbox;
-pub mod workspace;
 
 pub use cache::{Cache, LoadError};
 pub use compile::{Budget, CompileError, Compiler, SUBCOMMAND, compile_from_stdin, compile_in_this_process};
@@ -33,4 +32,3 @@ pub use install::{Admitted, InstallError, Installer};
 pub use log::{Level, LogLine};
 pub use runtime::Slots;
 pub use sandbox::{CallError, Config, Sandbox, StartError};
-pub use workspace::Workspace;

@@ -23,7 +23,7 @@ use crate::log::{Log, LogLine};
 use crate::rules;
 use crate::run::{Fault, Used, run};
 use crate::runtime::{MAX_CONCURRENT, Slots, Ticker, running_engine};
-use crate::workspace::Workspace;
+use workspace::Workspace;
 
 /// How long a call waits for a slot. Shorter than a permit lives.
 const SLOT_WAIT: Duration = Duration::from_secs(30);

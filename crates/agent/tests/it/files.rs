@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use agent::Files;
 use serde_json::json;
 use types::{Field, Kind};
-use wasm::workspace::Surroundings;
+use workspace::Surroundings;
 
 use crate::server::{calls, says, scripted};
 use crate::world::{World, host, reply, rules};

@@ -21,8 +21,8 @@ use types::{
     CallId, Caller, Digest, Grant, HostName, Injection, Kind, PathPrefix, Port, Record, Scheme, SecretName,
     Target, Tenant, ToolName, Trace, Verdict,
 };
-use wasm::workspace::Surroundings;
 use wasm::{Cache, Sandbox};
+use workspace::Surroundings;
 
 /// What an installation begins with.
 #[derive(Default)]

@@ -58,15 +58,12 @@ impl Check {
 pub async fn run(home: &Home, terminal: &Terminal) -> Outcome {
     let mut checks = Vec::new();
     let config = configuration(home, terminal, &mut checks);
+    let commands = [commands(home, &config).await, full_access(&config)];
     installation(home, config, &mut checks).await;
     checks.push(memory());
     checks.push(clock());
     checks.extend(same_user());
-    checks.push(Check::ok(
-        "commands",
-        "cannot be run at all: this build has no container sandbox, and without one there is no shell",
-    ));
-    checks.push(Check::ok("full access", "is not available in this build"));
+    checks.extend(commands);
     for check in &checks {
         print(check, terminal);
     }
@@ -343,6 +340,37 @@ fn sandbox(base: &Base) -> Check {
         Err(Failure::Plain(_, words)) => Check::bad("wasm", words).mended_by("ulimit -v unlimited"),
         Err(_) => Check::bad("wasm", "the sandbox does not start, so no tool can run"),
     }
+}
+
+/// Whether commands can be confined.
+async fn commands(home: &Home, config: &Config) -> Check {
+    match super::sandbox::ready(home, config).await {
+        Ok((engine, _)) => {
+            let standing = engine.standing();
+            let with =
+                format!("run in fresh containers of Docker Engine {}, without network", standing.version);
+            match standing.accepted.first() {
+                None => Check::ok("commands", with),
+                Some((downgrade, fault)) => {
+                    Check::warn("commands", format!("{with}; {} is accepted: {fault}", downgrade.as_str()))
+                        .mended_by(fault.mend())
+                }
+            }
+        }
+        // A machine on which no command runs breaks no promise.
+        Err(unfit) => Check::warn("commands", format!("cannot be run: {unfit}")).mended_by(unfit.mend()),
+    }
+}
+
+/// The configuration's half of what takes every wall away.
+fn full_access(config: &Config) -> Check {
+    if config.policy.full_access {
+        let detail =
+            "FULL ACCESS IS ALLOWED: a command may run outside any container, with everything that you have";
+        return Check::warn("full access", detail)
+            .mended_by("remove full_access from [sandbox] in the configuration");
+    }
+    Check::ok("full access", "no command may run outside a container")
 }
 
 /// A clock that is plainly wrong makes certificates, expiries and records wrong.

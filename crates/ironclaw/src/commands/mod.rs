@@ -12,10 +12,12 @@ pub mod db;
 pub mod demo;
 pub mod doctor;
 pub mod eval;
+pub mod exec;
 mod import;
 pub mod init;
 pub mod policy;
 mod progress;
+pub mod sandbox;
 pub mod scan;
 pub mod secret;
 pub mod tool;
@@ -82,6 +84,8 @@ async fn with_base(command: &Command, base: &Base, terminal: &Terminal) -> Outco
         Command::Tool(args) => tool::run(args, base, terminal).await,
         Command::Secret(args) => secret::run(args, base, terminal).await,
         Command::Vault(args) => vault::run(args, base, terminal).await,
+        Command::Exec(args) => exec::run(args, base, terminal).await,
+        Command::Sandbox(args) => sandbox::run(args, base, terminal).await,
         Command::Policy(args) => policy::run(args, base, terminal).await,
         Command::Approvals(args) => approvals::run(args, base, terminal).await,
         Command::Audit(args) => audit::run(args, base, terminal).await,

@@ -4,6 +4,8 @@
 mod attacks;
 mod database;
 mod errors;
+#[cfg(target_os = "linux")]
+mod exec;
 mod hostile;
 mod installation;
 mod oversight;

@@ -86,6 +86,11 @@ impl LeakStream {
         Ok(())
     }
 
+    /// Releases whole lines that were read to their end, with the bytes that stay behind otherwise.
+    pub(crate) fn release_lines(&mut self, out: &mut Vec<u8>) {
+        self.release(self.settled, out);
+    }
+
     /// What was found so far.
     pub(crate) fn findings(&self) -> &[Finding] {
         &self.findings

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use types::limits::{Bytes, ToolLimits};
-use wasm::workspace::{SafeFolder, Surroundings, Workspace, WorkspaceError, WorkspacePath};
+use workspace::{SafeFolder, Surroundings, Workspace, WorkspaceError, WorkspacePath};
 
 use crate::guest::committed;
 use crate::world::World;

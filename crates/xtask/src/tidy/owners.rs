@@ -5,9 +5,12 @@ use super::{Finding, Member};
 /// Package name, and the crates that may name it. The reason is the layer that would be walked
 /// around: `deny.toml` holds the same for what comes in through other packages.
 const OWNERS: &[(&str, &[&str])] = &[
-    // The sandbox.
-    ("cap-fs-ext", &["wasm"]),
-    ("cap-std", &["wasm"]),
+    // The sandboxes.
+    ("bollard", &["container"]),
+    ("cap-fs-ext", &["workspace"]),
+    ("cap-std", &["workspace"]),
+    ("landlock", &["init"]),
+    ("seccompiler", &["init"]),
     ("wasmtime", &["wasm"]),
     ("wasmtime-wasi", &["wasm"]),
     ("wasmtime-wasi-http", &["wasm"]),

@@ -4,13 +4,16 @@ use super::{Finding, Member, members::Dependency};
 
 /// Where each shipped crate stands. A new crate is placed here in the commit that adds it.
 const TIERS: &[(&str, u8)] = &[
+    ("init", 0),
     ("types", 0),
     ("safety", 1),
     ("store", 1),
+    ("workspace", 1),
     ("audit", 2),
     ("policy", 3),
     ("secrets", 4),
     ("egress", 5),
+    ("container", 6),
     ("wasm", 6),
     ("agent", 7),
     ("ironclaw", 9),

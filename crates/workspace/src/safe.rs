@@ -58,7 +58,7 @@ const KEY_FOLDERS: &[&str] = &[
 /// A folder that was checked, held open: what is used later is what was checked, whatever its name then means.
 #[derive(Debug)]
 pub struct SafeFolder {
-    dir: Dir,
+    pub(super) dir: Dir,
     path: PathBuf,
 }
 
@@ -95,6 +95,9 @@ pub enum UnsafeFolder {
     /// It holds a socket, a FIFO or a device.
     #[error("the workspace holds a socket, a FIFO or a device")]
     Special,
+    /// More names that some program obeys than can be kept from a command.
+    #[error("the workspace holds too many files that some program obeys; choose a folder inside it")]
+    TooManyGuarded,
     /// More names than can be checked.
     #[error("the workspace holds more than {MAX_CHECKED} names, too many to check")]
     TooLarge,
@@ -114,6 +117,14 @@ impl SafeFolder {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What tells it from any other folder of this machine: the device of its file system, and its number there.
+    #[cfg(unix)]
+    pub fn identity(&self) -> std::io::Result<(u64, u64)> {
+        use cap_fs_ext::MetadataExt as _;
+        let found = self.dir.dir_metadata()?;
+        Ok((found.dev(), found.ino()))
     }
 
     pub(super) fn into_dir(self) -> Dir {

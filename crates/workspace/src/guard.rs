@@ -4,6 +4,8 @@
 //! person commits. Credential files are not read, because nothing an agent does for a person needs their text.
 //! Names are compared without regard to case, as some file systems do.
 
+use std::path::{Component, Path};
+
 use super::WorkspacePath;
 
 /// Folders whose whole content some program obeys.
@@ -194,6 +196,35 @@ pub fn guarded(path: &WorkspacePath) -> Option<&'static str> {
         .or_else(|| credential_file(path))
 }
 
+/// Names inside a git folder that git obeys; the rest of it is data.
+const GUARDED_IN_GIT: &[(&str, &str)] = &[
+    ("hooks", "git runs its hooks"),
+    ("config", "git obeys it"),
+    ("config.worktree", "git obeys it"),
+    ("commondir", "it redirects a git repository"),
+    ("gitdir", "it redirects a git repository"),
+    ("info", "git obeys its attributes"),
+];
+
+/// Folders inside a git folder whose names are chosen by whoever commits.
+const GIT_DATA: &[&str] = &["objects", "refs", "logs"];
+
+/// Why a command may not change a name of its workspace, if some program obeys it. Unlike [`guarded`] this lets git
+/// itself work: of a git folder only what git runs or obeys is guarded. `folder` says what the last name is.
+pub(crate) fn obeyed(path: &Path, folder: bool) -> Option<&'static str> {
+    let lower = |part: Component<'_>| part.as_os_str().to_string_lossy().to_lowercase();
+    let names: Vec<String> = path.components().map(lower).collect();
+    let name = names.last()?;
+    match names.iter().rposition(|name| name == ".git") {
+        Some(git) if git + 1 < names.len() => {
+            let is_data = GIT_DATA.contains(&names[git + 1].as_str());
+            named(GUARDED_IN_GIT, name).filter(|_| !is_data)
+        }
+        Some(_) if folder => None,
+        _ => named(GUARDED_FOLDERS, name).or_else(|| named(GUARDED_FILES, name)),
+    }
+}
+
 /// Why a file is not read, if it is one that holds credentials. `.env.example` and its like hold none.
 pub fn credential_file(path: &WorkspacePath) -> Option<&'static str> {
     let names: Vec<String> = path.segments().map(str::to_lowercase).collect();
@@ -254,6 +285,34 @@ mod tests {
             ["git/hooks", "src/main.rs", "README.md", "notes/claude.txt", ".gitignore", ".env.example"]
         {
             assert!(guarded(&path(name)).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn f02_of_a_git_folder_only_what_git_obeys_is_kept_from_commands() {
+        for (name, folder) in [
+            (".git/hooks", true),
+            ("a/.git/config", false),
+            (".git/modules/sub/hooks", true),
+            (".git/modules/sub/config", false),
+            (".git/worktrees/w/gitdir", false),
+            (".git", false),
+            (".vscode", true),
+            ("a/b/.MCP.json", false),
+            (".bashrc", false),
+        ] {
+            assert!(obeyed(Path::new(name), folder).is_some(), "{name}");
+        }
+        for (name, folder) in [
+            (".git", true),
+            (".git/objects", true),
+            (".git/refs/heads/config", false),
+            (".git/logs/refs/heads/hooks", false),
+            ("config", false),
+            ("src/hooks", true),
+            (".env", false),
+        ] {
+            assert!(obeyed(Path::new(name), folder).is_none(), "{name}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! One folder, and no way out of it.
 //!
-//! Tools keep their files in a folder of their own; the agent's built-in file tools work in one folder of the
+//! Tier 1. Tools keep their files in a folder of their own; the agent's built-in file tools work in one folder of the
 //! person's. Both go through [`Workspace`]: a path is parsed into a [`WorkspacePath`] before it means anything, every
 //! folder on the way is opened as a folder and never through a link, and only regular files are read. A link that is
 //! swapped in while a call runs is therefore not followed either: each step starts from a handle, not from a name.
@@ -11,6 +11,7 @@
 mod guard;
 mod path;
 mod safe;
+mod survey;
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -24,6 +25,7 @@ use types::limits::{Bytes, ToolLimits};
 pub use guard::{credential_file, guarded};
 pub use path::{PathError, WorkspacePath};
 pub use safe::{SafeFolder, Surroundings, UnsafeFolder};
+pub use survey::{Part, Survey};
 
 /// The most names one listing gives. A folder with more is listed as an error, not in part.
 pub const MAX_LISTED: usize = 10_000;

@@ -1,0 +1,146 @@
+//! The root file system of commands, named by its digest.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::ImageInspect;
+use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::io::AsyncReadExt as _;
+use types::Digest;
+
+use crate::engine::Engine;
+use crate::unfit::{Unfit, plain};
+
+/// How the engine calls an image that this program made, with its recipe as tag, so that the same one is not made
+/// again. An image gets the name once it is whole.
+const REPOSITORY: &str = "ironclaw-base";
+
+/// Hexadecimal digits of a recipe's digest in a tag.
+const TAG: usize = 32;
+
+/// Packages beside Debian's essential ones.
+const PACKAGES: &[&str] = &["ca-certificates", "curl", "git", "python3-minimal"];
+
+/// The release of Debian.
+const SUITE: &str = "bookworm";
+
+/// Options of mmdebstrap: no documentation, no translations, no cached packages.
+const LEAN: &[&str] = &[
+    "--quiet",
+    "--variant=minbase",
+    "--format=tar",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--aptopt=Acquire::Languages \"none\"",
+];
+
+/// How long making an image may take. The engine answers when it has all of it.
+const BUILD_TIME: Duration = Duration::from_secs(1800);
+
+/// How much of the root file system is passed on at a time.
+const PIECE: usize = 64 * 1024;
+
+/// An image that the engine has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Image {
+    /// `sha256:` and the digest of its configuration, which names its layers by digest.
+    pub id: String,
+    /// Folders that it declares as volumes.
+    pub(crate) volumes: Vec<String>,
+}
+
+/// Why an image was not made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ImageError {
+    /// mmdebstrap is not installed.
+    #[error("mmdebstrap is missing\n  install it: sudo apt-get install mmdebstrap")]
+    NoBuilder,
+    /// mmdebstrap did not come to its end; it said why.
+    #[error("mmdebstrap failed; what it said stands above")]
+    Builder,
+    /// The engine did not take the root file system.
+    #[error("Docker Engine did not take the image")]
+    Import,
+}
+
+impl Image {
+    /// The image of a digest, as `sha256:HEX` or `NAME@sha256:HEX`. A name alone is refused: it can come to mean
+    /// another image. Nothing is pulled.
+    pub async fn pinned(engine: &Engine, pin: &str) -> Result<Self, Unfit> {
+        let digest = pin.rsplit_once('@').map_or(pin, |(_, digest)| digest);
+        if digest.strip_prefix("sha256:").and_then(Digest::parse).is_none() {
+            return Err(Unfit::ImageNotPinned);
+        }
+        let gone = || Unfit::ImageGone(plain(pin));
+        match engine.docker.inspect_image(pin).await {
+            Ok(found) => Self::of(found).ok_or_else(gone),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Err(gone()),
+            Err(_) => Err(Unfit::Broken("it does not tell about the image")),
+        }
+    }
+
+    /// The base image, made now from Debian's packages unless the engine has one of the same recipe.
+    pub async fn build(engine: &Engine, packages: &[String], again: bool) -> Result<Self, ImageError> {
+        let packages: Vec<&str> =
+            PACKAGES.iter().copied().chain(packages.iter().map(String::as_str)).collect();
+        let include = format!("--include={}", packages.join(","));
+        let parts = LEAN.iter().copied().chain([include.as_str(), SUITE]);
+        let recipe = Digest::of_parts(parts.map(str::as_bytes)).to_string();
+        let tag = &recipe[..TAG];
+        let made = engine.docker.inspect_image(&format!("{REPOSITORY}:{tag}")).await;
+        if !again && let Some(image) = made.ok().and_then(Self::of) {
+            return Ok(image);
+        }
+        let id = import(engine, &include).await?;
+        let name = TagImageOptions { repo: Some(REPOSITORY.to_owned()), tag: Some(tag.to_owned()) };
+        engine.docker.tag_image(&id, Some(name)).await.map_err(|_| ImageError::Import)?;
+        Self::pinned(engine, &id).await.map_err(|_| ImageError::Import)
+    }
+
+    fn of(found: ImageInspect) -> Option<Self> {
+        let volumes = found.config.and_then(|config| config.volumes).unwrap_or_default();
+        Some(Self { id: found.id?, volumes })
+    }
+}
+
+/// Lets mmdebstrap write a root file system into the engine, which answers with its digest.
+async fn import(engine: &Engine, include: &str) -> Result<String, ImageError> {
+    #[expect(clippy::disallowed_methods, reason = "the owner asked for an image; fixed program and options")]
+    let mut builder = tokio::process::Command::new("mmdebstrap");
+    builder
+        .args(LEAN)
+        .args([include, SUITE, "-"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut builder = builder.spawn().map_err(|_| ImageError::NoBuilder)?;
+    let output = builder.stdout.take().ok_or(ImageError::NoBuilder)?;
+    let pieces = futures_util::stream::unfold(output, |mut output| async move {
+        let mut piece = vec![0; PIECE];
+        match output.read(&mut piece).await {
+            Ok(0) => None,
+            Ok(length) => {
+                piece.truncate(length);
+                Some((Ok(Bytes::from(piece)), output))
+            }
+            Err(error) => Some((Err(error), output)),
+        }
+    });
+    let options = CreateImageOptions { from_src: Some("-".to_owned()), ..CreateImageOptions::default() };
+    let body = bollard::body_try_stream(pieces);
+    let docker = engine.docker.clone().with_timeout(BUILD_TIME);
+    let mut progress = std::pin::pin!(docker.create_image(Some(options), Some(body), None));
+    let mut id = None;
+    while let Some(step) = progress.next().await {
+        let step = step.map_err(|_| ImageError::Import)?;
+        id = step.status.filter(|status| status.starts_with("sha256:")).or(id);
+    }
+    match builder.wait().await {
+        Ok(status) if status.success() => id.ok_or(ImageError::Import),
+        _ => Err(ImageError::Builder),
+    }
+}

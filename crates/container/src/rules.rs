@@ -1,0 +1,30 @@
+//! Every rule of this layer that can refuse.
+
+use types::{Layer, Rule};
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $says:literal;)*) => {
+        $($(#[$doc])* pub static $name: Rule = Rule { id: $id, layer: Layer::Container, says: $says };)*
+    };
+}
+
+rules! {
+    /// The engine cannot hold what is promised.
+    UNFIT = "container.unfit", "commands cannot be confined on this machine now, so none runs";
+    /// The folder is no workspace.
+    WORKSPACE = "container.workspace", "the folder cannot be lent to a command";
+    /// The command's time is over.
+    TIME = "container.time", "the command took longer than it may";
+    /// It printed more than it may.
+    OUTPUT = "container.output", "the command printed more than it may";
+    /// It used more memory than it may.
+    MEMORY = "container.memory", "the command used more memory than it may";
+    /// What it printed holds a secret.
+    LEAK = "container.leak", "the output of the command held a secret, so the run was ended";
+    /// The host's end of its socket is gone.
+    DOOR = "container.door", "what judges the command's connections is gone, so the run was ended";
+    /// A folder other than the one that was checked stands in the container.
+    SWAPPED = "container.swapped", "the workspace was replaced between check and use";
+    /// This build has no network for commands.
+    NO_NETWORK = "container.no-network", "commands have no network in this build";
+}

@@ -1,0 +1,62 @@
+//! The record of how a run ended.
+
+use std::time::Duration;
+
+use policy::Settlement;
+use types::{Field, Verdict};
+
+use crate::container::{Ended, Finished, RunError};
+
+/// Paths of quarantined names that a record lists; of more it has the number.
+const LISTED: usize = 8;
+
+/// Records the outcome.
+pub(crate) async fn record(
+    settlement: Settlement,
+    finished: &Result<Finished, RunError>,
+    took: Duration,
+) -> Result<(), RunError> {
+    let mut fields = vec![(Field::Micros, took.as_micros().to_string())];
+    let verdict = match finished {
+        Ok(finished) => {
+            for path in finished.quarantined.iter().take(LISTED) {
+                fields.push((Field::Path, path.display().to_string()));
+            }
+            if !finished.quarantined.is_empty() {
+                fields.push((Field::Count, finished.quarantined.len().to_string()));
+            }
+            match finished.ended {
+                Ended::Exited(code) => {
+                    fields.push((Field::Status, code.to_string()));
+                    Verdict::Done
+                }
+                Ended::Stopped(rule) => {
+                    fields.push((Field::Rule, rule.id.to_owned()));
+                    Verdict::Block
+                }
+            }
+        }
+        Err(error) => {
+            fields.extend(fields_of(error));
+            Verdict::Failed
+        }
+    };
+    settlement.settle(verdict, fields).await?;
+    Ok(())
+}
+
+/// What a record says of an error.
+pub(crate) fn fields_of(error: &RunError) -> Vec<(Field, String)> {
+    match error {
+        RunError::Refused(refusal) => {
+            let mut fields = vec![
+                (Field::Rule, refusal.rule.id.to_owned()),
+                (Field::Refusal, refusal.id.to_string()),
+                (Field::Reason, refusal.detail.clone()),
+            ];
+            fields.extend(refusal.widen.clone().map(|widen| (Field::Widen, widen)));
+            fields
+        }
+        other => vec![(Field::Reason, other.to_string())],
+    }
+}

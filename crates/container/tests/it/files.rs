@@ -1,0 +1,178 @@
+//! F01 to F06, M01 to M03: what a command finds of the host's files, what it may leave there.
+
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::PathBuf;
+
+use container::{Ended, RunError, rules};
+use types::{Confinement, Field, Kind, Verdict};
+
+use crate::world::{World, unique};
+
+#[tokio::test]
+async fn f01_a_link_out_of_the_workspace_leads_nowhere_on_the_host() {
+    let world = World::new().await;
+    let outside = tempfile::tempdir().unwrap();
+    let secret = unique("host-secret-");
+    std::fs::write(outside.path().join("key"), &secret).unwrap();
+    symlink(outside.path(), world.workspace.path().join("out")).unwrap();
+    symlink(outside.path().join("key"), world.workspace.path().join("key")).unwrap();
+    world.own();
+    let ran = world
+        .writing("cat key out/key; echo owned > key; echo owned > out/key; cat /etc/hostname; true")
+        .await;
+    assert!(!ran.out.contains(&secret), "{ran:?}");
+    assert!(ran.out.contains("sandbox"), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(outside.path().join("key")).unwrap(), secret);
+}
+
+#[tokio::test]
+async fn f02_m03_what_programs_obey_stays_as_it_was_and_what_is_new_is_moved_away() {
+    let world = World::new().await;
+    world.write(".git/config", "[core]\n");
+    world.write(".git/hooks/pre-push", "#!/bin/sh\n");
+    world.write(".git/HEAD", "ref: refs/heads/main\n");
+    world.write("sub/.vscode/tasks.json", "{}");
+    world.write("src/main.c", "int main;");
+    let ran = world
+        .writing(
+            "echo evil > .git/hooks/pre-commit; echo evil >> .git/config; rm -rf .git/hooks; mv .git/hooks .git/x; \
+             mv .git x; rm -rf .git; ln -f .git/config alias; mv sub y; echo evil > sub/.vscode/tasks.json; \
+             echo ref > .git/refs; echo changed > src/main.c; echo new > src/new.c; \
+             mkdir -p deep/down/.git/hooks && echo evil > deep/down/.git/hooks/post-checkout; \
+             echo evil > .bashrc; echo evil > .mcp.json; mkdir -p a/.VSCode; ln -s /tmp .envrc; true",
+        )
+        .await;
+    assert_eq!(ran.ended, Ended::Exited(0), "{ran:?}");
+    // The workspace itself was changed as a command may.
+    assert_eq!(world.read("src/main.c").as_deref(), Some("changed\n"));
+    assert_eq!(world.read("src/new.c").as_deref(), Some("new\n"));
+    // What existed is as it was, under its own name.
+    assert_eq!(world.read(".git/config").as_deref(), Some("[core]\n"), "{ran:?}");
+    assert_eq!(world.read(".git/hooks/pre-push").as_deref(), Some("#!/bin/sh\n"));
+    assert_eq!(world.read(".git/hooks/pre-commit"), None);
+    assert_eq!(world.read("sub/.vscode/tasks.json").as_deref(), Some("{}"));
+    // What is new and would be obeyed is out of the way.
+    for gone in [".bashrc", ".mcp.json", "a/.VSCode", "deep/down/.git/hooks", ".envrc"] {
+        assert!(world.workspace.path().join(gone).symlink_metadata().is_err(), "{gone}");
+    }
+    let mut moved = ran.quarantined.clone();
+    moved.sort();
+    let expected = [".bashrc", ".envrc", ".mcp.json", "a/.VSCode", "deep/down/.git/hooks"].map(PathBuf::from);
+    assert_eq!(moved, expected);
+    let records = world.records().await;
+    let settled = records.iter().find(|entry| entry.record.kind == Kind::Settle).unwrap();
+    assert_eq!(settled.record.field(Field::Count), Some("5"));
+}
+
+#[tokio::test]
+async fn f03_a_read_only_run_changes_nothing_anywhere() {
+    let world = World::new().await;
+    world.write("kept", "as it was");
+    let script = "for target in /workspace/new /workspace/kept /etc/passwd /usr/bin/sh /new /proc/sys/kernel/core_pattern \
+        /proc/sys/vm/drop_caches /sys/kernel/uevent_helper /proc/sysrq-trigger /sys/fs/cgroup/x /.ironclaw/init; do \
+        (echo x > $target) 2>/dev/null && echo WROTE $target; done; \
+        mount -o remount,rw /workspace 2>/dev/null && echo REMOUNTED; mount -t tmpfs x /mnt 2>/dev/null && echo MOUNTED; \
+        mkdir /tmp/u /tmp/w; mount -t overlay -o lowerdir=/workspace,upperdir=/tmp/u,workdir=/tmp/w x /mnt 2>/dev/null && echo OVERLAID; \
+        chmod 777 /workspace/kept 2>/dev/null && echo CHANGED; rm -f /workspace/kept 2>/dev/null && echo REMOVED; \
+        echo fine > /tmp/x && cat /tmp/x $HOME/../sandbox/y 2>/dev/null; id -u";
+    let ran = world.read_only(script).await;
+    let out: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(out.len(), 2, "{ran:?}");
+    assert_eq!(out[0], "fine");
+    assert_ne!(out[1], "0");
+    assert_eq!(world.read("kept").as_deref(), Some("as it was"));
+}
+
+#[tokio::test]
+async fn f04_no_privilege_is_kept_gained_or_carried_out() {
+    let world = World::new().await;
+    let script = r#"
+        cp /bin/cat tool; chmod u+s tool; chmod g+s tool; chmod 4755 tool; install -m 4755 /bin/cat other
+        mknod device c 1 1; mknod /tmp/device b 8 0; ln /etc/passwd passwd; ln /.ironclaw/init init
+        perl -e 'open(F, ">", "/proc/sys/kernel/core_pattern") and print "CORE\n";
+            my $name = "made"; my $fd = syscall(257, -100, $name, 0101, 04755); print $fd < 0 ? "refused\n" : "MADE\n"'
+        grep -E '^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '\t' ' '
+        ulimit -c
+        find . -perm /6000 -o -type b -o -type c
+    "#;
+    let ran = world.writing(script).await;
+    let none = "0000000000000000";
+    let expected = format!(
+        "refused\nCapInh: {none}\nCapPrm: {none}\nCapEff: {none}\nCapBnd: {none}\nCapAmb: {none}\nNoNewPrivs: 1\nSeccomp: 2\n0\n"
+    );
+    assert_eq!(ran.out, expected, "{ran:?}");
+    let names: Vec<_> =
+        std::fs::read_dir(world.workspace.path()).unwrap().map(|entry| entry.unwrap()).collect();
+    for entry in &names {
+        let found = entry.path().symlink_metadata().unwrap();
+        assert!(found.is_file() && found.mode() & 0o6000 == 0 && found.nlink() == 1, "{entry:?}");
+    }
+}
+
+#[tokio::test]
+async fn f05_nothing_that_a_command_started_outlives_it() {
+    let world = World::new().await;
+    let mark = unique("7777");
+    let script = format!(
+        "(setsid nohup sleep {mark} >/dev/null 2>&1 &); (trap '' TERM HUP INT; sleep {mark} & wait) & exit 5"
+    );
+    let ran = world.read_only(&script).await;
+    assert_eq!(ran.ended, Ended::Exited(5), "{ran:?}");
+    let alive = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let line = std::fs::read(entry.unwrap().path().join("cmdline")).ok()?;
+        String::from_utf8_lossy(&line).contains(&mark).then_some(line)
+    });
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn f06_full_access_needs_the_configuration_as_well() {
+    let world = World::new().await;
+    let refusal = world.permit(&["true"], Confinement::FullAccess).await.unwrap_err();
+    assert_eq!(refusal.rule.id, "policy.full-access");
+    let records = world.records().await;
+    assert_eq!(records.last().unwrap().record.verdict, Verdict::Block);
+}
+
+#[tokio::test]
+async fn m01_m02_a_folder_that_gives_too_much_is_never_lent() {
+    let mut world = World::new().await;
+    let _service = std::os::unix::net::UnixListener::bind(world.workspace.path().join("agent.sock")).unwrap();
+    world.own();
+    let refused = world.run(&["true"], Confinement::WorkspaceWrite).await.unwrap_err();
+    let RunError::Refused(refusal) = refused else { panic!("{refused:?}") };
+    assert_eq!(refusal.rule.id, rules::WORKSPACE.id);
+    std::fs::remove_file(world.workspace.path().join("agent.sock")).unwrap();
+
+    // A key folder, wherever it is.
+    let keys = tempfile::Builder::new().prefix("keys").tempdir().unwrap();
+    std::fs::create_dir(keys.path().join(".ssh")).unwrap();
+    world.workspace = tempfile::tempdir_in(keys.path().join(".ssh")).unwrap();
+    world.own();
+    let refused = world.run(&["true"], Confinement::ReadOnly).await.unwrap_err();
+    assert!(matches!(refused, RunError::Refused(refusal) if refusal.rule.id == rules::WORKSPACE.id));
+}
+
+#[tokio::test]
+async fn what_a_command_makes_belongs_to_the_owner_of_the_workspace() {
+    let world = World::new().await;
+    let owner = world.workspace.path().metadata().unwrap();
+    world.writing("mkdir -p made/deep && echo x > made/deep/file").await.ok();
+    for path in ["made", "made/deep", "made/deep/file"] {
+        let found = world.workspace.path().join(path).metadata().unwrap();
+        assert_eq!((found.uid(), found.gid()), (owner.uid(), owner.gid()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_roots_is_not_lent_for_writing() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = World::new().await;
+    std::os::unix::fs::chown(world.workspace.path(), Some(0), Some(0)).unwrap();
+    let refused = world.run(&["true"], Confinement::WorkspaceWrite).await.unwrap_err();
+    let RunError::Refused(refusal) = refused else { panic!("{refused:?}") };
+    assert!(refusal.widen.unwrap().contains("chown"));
+    assert_ne!(world.read_only("id -u").await.ok().trim(), "0");
+}

@@ -1,0 +1,165 @@
+//! `ironclaw exec`: one command of the owner's in a fresh container.
+//!
+//! Judge and record, start, carry what is typed and printed, and end with the command's own exit code.
+
+mod door;
+mod output;
+mod signals;
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use container::{Ended, Finished, RunError, Running, Sandbox};
+use policy::{Permit, Turn};
+use safety::{Channel, Untrusted};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use types::{CallId, Command, Confinement, Field, Kind, Record, Refusal, Source, Trace, Verdict};
+
+use crate::cli::{self, ExecPolicy};
+use crate::exit::{Failure, Outcome};
+use crate::parts::{self, Base};
+use crate::terminal::Terminal;
+use crate::trace_view;
+
+/// Runs the command.
+pub async fn run(args: &cli::Exec, base: &Base, terminal: &Terminal) -> Outcome {
+    let command = Command {
+        id: CallId::new(),
+        argv: args.command.clone(),
+        confinement: match args.policy {
+            ExecPolicy::ReadOnly => Confinement::ReadOnly,
+            ExecPolicy::WorkspaceWrite => Confinement::WorkspaceWrite,
+            ExecPolicy::FullAccess => Confinement::FullAccess,
+        },
+        workspace: workspace(args.workspace.as_deref(), base)?,
+    };
+    let trace = if args.trace { Trace::collecting() } else { Trace::off() };
+    let turn = Turn::begin(trace.clone());
+    let outcome = permitted_run(command, &turn, base, terminal).await;
+    if args.trace {
+        trace_view::draw(&trace.steps(), terminal);
+    }
+    outcome
+}
+
+async fn permitted_run(command: Command, turn: &Turn, base: &Base, terminal: &Terminal) -> Outcome {
+    // The vault's values are looked for in the command line and in everything that is printed.
+    base.unlock(terminal).await?;
+    let id = command.id;
+    let confinement = command.confinement;
+    let sandbox = sandbox(&command, base, terminal).await?;
+    let permit = decide(command, turn, base).await?;
+    if confinement == Confinement::FullAccess {
+        terminal.alert("full access: this command runs outside any container, with everything that you have");
+    }
+    let (outlet, connections) = door::channel();
+    let refusing = tokio::spawn(door::refuse_all(connections, base.audit.clone(), turn.id(), id));
+    let running = sandbox.start(permit, outlet).await.map_err(failure)?;
+    let finished = attend(running, terminal).await;
+    // Nobody is left to ask.
+    refusing.abort();
+    let _ = refusing.await;
+    report(&finished?, terminal)
+}
+
+/// The folder that the command works in, links resolved.
+fn workspace(option: Option<&Path>, base: &Base) -> Result<PathBuf, Failure> {
+    let folder = option.or(base.config.workspace.as_deref()).unwrap_or(Path::new("."));
+    folder.canonicalize().map_err(|error| {
+        Failure::not_found(format!("the workspace {} cannot be found: {}", folder.display(), error.kind()))
+    })
+}
+
+/// A sandbox that is fit for the command. What is not is refused on the record, and what the owner accepts is
+/// recorded each time.
+async fn sandbox(command: &Command, base: &Base, terminal: &Terminal) -> Result<Sandbox, Failure> {
+    let config = parts::container_config(&base.home, &base.config);
+    let around = parts::surroundings(&base.home);
+    if command.confinement == Confinement::FullAccess {
+        return Ok(Sandbox::without_engine(config, around, base.safety.clone()));
+    }
+    let (engine, image) = match super::sandbox::ready(&base.home, &base.config).await {
+        Ok(ready) => ready,
+        Err(unfit) => {
+            let rule = &container::rules::UNFIT;
+            let record = Record::new(Kind::Command, Verdict::Block)
+                .with(Field::Actor, "owner")
+                .with(Field::Call, command.id)
+                .with(Field::Rule, rule.id)
+                .with(Field::Reason, &unfit)
+                .with(Field::Widen, unfit.mend());
+            base.audit.record(record).await.map_err(Failure::environment)?;
+            return Err(super::sandbox::unfit(&unfit));
+        }
+    };
+    for (downgrade, fault) in &engine.standing().accepted {
+        let record = Record::new(Kind::Command, Verdict::Warn)
+            .with(Field::Call, command.id)
+            .with(Field::Downgrade, downgrade.as_str())
+            .with(Field::Reason, fault);
+        base.audit.record(record).await.map_err(Failure::environment)?;
+        terminal.warn(format!("ironclaw: accepted by your configuration: {fault}"));
+    }
+    Ok(Sandbox::new(engine, image, config, around, base.safety.clone()))
+}
+
+/// The decision. A value of the vault in a command line would be in every process list, so it is refused.
+async fn decide(command: Command, turn: &Turn, base: &Base) -> Result<Permit<Command>, Failure> {
+    let line = Untrusted::new(Source::Owner, command.argv.join(" "));
+    let shown = base.safety.screen(line, Channel::Log, turn.trace());
+    let shown = shown.map_err(|blocked| Failure::from(blocked.refusal))?;
+    let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
+    Ok(policy.decide_command(turn, command, &shown).await?)
+}
+
+/// Carries input, output and signals until the run is over.
+async fn attend(running: Running, terminal: &Terminal) -> Result<Finished, Failure> {
+    let Running { stdout, stderr, stdin, control, outcome } = running;
+    let input = tokio::spawn(feed(stdin));
+    let signals = tokio::spawn(signals::forward(control.clone()));
+    let out = output::carry(stdout, output::To::Out, &control, terminal);
+    let err = output::carry(stderr, output::To::Err, &control, terminal);
+    let (out, err) = tokio::join!(out, err);
+    let finished = outcome.wait().await;
+    input.abort();
+    signals.abort();
+    // A leak is why the run was stopped, so it is what the person is told.
+    match out.or(err) {
+        Some(refusal) => Err(refusal.into()),
+        None => finished.map_err(failure),
+    }
+}
+
+/// What is piped in becomes the command's input. A terminal is not: without one of its own the command has none.
+async fn feed(mut stdin: impl AsyncWrite + Unpin) {
+    if !std::io::stdin().is_terminal() {
+        // The command may end before its input does.
+        let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut stdin).await;
+    }
+    let _ = stdin.shutdown().await;
+}
+
+/// How the run ended, for the person and for the exit code.
+fn report(finished: &Finished, terminal: &Terminal) -> Outcome {
+    for path in &finished.quarantined {
+        terminal.warn(format!(
+            "ironclaw: some program would obey {}, so it was moved to {}/",
+            path.display(),
+            finished.quarantine
+        ));
+    }
+    match finished.ended {
+        Ended::Exited(0) => Ok(()),
+        Ended::Exited(code) => Err(Failure::Passed(code)),
+        Ended::Stopped(rule) => {
+            Err(Refusal::new(rule, "").widened_by("ironclaw config explain sandbox").into())
+        }
+    }
+}
+
+fn failure(error: RunError) -> Failure {
+    match error {
+        RunError::Refused(refusal) => refusal.into(),
+        other => Failure::environment(other),
+    }
+}

@@ -1,0 +1,132 @@
+//! What a command prints, on its way to a person or a file.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anstream::adapter::StripBytes;
+use bytes::Bytes;
+use container::{Control, rules};
+use futures_util::StreamExt as _;
+use safety::{BodyFault, ScreenedBody};
+use types::Refusal;
+
+use crate::terminal::Terminal;
+
+/// When nothing more is printed for so long, the last line is shown to its end.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Which of the two streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum To {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// Prints a stream to its end. Output that holds a secret stops the run, and the refusal says so.
+pub async fn carry(
+    mut body: ScreenedBody,
+    to: To,
+    control: &Control,
+    terminal: &Terminal,
+) -> Option<Refusal> {
+    let mut filter = is_terminal(to).then(Filter::default);
+    let mut waiting = false;
+    loop {
+        let next = match waiting {
+            true => body.next().await,
+            false => match tokio::time::timeout(PAUSE, body.next()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    waiting = true;
+                    terminal.pass(to == To::Err, &filtered(&mut filter, body.release_lines()));
+                    continue;
+                }
+            },
+        };
+        waiting = false;
+        let Some(piece) = next else { break };
+        match piece {
+            Ok(bytes) => terminal.pass(to == To::Err, &filtered(&mut filter, bytes)),
+            Err(fault) => {
+                let (rule, refusal) = match fault {
+                    BodyFault::Blocked(blocked) => (&rules::LEAK, Some(blocked.refusal)),
+                    // Of output there is no other: it is neither encoded nor does it come over a network.
+                    _ => (&rules::OUTPUT, None),
+                };
+                control.stop(rule);
+                return refusal;
+            }
+        }
+    }
+    None
+}
+
+fn is_terminal(to: To) -> bool {
+    match to {
+        To::Out => std::io::stdout().is_terminal(),
+        To::Err => std::io::stderr().is_terminal(),
+    }
+}
+
+fn filtered(filter: &mut Option<Filter>, bytes: Bytes) -> Bytes {
+    match filter {
+        Some(filter) => filter.pass(&bytes).into(),
+        None => bytes,
+    }
+}
+
+/// Takes escape sequences out of what a terminal would obey, and shows every other control.
+#[derive(Default)]
+struct Filter {
+    strip: StripBytes,
+    /// The beginning of a character whose rest has not come yet.
+    begun: Vec<u8>,
+}
+
+impl Filter {
+    fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut plain = std::mem::take(&mut self.begun);
+        for part in self.strip.strip_next(bytes) {
+            plain.extend_from_slice(part);
+        }
+        let whole = match std::str::from_utf8(&plain) {
+            Err(cut) if cut.error_len().is_none() => cut.valid_up_to(),
+            _ => plain.len(),
+        };
+        self.begun = plain.split_off(whole);
+        let mut out = Vec::with_capacity(plain.len());
+        for c in String::from_utf8_lossy(&plain).chars() {
+            // A carriage return goes back to write over what was printed.
+            let shown = if c == '\r' { '\n' } else { c };
+            let hidden = crate::terminal::is_hidden(shown) && shown != '\n' && shown != '\t';
+            let shown = if hidden { '\u{fffd}' } else { shown };
+            let _ = write!(out, "{shown}");
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(pieces: &[&[u8]]) -> String {
+        let mut filter = Filter::default();
+        pieces.iter().map(|piece| String::from_utf8(filter.pass(piece)).unwrap()).collect()
+    }
+
+    #[test]
+    fn m12_what_a_terminal_would_obey_is_taken_out_however_it_is_cut() {
+        let hostile = b"a\x1b]52;c;cm0gLXJm\x07b\x1b[2Jc\x1b[31md\x1b]8;;http://e\x1b\\e\x1bPq\x1b\\f";
+        for cut in 0..hostile.len() {
+            let (head, tail) = hostile.split_at(cut);
+            assert_eq!(pass(&[head, tail]), "abcdef", "cut at {cut}");
+        }
+        assert_eq!(pass(&["caf\u{e9}\n".as_bytes()]), "caf\u{e9}\n");
+        assert_eq!(pass(&[&[0xc3], &[0xa9, b'\n']]), "\u{e9}\n");
+        assert_eq!(pass(&["a\u{202e}b\u{9b}c".as_bytes()]).replace('\u{fffd}', ""), "abc");
+        assert_eq!(pass(&[b"secret\rhidden\n"]), "secret\nhidden\n");
+    }
+}

@@ -1,0 +1,269 @@
+//! What some program obeys in a folder that a command may change: found before, compared after.
+//!
+//! A guarded name that exists is mounted read-only, and every folder above it is a mount of its own: a mount point
+//! cannot be renamed, so no other file can take its place. A guarded name that appears during the run cannot be
+//! prevented and is moved out of the way afterwards, wherever it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use cap_fs_ext::DirExt as _;
+use cap_std::fs::Dir;
+
+use crate::guard::obeyed;
+use crate::path::MAX_SEGMENTS;
+use crate::{SafeFolder, UnsafeFolder};
+
+/// How many guarded names and folders above them can be mounts. Each costs the start of a container a little.
+const MAX_MOUNTS: usize = 512;
+
+/// How many names are looked at before a run. Afterwards all are, however many the command made.
+const MAX_CHECKED: usize = 200_000;
+
+/// The guarded names of a folder, as they stood before a run.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Survey {
+    /// Paths inside the folder; for a link, where it pointed.
+    guarded: BTreeMap<PathBuf, Option<PathBuf>>,
+    /// Folders that could not be looked into then either.
+    closed: BTreeSet<PathBuf>,
+    /// What guarded links inside the folder lead to inside the folder.
+    behind_links: BTreeSet<PathBuf>,
+}
+
+/// How a part of a workspace is mounted.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Part {
+    /// Its path inside the workspace.
+    pub path: PathBuf,
+    /// Whether it can only be read.
+    pub read_only: bool,
+}
+
+/// What a walk through a folder comes across.
+enum Sight<'a> {
+    /// A name that some program obeys, and where it points if it is a link.
+    Guarded(Option<PathBuf>),
+    /// A folder that cannot be looked into.
+    Closed,
+    /// Anything else, to be counted.
+    Other(&'a mut bool),
+}
+
+impl Survey {
+    /// Looks for guarded names.
+    pub fn of(folder: &SafeFolder) -> Result<Self, UnsafeFolder> {
+        let mut survey = Self::default();
+        let mut left = MAX_CHECKED;
+        walk(&folder.dir, Path::new(""), MAX_SEGMENTS, &mut |_, _, path, sight| match sight {
+            Sight::Guarded(link) => {
+                if link.is_some() {
+                    survey.behind_links.extend(inside(folder.path(), path));
+                }
+                survey.guarded.insert(path.to_owned(), link);
+            }
+            Sight::Closed => _ = survey.closed.insert(path.to_owned()),
+            Sight::Other(go_on) => {
+                left = left.saturating_sub(1);
+                *go_on = left > 0;
+            }
+        });
+        match survey.parts().len() {
+            _ if left == 0 => Err(UnsafeFolder::TooLarge),
+            parts if parts > MAX_MOUNTS => Err(UnsafeFolder::TooManyGuarded),
+            _ => Ok(survey),
+        }
+    }
+
+    /// What must be a mount of its own, outermost first.
+    pub fn parts(&self) -> Vec<Part> {
+        let closed: BTreeSet<&Path> = self
+            .guarded
+            .iter()
+            .filter(|(_, link)| link.is_none())
+            .map(|(path, _)| path.as_path())
+            .chain(self.behind_links.iter().map(PathBuf::as_path))
+            .collect();
+        let above = |path: &Path| path.ancestors().skip(1).any(|above| closed.contains(above));
+        let mut parts = BTreeMap::new();
+        for path in self.guarded.keys().chain(&self.behind_links).filter(|path| !above(path)) {
+            for folder in path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+                parts.entry(folder.to_owned()).or_insert(false);
+            }
+            if closed.contains(path.as_path()) {
+                parts.insert(path.clone(), true);
+            }
+        }
+        parts.into_iter().map(|(path, read_only)| Part { path, read_only }).collect()
+    }
+
+    /// Compares the folder with what it was: guarded names that are new, links that were turned and folders that
+    /// cannot be looked into are moved into a folder `quarantine` of the workspace, and links are set back.
+    /// Gives the paths that were moved.
+    pub fn settle(&self, folder: &SafeFolder, quarantine: &str) -> std::io::Result<Vec<PathBuf>> {
+        let mut moved = Vec::new();
+        let mut failed = Ok(());
+        let mut found = BTreeSet::new();
+        walk(&folder.dir, Path::new(""), MAX_SEGMENTS, &mut |parent, name, path, sight| {
+            let unchanged = match &sight {
+                Sight::Guarded(link) => self.guarded.get(path) == Some(link),
+                Sight::Closed => self.closed.contains(path),
+                Sight::Other(_) => return,
+            };
+            if unchanged {
+                found.insert(path.to_owned());
+            } else {
+                match put_away(&folder.dir, quarantine, moved.len(), parent, name) {
+                    Ok(()) => moved.push(path.to_owned()),
+                    Err(error) => failed = Err(error),
+                }
+            }
+        });
+        failed?;
+        for (path, target) in &self.guarded {
+            if let (Some(target), false) = (target, found.contains(path)) {
+                folder.dir.symlink_contents(target, path)?;
+            }
+        }
+        Ok(moved)
+    }
+}
+
+/// Where a link inside a folder leads to, if that is inside it too.
+fn inside(root: &Path, link: &Path) -> Option<PathBuf> {
+    let target = root.join(link).canonicalize().ok()?;
+    let target = target.strip_prefix(root).ok()?;
+    (!target.as_os_str().is_empty()).then(|| target.to_owned())
+}
+
+/// Calls `see` with the folder, the name, the path and what is there, for every name below a folder. Does not
+/// look into what is guarded, nor into what cannot be opened or is nested too deep.
+fn walk(
+    folder: &Dir,
+    at: &Path,
+    levels: usize,
+    see: &mut impl FnMut(&Dir, &std::ffi::OsStr, &Path, Sight<'_>),
+) {
+    let Ok(entries) = folder.entries() else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let path = at.join(&name);
+        let Ok(kind) = entry.file_type() else { continue };
+        if obeyed(&path, kind.is_dir()).is_some() {
+            let link = kind.is_symlink().then(|| folder.read_link_contents(&name).unwrap_or_default());
+            see(folder, &name, &path, Sight::Guarded(link));
+            continue;
+        }
+        let mut go_on = true;
+        see(folder, &name, &path, Sight::Other(&mut go_on));
+        if !go_on {
+            return;
+        }
+        if kind.is_dir() {
+            match folder.open_dir_nofollow(&name) {
+                Ok(below) if levels > 0 => walk(&below, &path, levels - 1, see),
+                _ => see(folder, &name, &path, Sight::Closed),
+            }
+        }
+    }
+}
+
+/// Renames one name into the quarantine, under a number that keeps names apart and makes none of them guarded.
+fn put_away(
+    root: &Dir,
+    quarantine: &str,
+    number: usize,
+    parent: &Dir,
+    name: &std::ffi::OsStr,
+) -> std::io::Result<()> {
+    match root.create_dir(quarantine) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let mut away = std::ffi::OsString::from(format!("{number}-"));
+    away.push(name);
+    parent.rename(name, &root.open_dir_nofollow(quarantine)?, away)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::Surroundings;
+
+    fn folder(files: &[&str]) -> (tempfile::TempDir, SafeFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "as it was").unwrap();
+        }
+        let safe = SafeFolder::check(dir.path(), &Surroundings::default()).unwrap();
+        (dir, safe)
+    }
+
+    fn parts(survey: &Survey) -> Vec<(String, bool)> {
+        survey.parts().into_iter().map(|part| (part.path.display().to_string(), part.read_only)).collect()
+    }
+
+    #[test]
+    fn m03_every_folder_above_a_guarded_name_is_a_part_of_its_own() {
+        let (_dir, safe) =
+            folder(&[".git/hooks/x", ".git/config", ".git/objects/a", "a/b/.mcp.json", "src/main.rs"]);
+        assert_eq!(
+            parts(&Survey::of(&safe).unwrap()),
+            [
+                (".git".to_owned(), false),
+                (".git/config".to_owned(), true),
+                (".git/hooks".to_owned(), true),
+                ("a".to_owned(), false),
+                ("a/b".to_owned(), false),
+                ("a/b/.mcp.json".to_owned(), true),
+            ]
+        );
+    }
+
+    #[test]
+    fn m03_what_a_guarded_link_leads_to_is_read_only_too() {
+        let (dir, safe) = folder(&[".git/HEAD", "scripts/hooks/pre-commit"]);
+        symlink("../scripts/hooks", dir.path().join(".git/hooks")).unwrap();
+        assert_eq!(
+            parts(&Survey::of(&safe).unwrap()),
+            [(".git".to_owned(), false), ("scripts".to_owned(), false), ("scripts/hooks".to_owned(), true)]
+        );
+    }
+
+    #[test]
+    fn f02_guarded_names_that_appear_at_any_depth_are_moved_away() {
+        let (dir, safe) = folder(&[".git/hooks/x", ".git/config", "src/main.rs"]);
+        symlink("elsewhere", dir.path().join("AGENTS.md")).unwrap();
+        let survey = Survey::of(&safe).unwrap();
+        assert!(survey.settle(&safe, "quarantine").unwrap().is_empty());
+        assert!(!dir.path().join("quarantine").exists());
+
+        fs::create_dir_all(dir.path().join("deep/down/.vscode")).unwrap();
+        fs::write(dir.path().join("deep/down/.vscode/tasks.json"), "{}").unwrap();
+        fs::create_dir_all(dir.path().join("other/.git/hooks")).unwrap();
+        fs::write(dir.path().join(".BashRC"), "x").unwrap();
+        fs::remove_file(dir.path().join("AGENTS.md")).unwrap();
+        symlink("attack", dir.path().join("AGENTS.md")).unwrap();
+        let deep = "d/".repeat(MAX_SEGMENTS + 2);
+        fs::create_dir_all(dir.path().join(&deep).join(".husky")).unwrap();
+
+        let moved = survey.settle(&safe, "quarantine").unwrap();
+        assert_eq!(moved.len(), 5, "{moved:?}");
+        for gone in ["deep/down/.vscode", "other/.git/hooks", ".BashRC"] {
+            assert!(!dir.path().join(gone).exists(), "{gone}");
+        }
+        assert!(!dir.path().join(deep).join(".husky").exists());
+        assert_eq!(fs::read_link(dir.path().join("AGENTS.md")).unwrap(), Path::new("elsewhere"));
+        // What was nested too deep to be looked at is so no longer, and holds what was hidden there.
+        let again = survey.settle(&safe, "again").unwrap();
+        assert!(
+            again.len() == 1 && again[0].starts_with("quarantine") && again[0].ends_with(".husky"),
+            "{again:?}"
+        );
+    }
+}
