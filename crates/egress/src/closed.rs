@@ -81,6 +81,8 @@ where
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(MAX_REQUEST_HEAD)
         .keep_alive(false)
+        // A client that has said all it has to say still hears the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service_fn(answer))
         .await;
 }
