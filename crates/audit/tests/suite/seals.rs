@@ -206,7 +206,7 @@ async fn a_record_is_proved_to_be_in_the_log_and_an_old_log_to_be_its_beginning(
         assert!(!merkle::is_included(chain, seq, verified.records, &proof, &verified.root));
     }
     let old = seals(&rows)[0];
-    let before = log.roots(&[0..old]).await.unwrap()[0];
+    let before = log.roots(std::slice::from_ref(&(0..old))).await.unwrap()[0];
     let ranges = merkle::consistency(old, verified.records).unwrap();
     let proof = log.roots(&ranges).await.unwrap();
     assert!(merkle::is_consistent((old, &before), (verified.records, &verified.root), &proof));
