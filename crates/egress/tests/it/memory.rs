@@ -183,7 +183,8 @@ fn disarm(armed: Armed<()>) -> http::Request<()> {
 }
 
 fn say(word: &str) {
-    writeln!(std::io::stdout(), "\n> {word}").unwrap();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n> {word}").unwrap();
 }
 
 fn told() -> String {

@@ -146,11 +146,7 @@ fn dollar(text: &str) -> Option<usize> {
             '\'' if !is_double => is_single = !is_single,
             _ if is_single => {}
             '"' => is_double = !is_double,
-            '\\' => {
-                if characters.next() == Some('\n') {
-                    line += 1;
-                }
-            }
+            '\\' => line += usize::from(characters.next() == Some('\n')),
             '#' if !is_double && before.is_whitespace() => is_comment = true,
             '$' => return Some(line),
             _ => {}
