@@ -12,6 +12,8 @@ pub enum Carried {
     Header(HeaderName),
     /// In the query parameter of this well-known name.
     Query(&'static str),
+    /// In the field of this well-known name of a form or a JSON body.
+    Body(&'static str),
 }
 
 impl std::fmt::Display for Carried {
@@ -19,6 +21,7 @@ impl std::fmt::Display for Carried {
         match self {
             Self::Header(name) => write!(f, "the header {name}"),
             Self::Query(name) => write!(f, "the query parameter {name}"),
+            Self::Body(name) => write!(f, "the body's field {name}"),
         }
     }
 }
@@ -70,15 +73,54 @@ pub fn carried(headers: &HeaderMap, query: Option<&str>) -> Vec<Carried> {
             || HEADER_WORDS.iter().any(|word| name.as_str().contains(word))
     };
     let mut found: Vec<_> = headers.keys().filter(secret_header).cloned().map(Carried::Header).collect();
-    for pair in query.unwrap_or_default().split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decoded(name);
-        let known = QUERY_NAMES.iter().find(|known| name.eq_ignore_ascii_case(known));
-        if let Some(known) = known.filter(|_| !value.is_empty()) {
-            found.push(Carried::Query(known));
-        }
+    found.extend(parameters(query.unwrap_or_default()).map(Carried::Query));
+    found
+}
+
+/// The credentials that a body brings along: the fields of a form and the members of a JSON document, at
+/// any depth. What is neither is left to the leak detector.
+pub fn carried_in_body(content_type: Option<&str>, body: &[u8]) -> Vec<Carried> {
+    let media =
+        content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Ok(text) = std::str::from_utf8(body) else { return Vec::new() };
+    if media == "application/x-www-form-urlencoded" {
+        return parameters(text).map(Carried::Body).collect();
+    }
+    let mut found = Vec::new();
+    if (media == "application/json" || media.ends_with("+json"))
+        && let Ok(value) = serde_json::from_str(text)
+    {
+        members(&value, &mut found);
     }
     found
+}
+
+/// The well-known names among the parameters that have a value.
+fn parameters(query: &str) -> impl Iterator<Item = &'static str> {
+    query.split('&').filter_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        known(&decoded(name)).filter(|_| !value.is_empty())
+    })
+}
+
+/// The well-known names among the members that hold a text or a number.
+fn members(value: &serde_json::Value, found: &mut Vec<Carried>) {
+    use serde_json::Value::{Array, Number, Object, String};
+    match value {
+        Array(items) => items.iter().for_each(|item| members(item, found)),
+        Object(fields) => {
+            for (name, field) in fields {
+                let filled = matches!(field, Number(_)) || matches!(field, String(text) if !text.is_empty());
+                found.extend(known(name).filter(|_| filled).map(Carried::Body));
+                members(field, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    QUERY_NAMES.iter().find(|known| name.eq_ignore_ascii_case(known)).copied()
 }
 
 /// A parameter's name with its percent escapes read: `%6bey` is `key` to every server.
@@ -127,5 +169,21 @@ mod tests {
                 "the query parameter api_key"
             ]
         );
+    }
+
+    #[test]
+    fn credentials_in_a_body_are_seen_at_any_depth() {
+        let names = |media, body: &str| {
+            carried_in_body(Some(media), body.as_bytes()).iter().map(Carried::to_string).collect::<Vec<_>>()
+        };
+        let form = "application/x-www-form-urlencoded; charset=utf-8";
+        assert_eq!(names(form, "grant=x&client%5Fsecret=v&token="), ["the body's field client_secret"]);
+        let json = r#"{"auth": {"api_key": "v"}, "items": [{"password": 7}], "token": null, "secret": ""}"#;
+        assert_eq!(
+            names("application/json", json),
+            ["the body's field api_key", "the body's field password"]
+        );
+        assert_eq!(names("application/vnd.example+json", json).len(), 2);
+        assert!(names("text/plain", "token=v").is_empty() && names("application/json", "{").is_empty());
     }
 }

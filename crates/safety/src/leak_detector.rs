@@ -1,22 +1,32 @@
 //! Secrets in text and in streams: vendors' tokens, connection strings, private keys, passwords in
 //! context, and the vault's own values.
 //!
-//! One pass of Aho-Corasick finds the literals of all rules; only a rule whose literal stands on a
-//! line runs its expression, and only on that line. Every expression is a finite automaton, so the
-//! time is linear on every input. A text is read line by line (a very long line in overlapping
-//! pieces), which makes the result of a stream independent of how it was cut into chunks.
+//! Almost every token has a few bytes that only it has, at its beginning. [`blocks`] finds where they may
+//! stand, 64 bytes at a time; [`keys`] says which rules have them; only those run their expression, anchored
+//! at that place ([`engine`]). Which bytes those are follows from the expression ([`lane`]). Every expression
+//! is a finite automaton with a bound, so the time is linear on every input. A text is read line by line (a
+//! very long line in overlapping pieces), which makes the result of a stream independent of how it was cut
+//! into chunks.
 //!
 //! A checksum is confidence, not a filter: a token whose checksum is right is critical, one whose
 //! checksum is wrong is still a token of that format.
 
+#[cfg(test)]
+mod adversarial;
+mod blocks;
 mod checksum;
 pub(crate) mod context;
 mod encodings;
+mod engine;
 #[cfg(test)]
 mod examples;
+mod keys;
 mod known;
+mod lane;
 mod letters;
 mod lines;
+#[cfg(any(test, fuzzing))]
+pub mod oracle;
 mod placeholder;
 mod private_key;
 mod rules;
@@ -24,12 +34,9 @@ mod stream;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod views;
 
-use std::ops::Range;
 use std::sync::Arc;
-
-use aho_corasick::AhoCorasick;
-use memchr::{memchr, memrchr};
 
 pub(crate) use known::Cursor;
 pub use known::{Fingerprints, FingerprintsError, KnownValues, TooWeak};
@@ -37,14 +44,13 @@ pub(crate) use stream::LeakStream;
 
 use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
+use engine::{Engine, Found};
 use rules::LeakRule;
 
 /// All rules, compiled.
 pub(crate) struct LeakDetector {
     rules: Vec<LeakRule>,
-    literals: AhoCorasick,
-    /// For each literal, the rules that begin with it.
-    wanted_by: Vec<Vec<u16>>,
+    engine: Engine,
     prints: Fingerprinter,
 }
 
@@ -52,26 +58,8 @@ impl LeakDetector {
     /// Reads the shipped rules.
     pub(crate) fn new(prints: Fingerprinter) -> Result<Self, String> {
         let rules = rules::shipped()?;
-        let mut words: Vec<String> = Vec::new();
-        let mut wanted_by: Vec<Vec<u16>> = Vec::new();
-        for (index, rule) in (0u16..).zip(&rules) {
-            for literal in &rule.literals {
-                let literal = literal.to_ascii_lowercase();
-                match words.iter().position(|word| *word == literal) {
-                    Some(at) => wanted_by[at].push(index),
-                    None => {
-                        words.push(literal);
-                        wanted_by.push(vec![index]);
-                    }
-                }
-            }
-        }
-        let literals = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .kind(Some(aho_corasick::AhoCorasickKind::DFA))
-            .build(&words)
-            .map_err(|error| error.to_string())?;
-        Ok(Self { rules, literals, wanted_by, prints })
+        let engine = Engine::new(&rules);
+        Ok(Self { rules, engine, prints })
     }
 
     /// The text of the rule files.
@@ -85,83 +73,80 @@ impl LeakDetector {
         self.rules.iter().map(|rule| rule.id.clone()).chain(own)
     }
 
-    /// Everything in a whole text. Spans count from its beginning.
-    pub(crate) fn scan(&self, text: &[u8]) -> Vec<Signal> {
+    /// Everything in a whole text: what the rules find and the values of a vault, as they stand and encoded.
+    /// Spans count from its beginning.
+    pub(crate) fn scan(&self, text: &[u8], known: &KnownValues) -> Vec<Signal> {
         let mut signals = Vec::new();
         let mut at = 0;
         while at < text.len() {
             let cut = lines::settled(&text[at..], true);
-            self.scan_lines(&text[at..at + cut.read], at, cut.accept, &mut signals);
+            self.scan_lines(&text[at..at + cut.read], at, cut.accept, known, &mut signals);
             at += cut.accept;
         }
+        Cursor::new().read(known, text, &mut signals);
         merge(signals)
     }
 
-    /// Reads whole lines that stand at offset `base`; keeps what begins before `accept`.
-    fn scan_lines(&self, text: &[u8], base: usize, accept: usize, signals: &mut Vec<Signal>) {
-        let first_new = signals.len();
-        for found in private_key::find(text) {
-            signals.push(private_key::signal(&self.prints, &text[found.clone()], found));
-        }
-        let mut line = 0..0;
-        let mut due: Vec<u16> = Vec::new();
-        for hit in self.literals.find_overlapping_iter(text) {
-            if hit.start() >= line.end {
-                self.run(&mut due, text, line, signals);
-                line = line_around(text, hit.start());
-            }
-            for rule in &self.wanted_by[hit.pattern().as_usize()] {
-                let ready = !self.rules[usize::from(*rule)].needs_operator
-                    || operator_follows(&text[hit.end()..line.end.max(hit.end())]);
-                if ready && !due.contains(rule) {
-                    due.push(*rule);
-                }
-            }
-        }
-        self.run(&mut due, text, line, signals);
-        let mut index = first_new;
-        while let Some(signal) = signals.get_mut(index) {
-            if signal.span.start < accept {
-                signal.span = signal.span.start + base..signal.span.end + base;
-                index += 1;
-            } else {
-                signals.swap_remove(index);
-            }
-        }
+    /// Reads whole lines that stand at offset `base`; keeps what begins before `accept`. Values of the vault
+    /// are looked for in what stands there encoded; as they are, a [`Cursor`] finds them.
+    fn scan_lines(
+        &self,
+        text: &[u8],
+        base: usize,
+        accept: usize,
+        known: &KnownValues,
+        signals: &mut Vec<Signal>,
+    ) {
+        let found = self.engine.find(&self.rules, text);
+        let mut all = self.encoded(text, &found.runs, known, views::DEPTH);
+        self.report(found, text, &mut all);
+        all.retain(|signal| signal.span.start < accept);
+        signals.extend(all.into_iter().map(|mut signal| {
+            signal.span = signal.span.start + base..signal.span.end + base;
+            signal
+        }));
     }
 
-    /// Runs the rules that are due on one line.
-    fn run(&self, due: &mut Vec<u16>, text: &[u8], line: Range<usize>, signals: &mut Vec<Signal>) {
-        for index in due.drain(..) {
+    /// What stands encoded in a text, up to `depth` encodings around each other. Each view is shorter than
+    /// what it was decoded from, so the work is bounded by the length of the text.
+    fn encoded(&self, text: &[u8], runs: &[usize], known: &KnownValues, depth: usize) -> Vec<Signal> {
+        let mut signals = Vec::new();
+        for view in views::of(text, runs) {
+            let found = self.engine.find(&self.rules, &view.text);
+            let mut inner = match depth {
+                0 | 1 => Vec::new(),
+                _ => self.encoded(&view.text, &found.runs, known, depth - 1),
+            };
+            self.report(found, &view.text, &mut inner);
+            Cursor::new().read(known, &view.text, &mut inner);
+            signals.extend(inner.into_iter().map(|mut signal| {
+                signal.span = view.original(&signal.span);
+                signal.view = view.name;
+                signal
+            }));
+        }
+        signals
+    }
+
+    fn report(&self, found: Found, text: &[u8], signals: &mut Vec<Signal>) {
+        if found.opens_key {
+            let keys = private_key::find(text).into_iter();
+            signals.extend(keys.map(|span| private_key::signal(&self.prints, &text[span.clone()], span)));
+        }
+        signals.extend(found.secrets.into_iter().map(|(index, span, severity)| {
             let rule = &self.rules[usize::from(index)];
-            rule.find(&text[line.clone()], |span, severity| {
-                let span = span.start + line.start..span.end + line.start;
-                signals.push(Signal {
-                    rule: rule.id.clone(),
-                    reason: rule.description.clone(),
-                    kind: rule.kind,
-                    severity,
-                    fingerprint: self.prints.of(&rule.id, &text[span.clone()]),
-                    span,
-                    view: "plain",
-                    secret: None,
-                });
-            });
-        }
+            Signal {
+                rule: rule.id.clone(),
+                reason: rule.description.clone(),
+                kind: rule.kind,
+                severity,
+                fingerprint: self.prints.of(&rule.id, &text[span.clone()]),
+                span,
+                view: "plain",
+                secret: None,
+            }
+        }));
     }
-}
-
-/// The line that holds the byte at `at`, without its line feed.
-fn line_around(text: &[u8], at: usize) -> Range<usize> {
-    let start = memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
-    let end = memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline);
-    start..end
-}
-
-/// True when something that assigns stands close after a name.
-fn operator_follows(rest: &[u8]) -> bool {
-    let near = &rest[..rest.len().min(64)];
-    near.iter().any(|byte| matches!(byte, b'=' | b':' | b'>' | b'(' | b',' | b' '))
 }
 
 /// Of findings that overlap, keeps the most severe; of equals the one from the more precise kind,

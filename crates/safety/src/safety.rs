@@ -7,7 +7,7 @@ use types::{Source, Trace, Verdict};
 
 use crate::Channel;
 use crate::finding::{Action, Kind, Report, Severity, Timings};
-use crate::leak_detector::{self, Cursor, KnownValues, LeakDetector};
+use crate::leak_detector::{self, KnownValues, LeakDetector};
 use crate::rulebook::{Config, ConfigError, Rulebook};
 use crate::sanitizer::Sanitizer;
 use crate::signal::{Fingerprinter, OPEN_KEY, Print, Signal};
@@ -93,8 +93,7 @@ impl Safety {
 
         let started = Instant::now();
         let subject = if channel.strips_controls() { &*cleaned.text } else { text };
-        let mut leaks = self.leaks.scan(subject.as_bytes());
-        Cursor::new().read(&self.known(), subject.as_bytes(), &mut leaks);
+        let mut leaks = self.leaks.scan(subject.as_bytes(), &self.known());
         leak_detector::to_characters(subject, &mut leaks);
         timings.leak_detector = started.elapsed();
 

@@ -12,6 +12,12 @@ pub(super) fn secret_parts(value: &[u8]) -> Vec<Vec<u8>> {
     if memchr::memmem::find(value, b"PRIVATE KEY").is_some() {
         return key_lines(value);
     }
+    if let Some(signature) = jwt_signature(value) {
+        return vec![signature];
+    }
+    if let Some(password) = assigned_password(value) {
+        return vec![password];
+    }
     if let Ok(serde_json::Value::Object(object)) = serde_json::from_slice(value) {
         let mut parts = Vec::new();
         object.values().for_each(|leaf| json_leaves(leaf, &mut parts));
@@ -31,6 +37,29 @@ fn url_password(value: &[u8]) -> Option<Vec<u8>> {
     let (user, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
     let (_, password) = user.split_once(':')?;
     Some(password.as_bytes().to_vec())
+}
+
+/// The signature of a JSON Web Token: its head and the beginning of its body are the same in every token
+/// of one issuer.
+fn jwt_signature(value: &[u8]) -> Option<Vec<u8>> {
+    let parts: Vec<&[u8]> = value.split(|byte| *byte == b'.').collect();
+    let [head, _, signature] = parts.as_slice() else { return None };
+    (head.starts_with(b"eyJ") && signature.len() >= 16).then(|| signature.to_vec())
+}
+
+/// The password of a connection string of pairs: `Server=...;Password=...` (ADO.NET, ODBC),
+/// `host=... password=...` (libpq), `AccountName=...;AccountKey=...` (Azure).
+fn assigned_password(value: &[u8]) -> Option<Vec<u8>> {
+    const NAMES: [&str; 6] =
+        ["password", "pwd", "accountkey", "sharedaccesskey", "sharedaccesssignature", "accesskey"];
+    let text = std::str::from_utf8(value).ok()?;
+    let separator = if text.contains(';') { ';' } else { ' ' };
+    let mut pairs =
+        text.split(separator).filter(|pair| !pair.trim().is_empty()).map(|pair| pair.split_once('='));
+    let pairs: Vec<(&str, &str)> = pairs.by_ref().collect::<Option<_>>()?;
+    let named = |(name, _): &&(&str, &str)| NAMES.iter().any(|known| name.trim().eq_ignore_ascii_case(known));
+    let (_, password) = pairs.iter().find(named).filter(|_| pairs.len() > 1)?;
+    Some(password.trim().trim_matches(['"', '\'', '{', '}']).as_bytes().to_vec())
 }
 
 /// The lines of a key block without its markers and headers. The first 40 characters of DER are the
@@ -86,7 +115,7 @@ fn without_prefix(value: &[u8]) -> &[u8] {
 }
 
 /// Every text in which the value may stand: itself, base64 and base64url at the three alignments,
-/// hexadecimal, percent, JSON and Unicode escapes, HTML entities, reversed, UTF-16.
+/// hexadecimal (close, by colons, by spaces), percent, JSON and Unicode escapes, HTML entities, reversed, UTF-16.
 pub(super) fn all(value: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = vec![value.to_vec()];
     for alignment in 0..3 {
@@ -97,6 +126,10 @@ pub(super) fn all(value: &[u8]) -> Vec<Vec<u8>> {
         |form: &dyn Fn(u8) -> String| value.iter().map(|byte| form(*byte)).collect::<String>().into_bytes();
     forms.push(each(&|byte| format!("{byte:02x}")));
     forms.push(each(&|byte| format!("{byte:02X}")));
+    for separator in [":", " "] {
+        forms.push(each(&|byte| format!("{byte:02x}{separator}")));
+        forms.push(each(&|byte| format!("{byte:02X}{separator}")));
+    }
     forms.push(each(&|byte| format!("%{byte:02X}")));
     forms.push(each(&|byte| format!("%{byte:02x}")));
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
@@ -104,15 +137,25 @@ pub(super) fn all(value: &[u8]) -> Vec<Vec<u8>> {
         |byte: u8, escaped: String| if unreserved(byte) { (byte as char).to_string() } else { escaped };
     forms.push(each(&|byte| or_plain(byte, format!("%{byte:02X}"))));
     forms.push(each(&|byte| or_plain(byte, format!("%{byte:02x}"))));
+    // What `encodeURIComponent` leaves, and how a form writes a space.
+    let component = |byte: u8| matches!(byte, b'!' | b'*' | b'\'' | b'(' | b')');
+    let escaped =
+        |byte: u8| if component(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };
+    forms.push(each(&|byte| or_plain(byte, escaped(byte))));
+    forms.push(each(&|byte| if byte == b' ' { "+".into() } else { or_plain(byte, format!("%{byte:02X}")) }));
     forms.push(each(&|byte| format!("\\x{byte:02x}")));
     if let Ok(text) = std::str::from_utf8(value) {
         forms.push(quoted(text));
+        // Some writers of JSON escape the slash too.
+        forms.push(String::from_utf8_lossy(&quoted(text)).replace('/', "\\/").into_bytes());
         forms.push(units(text, |unit| format!("\\u{unit:04x}").into_bytes()));
         forms.push(units(text, |unit| format!("\\u{unit:04X}").into_bytes()));
         forms.push(units(text, |unit| unit.to_le_bytes().to_vec()));
         forms.push(units(text, |unit| unit.to_be_bytes().to_vec()));
         forms.push(entities(text));
         forms.push(text.chars().map(|c| format!("&#{};", c as u32)).collect::<String>().into_bytes());
+        forms.push(text.chars().map(|c| format!("&#x{:x};", c as u32)).collect::<String>().into_bytes());
+        forms.push(text.chars().map(|c| format!("&#x{:X};", c as u32)).collect::<String>().into_bytes());
     }
     forms.push(value.iter().rev().copied().collect());
     forms.sort();

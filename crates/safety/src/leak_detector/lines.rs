@@ -3,12 +3,12 @@
 
 use memchr::memrchr;
 
-use super::private_key;
+use super::{lane, private_key};
 
 /// A line longer than this is read in pieces.
 pub(super) const LONG_LINE: usize = 64 * 1024;
-/// Pieces overlap by this: longer than any token but a private key, which has its own rule.
-const OVERLAP: usize = 4 * 1024;
+/// Pieces overlap by this: no match of a rule is longer, and private keys have a rule of their own.
+const OVERLAP: usize = lane::LONGEST;
 
 /// How far a buffer is settled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,10 @@
-//! Private keys in text: PEM (RFC 7468), OpenSSH, PGP (RFC 9580) and PuTTY, withheld from their
-//! first line on.
+//! Private keys in text: PEM (RFC 7468), OpenSSH, PGP (RFC 9580), PuTTY and JWK (RFC 7517), withheld from
+//! their first line on.
 //!
 //! A block is judged as a whole: from its opening line to its closing line, or as far as
 //! [`FAR`] where it does not close. Documentation that shows the two lines around `...` is no key.
+
+mod jwk;
 
 use std::ops::Range;
 
@@ -21,11 +23,20 @@ const FAR: usize = 32 * 1024;
 /// The fewest base64 characters of a key: an Ed25519 seed alone has 43.
 const LEAST_BODY: usize = 40;
 
+/// What every opening line holds one of.
+pub(super) const OPENINGS: [&str; 3] = ["PRIVATE KEY", "PuTTY-User-Key-File-", jwk::TYPE];
+
+/// True when a text begins with what an opening line holds.
+pub(super) fn opens(text: &[u8]) -> bool {
+    OPENINGS.iter().any(|opening| text.starts_with(opening.as_bytes()))
+}
+
 /// The private keys of a text.
 pub(super) fn find(text: &[u8]) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
+    let mut found = jwk::find(text);
+    let mut marks = Marks::default();
     let mut from = 0;
-    while let Some(block) = next_block(text, from) {
+    while let Some(block) = next_block(text, from, &mut marks) {
         if is_key(&text[block.body.clone()]) {
             found.push(block.whole.clone());
         }
@@ -36,14 +47,16 @@ pub(super) fn find(text: &[u8]) -> Vec<Range<usize>> {
 
 /// Where the first block begins that has neither closed nor gone on too long in `settled`.
 pub(super) fn undecided(settled: &[u8]) -> Option<usize> {
+    let jwk = jwk::undecided(settled);
+    let mut marks = Marks::default();
     let mut from = 0;
-    while let Some(block) = next_block(settled, from) {
+    while let Some(block) = next_block(settled, from, &mut marks) {
         if !block.closed && settled.len() - block.whole.start < FAR {
-            return Some(block.whole.start);
+            return Some(block.whole.start.min(jwk.unwrap_or(usize::MAX)));
         }
         from = block.whole.end;
     }
-    None
+    jwk
 }
 
 /// The signal for a key that stands at `span`.
@@ -66,10 +79,34 @@ struct Block {
     closed: bool,
 }
 
-fn next_block(text: &[u8], from: usize) -> Option<Block> {
-    let (begin, after, closing) = next_opening(text, from)?;
+/// The next places of what is looked for again and again, so that a text of many openings is read once.
+#[derive(Default)]
+struct Marks {
+    putty: Mark,
+    end: Mark,
+}
+
+#[derive(Default)]
+struct Mark(Option<Option<usize>>);
+
+impl Mark {
+    /// The first place of `what` from `from` on, which never goes back.
+    fn next(&mut self, text: &[u8], from: usize, what: &[u8]) -> Option<usize> {
+        let known = self.0.filter(|at| at.is_none_or(|at| at >= from));
+        let at = known.unwrap_or_else(|| memmem::find(&text[from..], what).map(|at| from + at));
+        self.0 = Some(at);
+        at
+    }
+}
+
+fn next_block(text: &[u8], from: usize, marks: &mut Marks) -> Option<Block> {
+    let (begin, after, closing) = next_opening(text, from, &mut marks.putty)?;
     let limit = text.len().min(begin + FAR);
-    match memmem::find(&text[after..limit], closing) {
+    let end = match closing {
+        PEM_END => marks.end.next(text, after, closing).filter(|end| end + closing.len() <= limit),
+        _ => memmem::find(&text[after..limit], closing).map(|end| after + end),
+    };
+    match end.map(|end| end - after) {
         Some(end) => {
             let body = after..after + end;
             let tail = &text[body.end + closing.len()..limit];
@@ -112,11 +149,14 @@ fn is_marker(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b' ')
 }
 
+/// What the closing line of a PEM block holds.
+const PEM_END: &[u8] = b"END ";
+
 /// The next opening line: where it begins, where it ends, and what closes it.
-fn next_opening(text: &[u8], from: usize) -> Option<(usize, usize, &'static [u8])> {
+fn next_opening(text: &[u8], from: usize, putty: &mut Mark) -> Option<(usize, usize, &'static [u8])> {
     const WORDS: &[u8] = b"PRIVATE KEY";
     const PUTTY: &[u8] = b"PuTTY-User-Key-File-";
-    let putty = memmem::find(&text[from..], PUTTY).map(|at| from + at);
+    let putty = putty.next(text, from, PUTTY);
     let mut search = from;
     while let Some(at) = memmem::find(&text[search..], WORDS).map(|at| search + at) {
         if putty.is_some_and(|putty| putty < at) {
@@ -130,7 +170,7 @@ fn next_opening(text: &[u8], from: usize) -> Option<(usize, usize, &'static [u8]
             if !between.contains(&b'\n') && memmem::find(tail, b"--").is_some() {
                 let dashes = head[..begin].iter().rev().take_while(|byte| **byte == b'-').count();
                 let begin = at - head.len() + begin - dashes;
-                return Some((begin, after, b"END "));
+                return Some((begin, after, PEM_END));
             }
         }
         search = after;

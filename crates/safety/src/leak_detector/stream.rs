@@ -110,7 +110,7 @@ impl LeakStream {
                 return Ok(());
             }
             let mut signals = Vec::new();
-            leaks.scan_lines(&pending[..cut.read], self.settled, cut.accept, &mut signals);
+            leaks.scan_lines(&pending[..cut.read], self.settled, cut.accept, &self.known, &mut signals);
             self.cursor.read(&self.known, &pending[..cut.accept], &mut signals);
             let begin = self.settled;
             self.settled += cut.accept;

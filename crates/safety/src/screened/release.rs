@@ -5,7 +5,6 @@ use types::{Source, Trace, Verdict};
 
 use super::{Screened, redaction};
 use crate::finding::{Action, Report};
-use crate::leak_detector::Cursor;
 use crate::safety::Examined;
 use crate::{Blocked, Channel, Safety, Untrusted};
 
@@ -81,8 +80,7 @@ impl Safety {
 
     /// Looks for secrets in bytes that are about to leave: values of the vault, tokens, keys.
     pub fn scan_bytes(&self, bytes: &[u8], channel: Channel) -> Result<(), Blocked> {
-        let mut signals = self.leaks.scan(bytes);
-        Cursor::new().read(&self.known(), bytes, &mut signals);
+        let signals = self.leaks.scan(bytes, &self.known());
         let judged = self.rulebook.judge(signals, channel, &Source::Model);
         let mut report = Report::clean();
         (report.verdict, report.severity) = (judged.verdict, judged.severity);

@@ -1,0 +1,130 @@
+//! The engine against the slow way, and against texts that were made to cost time.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::rules::{examples, shipped};
+use super::tests::none;
+use super::*;
+
+fn detector() -> &'static LeakDetector {
+    static DETECTOR: std::sync::OnceLock<LeakDetector> = std::sync::OnceLock::new();
+    DETECTOR.get_or_init(|| LeakDetector::new(Fingerprinter::new(&[0; 32])).unwrap())
+}
+
+/// Every example of every rule, with its characters made up.
+fn samples() -> &'static [String] {
+    static SAMPLES: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    SAMPLES.get_or_init(|| {
+        let mut seed = 11;
+        let all = examples().flat_map(|(positive, negative)| positive.into_iter().chain(negative));
+        all.map(|example| super::examples::expand(&example, &mut seed)).collect()
+    })
+}
+
+/// The beginnings that the rules are looked for by.
+fn beginnings() -> &'static [String] {
+    static BEGINNINGS: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    BEGINNINGS.get_or_init(|| shipped().unwrap().into_iter().flat_map(|rule| rule.literals).collect())
+}
+
+fn piece() -> impl Strategy<Value = String> {
+    let example = any::<prop::sample::Index>().prop_map(|index| index.get(samples()).clone());
+    let beginning = any::<prop::sample::Index>().prop_map(|index| index.get(beginnings()).clone());
+    let half = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>());
+    let half = half.prop_map(|(sample, at, front)| {
+        let sample: Vec<char> = sample.get(samples()).chars().collect();
+        let at = at.index(sample.len() + 1);
+        if front { sample[..at].iter().collect::<String>() } else { sample[at..].iter().collect() }
+    });
+    prop_oneof![
+        6 => example,
+        2 => half,
+        1 => beginning,
+        3 => Just("\n".to_owned()),
+        2 => Just(" ".to_owned()),
+        2 => "[A-Za-z0-9_-]{1,40}",
+        1 => "[ -~]{0,12}",
+        1 => "(=|: |\\\\n|\"|'|://|@|_|-|\\.)",
+        1 => "[a-f0-9]{32}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 384, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engine_finds_what_the_slow_way_finds(pieces in prop::collection::vec(piece(), 0..40)) {
+        let text = pieces.concat();
+        let fast = detector().engine.find(&detector().rules, text.as_bytes());
+        let slow = oracle::find(&detector().rules, text.as_bytes());
+        prop_assert_eq!(oracle::sorted(fast), oracle::sorted(slow));
+    }
+}
+
+#[test]
+fn the_engine_finds_what_the_slow_way_finds_on_this_projects_own_sources() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut text = Vec::new();
+    for file in
+        ["leak_detector/rules.rs", "leak_detector/rules/cloud.toml", "leak_detector/tests.rs", "finding.rs"]
+    {
+        text.extend(std::fs::read(root.join(file)).unwrap());
+    }
+    samples().iter().for_each(|sample| text.extend(format!("{sample}\n").bytes()));
+    let fast = oracle::sorted(detector().engine.find(&detector().rules, &text));
+    assert!(fast.0.len() > 150);
+    assert_eq!(fast, oracle::sorted(oracle::find(&detector().rules, &text)));
+}
+
+/// Time for a text of a shape, at two sizes: a linear scan takes about four times as long for four times
+/// the text. The best of two, and room for a busy machine.
+fn grows_linearly(name: &str, unit: &str) {
+    let time = |size: usize| {
+        let text = unit.repeat(size / unit.len() + 1);
+        let once = || {
+            let started = Instant::now();
+            let found = detector().scan(text.as_bytes(), &none()).len();
+            (started.elapsed(), found)
+        };
+        (0..2).map(|_| once().0).min().unwrap_or_default()
+    };
+    let (small, large) = (time(64 << 10), time(256 << 10));
+    assert!(large < small * 12 + Duration::from_millis(40), "{name}: {small:?}, then {large:?}");
+    assert!(large < Duration::from_secs(8), "{name}: {large:?} for 256 KiB");
+}
+
+#[test]
+fn no_text_takes_more_than_linear_time() {
+    for (name, unit) in [
+        ("beginnings without an end", "sk-proj-"),
+        ("beginnings of a JWT", "eyJ"),
+        ("names on one line", "password_"),
+        ("operators", "token=:=>"),
+        ("names and operators", "secret = secret: "),
+        ("schemes", "https://a:b"),
+        ("slashes", "://"),
+        ("half a connection string", "Server=a;"),
+        ("names before runs", "algolia_key twilio_token 0123456789abcdef0123 "),
+        ("one endless run", "a1b2c3d4e5f6"),
+        ("zeros", "0000"),
+        ("repeats", "aaaaaaaaaaaaaaaa"),
+        ("openings of keys", "-----BEGIN PRIVATE KEY-----"),
+        ("openings of keys on lines", "-----BEGIN PRIVATE KEY-----\n"),
+        ("commands", "curl -u "),
+        ("line ends", "\n"),
+        ("literals of rules by line", "okta kubeadm mailgun discord "),
+        ("a million findings", "ghp_qWeRtY7uIoP3asdfghjklZXCVBNM12345678 "),
+        ("findings on lines", "ghp_qWeRtY7uIoP3asdfghjklZXCVBNM12345678\n"),
+    ] {
+        grows_linearly(name, unit);
+    }
+}
+
+#[test]
+fn every_one_of_many_findings_is_reported() {
+    let token = "ghp_qWeRtY7uIoP3asdfghjklZXCVBNM12345678";
+    assert_eq!(detector().scan(format!("{token} ").repeat(20_000).as_bytes(), &none()).len(), 20_000);
+    assert_eq!(detector().scan(format!("{token}\n").repeat(20_000).as_bytes(), &none()).len(), 20_000);
+}

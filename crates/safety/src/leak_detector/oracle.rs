@@ -1,0 +1,89 @@
+//! The slow way, to compare the engine with: every rule's expression over every line that has one of the
+//! rule's literals. In tests and fuzz targets only.
+
+use memchr::memmem;
+
+use super::engine::Found;
+use super::private_key;
+use super::rules::LeakRule;
+
+/// What [`super::engine::Engine::find`] has to find, in its own order.
+pub(super) fn find(rules: &[LeakRule], text: &[u8]) -> Found {
+    let opening = |opening: &&str| memmem::find(text, opening.as_bytes()).is_some();
+    let mut found =
+        Found { opens_key: private_key::OPENINGS.iter().any(|text| opening(text)), ..Found::default() };
+    let mut start = 0;
+    for line in text.split(|byte| *byte == b'\n') {
+        for (index, rule) in (0u16..).zip(rules) {
+            if rule.literal_on(line) {
+                rule.find(line, |secret, severity| {
+                    found.secrets.push((index, start + secret.start..start + secret.end, severity));
+                });
+            }
+        }
+        start += line.len() + 1;
+    }
+    found
+}
+
+/// Rule, place and severity of every secret, in order, and whether a key opens.
+pub(super) fn sorted(found: Found) -> (Vec<(u16, usize, usize, crate::Severity)>, bool) {
+    let rows = found.secrets.into_iter().map(|(rule, span, severity)| (rule, span.start, span.end, severity));
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_unstable();
+    (rows, found.opens_key)
+}
+
+#[cfg(fuzzing)]
+pub use fuzzing::{compare, compare_stream, rules};
+
+/// What the fuzz targets call; each panics where something differs.
+#[cfg(fuzzing)]
+mod fuzzing {
+    use std::sync::{Arc, OnceLock};
+
+    use types::Source;
+
+    use super::super::engine::Engine;
+    use super::super::{Fingerprinter, KnownValues, LeakDetector, LeakStream};
+    use super::{find, sorted};
+    use crate::Channel;
+    use crate::rulebook::{Config, Rulebook};
+
+    fn detector() -> &'static LeakDetector {
+        static DETECTOR: OnceLock<LeakDetector> = OnceLock::new();
+        DETECTOR.get_or_init(|| LeakDetector::new(Fingerprinter::new(&[0; 32])).expect("the shipped rules"))
+    }
+
+    /// The engine and the slow way on a text.
+    pub fn compare(text: &[u8]) {
+        let detector = detector();
+        let fast = detector.engine.find(&detector.rules, text);
+        assert_eq!(sorted(fast), sorted(find(&detector.rules, text)));
+    }
+
+    /// A stream in pieces of `size` bytes and the whole of it.
+    pub fn compare_stream(text: &[u8], size: usize) {
+        let rules = Rulebook::new(&Config::default(), &[], &[]).expect("the default settings");
+        let run = |size: usize| {
+            let known = Arc::new(KnownValues::new([0; 32]));
+            let mut stream = LeakStream::new(known, Channel::Response, Source::Pipe);
+            let mut out = Vec::new();
+            let mut pieces = text.chunks(size.max(1));
+            let stopped = pieces.any(|piece| stream.push(detector(), &rules, piece, &mut out).is_err())
+                || stream.finish(detector(), &rules, &mut out).is_err();
+            let spans: Vec<_> =
+                stream.findings().iter().map(|found| (found.rule.clone(), found.span.clone())).collect();
+            (out, spans, stopped)
+        };
+        assert_eq!(run(size), run(text.len()));
+    }
+
+    /// A rule file, on its own text where it compiles.
+    pub fn rules(text: &str) {
+        if let Ok(rules) = super::super::rules::read(text) {
+            let fast = Engine::new(&rules).find(&rules, text.as_bytes());
+            assert_eq!(sorted(fast), sorted(find(&rules, text.as_bytes())));
+        }
+    }
+}
