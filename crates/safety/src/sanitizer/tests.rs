@@ -14,7 +14,7 @@ fn scan(text: &str) -> Vec<Signal> {
     let prints = Fingerprinter::new(&[0; 32]);
     let mut signals = Vec::new();
     let cleaned = characters::clean(text, &prints, &mut signals);
-    sanitizer().scan(&cleaned, &mut signals);
+    sanitizer().scan(&cleaned, false, &mut signals);
     signals.retain(|signal| signal.kind == Kind::Injection);
     signals
 }
