@@ -10,6 +10,11 @@
 //! | leak, High | redact | redact | block |
 //! | leak, Critical | block | block | block |
 //!
+//! Medium is one rule, the model, or characters that do not belong in text. High is a rule that honest text
+//! hardly ever meets, two signals within [`NEAR`] bytes of each other, or a Medium one that fires only after
+//! decoding. Critical is a hidden channel, a forged delimiter, a way out for data, or a High one that fires only
+//! after decoding; it alerts. Orders to an assistant ([`Kind::Task`]) count in data from outside alone.
+//!
 //! What the owner typed is flagged at most, unless `owner = "block"`. A value of the vault blocks
 //! wherever anyone but the owner speaks, and no configuration changes that.
 
@@ -192,6 +197,7 @@ impl Rulebook {
         let counts = |signal: &Signal| {
             matches!(signal.kind, Kind::Injection | Kind::Task)
                 && signal.severity == Severity::Medium
+                && signal.view != crate::sanitizer::QUOTED
                 && !self.is_allowed(signal.fingerprint)
         };
         let near = |one: &Signal, other: &Signal| {

@@ -10,6 +10,8 @@
 mod codes;
 mod decode;
 mod fold;
+mod mention;
+pub mod model;
 mod rules;
 mod squash;
 #[cfg(test)]
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
 use crate::validator::characters::Cleaned;
+pub(crate) use mention::QUOTED;
 use rules::{Rule, Rules, Scope};
 use squash::Squash;
 use view::View;
@@ -43,6 +46,7 @@ pub(crate) struct Sanitizer {
     squash: Squash,
     acrostic: Rule,
     disguised: Rule,
+    model: Rule,
     unread: Rule,
     prints: Fingerprinter,
 }
@@ -64,6 +68,10 @@ impl Sanitizer {
                 Severity::High,
                 "a known attack with its letters spread or joined",
             ),
+            model: Rule {
+                scope: Scope::Data,
+                ..rule("model", Severity::Medium, "reads like an order to an assistant")
+            },
             unread: rule("too-much-encoded", Severity::Medium, "more text inside the text than is read"),
             prints,
         })
@@ -71,7 +79,7 @@ impl Sanitizer {
 
     /// The ids of all rules.
     pub(crate) fn ids(&self) -> impl Iterator<Item = Arc<str>> {
-        let own = [&self.acrostic, &self.disguised, &self.unread];
+        let own = [&self.acrostic, &self.disguised, &self.model, &self.unread];
         self.rules.ids().chain(own.map(|rule| rule.id.clone()))
     }
 
@@ -87,6 +95,7 @@ impl Sanitizer {
             Scan { sanitizer: self, data, budget: BUDGET + 2 * cleaned.text.len(), exhausted: false };
         let mut found = Vec::new();
         scan.read(&cleaned.text, "plain", 0, &mut found);
+        mention::weigh(&cleaned.text, &mut found);
         for hit in &mut found {
             hit.span = cleaned.original(hit.span.clone());
         }
@@ -174,7 +183,16 @@ impl Scan<'_> {
         let rules = &self.sanitizer.rules;
         let before = found.len();
         let mut words = Vec::new();
-        let longest = tokens::each(text, |token| words.extend(rules.words.known(text, &token)));
+        let mut score = model::Score::default();
+        let longest = tokens::each(text, |token| {
+            words.extend(rules.words.known(text, &token));
+            if self.data {
+                score.add(text, &token);
+            }
+        });
+        if let Some(span) = score.order() {
+            found.push(Hit::new(&self.sanitizer.model, span, name, text));
+        }
         let wanted = |rule: &Rule| self.data || rule.scope == Scope::Anywhere;
         for hit in
             rules.words.find(&words).into_iter().filter(|hit| wanted(&hit.sequence.rule)).take(MOST_HITS)

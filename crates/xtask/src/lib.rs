@@ -2,11 +2,13 @@
 //!
 //! `cargo xtask tidy` holds the shape of the tree (see [`tidy`]); `cargo xtask break` shows that
 //! each layer's tests notice when the layer is gone (see [`breaks`]); `cargo xtask guests` holds the
-//! committed components to their sources (see [`guests`]). Nothing here is shipped.
+//! committed components to their sources (see [`guests`]); `cargo xtask train-injection` makes the weights of
+//! the sanitizer's model (see [`injection`]). Nothing here is shipped.
 
 pub mod ambient;
 pub mod breaks;
 pub mod guests;
+pub mod injection;
 pub mod tidy;
 
 use std::path::{Path, PathBuf};

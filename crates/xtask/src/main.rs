@@ -1,20 +1,24 @@
-//! `cargo xtask tidy | break | guests`: the command line of the development tools.
+//! `cargo xtask tidy | break | guests | train-injection`: the command line of the development tools.
 
 use std::process::ExitCode;
 
-use xtask::{ambient, breaks, guests, tidy, workspace_root};
+use xtask::{ambient, breaks, guests, injection, tidy, workspace_root};
 
 const USAGE: &str = "\
 cargo xtask tidy            check the shape of the tree: tiers, owners, sizes, promises
 cargo xtask break [NAME]..  take each layer away in a copy and see its test notice
 cargo xtask guests check    are the committed components made from the committed sources?
-cargo xtask guests build [--verify]  make them anew, or compare byte by byte";
+cargo xtask guests build [--verify]  make them anew, or compare byte by byte
+cargo xtask train-injection FOLDER   make the weights of the sanitizer's model from labelled files";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let passed = match arguments.split_first() {
         Some((command, [])) if command == "tidy" => tidy_tree()?,
         Some((command, arguments)) if command == "guests" => guests::run(arguments).map(|()| true)?,
+        Some((command, folder)) if command == "train-injection" => {
+            injection::run(&workspace_root(), folder).map(|()| true)?
+        }
         Some((command, names)) if command == "break" => breaks::run(&workspace_root(), names)?,
         _ => {
             ambient::say(USAGE);
