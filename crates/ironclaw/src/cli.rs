@@ -607,6 +607,13 @@ pub enum Eval {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Screening of what tools returned in runs of agents, on lines
+    /// {"suite","steps":[{"output","output_contains_injection"}]}
+    Flows {
+        /// .jsonl or .jsonl.gz
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// `ironclaw policy`.

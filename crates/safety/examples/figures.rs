@@ -1,5 +1,5 @@
 //! Prints the figures of labelled files, and the time of one message:
-//! `cargo run --release -p safety --example figures -- leaks FILE...` (or `injection`, `speed`, `show`). `files FILE...` counts what
+//! `cargo run --release -p safety --example figures -- leaks FILE...` (or `injection`, `flows`, `evasions`, `speed`, `show`). `files FILE...` counts what
 //! honest files would lose, `letters FILE...` makes the table of `leak_detector/letters.rs`; both read names of files from
 //! standard input when there is none.
 //! Files are JSON lines as `ironclaw eval` reads them, plain or gzipped.
@@ -28,11 +28,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return speed(&safety, arguments.next());
     }
     for file in arguments {
-        let rows = read(&file)?;
-        if what == "show" {
-            show(&safety, &file, rows);
+        if what == "flows" {
+            let flows =
+                lines(&file)?.iter().map(|line| eval::Flow::parse(line)).collect::<Result<Vec<_>, _>>()?;
+            let figures = eval::flows(&safety, flows);
+            println!("recall {:.3} fpr {:.4} {:?}", figures.recall, figures.fpr, figures.by);
             continue;
         }
+        if what == "evasions" {
+            evasions(&safety, &file)?;
+            continue;
+        }
+        if what == "show" {
+            show(&safety, &file, read(&file)?);
+            continue;
+        }
+        let rows = read(&file)?;
         let figures =
             if what == "leaks" { eval::leaks(&safety, rows) } else { eval::injection(&safety, rows) };
         let name = file.rsplit('/').next().unwrap_or_default();
@@ -55,7 +66,32 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Which disguises are seen through: rows with `technique`, `sample` and the `severity` that is due.
+fn evasions(safety: &Safety, file: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut rows, mut reached) = (0, 0);
+    for line in lines(file)? {
+        let row: serde_json::Value = serde_json::from_str(&line)?;
+        let word = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        let report = safety.inspect(&Untrusted::new(Source::Pipe, word("sample")), Channel::Result);
+        let due = word("severity").to_lowercase();
+        let order = ["none", "low", "medium", "high", "critical"];
+        let rank = |name: &str| order.iter().position(|known| *known == name);
+        rows += 1;
+        if rank(report.severity.as_str()) >= rank(&due) {
+            reached += 1;
+        } else {
+            println!("{} {}: {} where {due} is due", word("id"), word("technique"), report.severity);
+        }
+    }
+    println!("{reached} of {rows} reach the severity that is due");
+    Ok(())
+}
+
 fn read(file: &str) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
+    Ok(lines(file)?.iter().map(|line| Row::parse(line)).collect::<Result<_, _>>()?)
+}
+
+fn lines(file: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let bytes = std::fs::read(file)?;
     let mut text = String::new();
     if file.ends_with(".gz") {
@@ -63,7 +99,7 @@ fn read(file: &str) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
     } else {
         text = String::from_utf8(bytes)?;
     }
-    Ok(text.lines().map(Row::parse).collect::<Result<_, _>>()?)
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// One line for each row: label, id, and the rules that fired.

@@ -1,6 +1,6 @@
 //! The ways text flows through the runtime; what is looked for and done depends on them.
 
-use types::Layer;
+use types::{Layer, Source};
 
 /// From whom to whom a text is on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -39,6 +39,12 @@ impl Channel {
     /// True where attack patterns are looked for: what a model will read, and what a model says.
     pub(crate) fn reads_patterns(self) -> bool {
         matches!(self, Self::Input | Self::Result | Self::Arguments | Self::Reply | Self::Description)
+    }
+
+    /// True where a text of this source is data, in which an order to an assistant has no place. What the
+    /// owner typed is an order, and so is what the model proposes or says, and a manifest describes one.
+    pub(crate) fn carries_data(self, source: &Source) -> bool {
+        matches!(self, Self::Input | Self::Result) && *source != Source::Owner
     }
 
     /// True where terminal controls and hidden characters are taken out of what passes.

@@ -66,6 +66,8 @@ words! {
     Kind {
         /// Words that try to take over whoever reads them.
         Injection = "injection",
+        /// An order to an assistant in data, where none belongs.
+        Task = "task",
         /// Text that a person does not see: tag characters, runs of invisible characters.
         HiddenChannel = "hidden-channel",
         /// Terminal controls, direction overrides, characters without a glyph.
@@ -109,7 +111,7 @@ impl Kind {
     /// The rule that a refusal for such a finding names.
     pub fn rule(self) -> &'static Rule {
         match self {
-            Self::Injection => &INJECTION,
+            Self::Injection | Self::Task => &INJECTION,
             Self::HiddenChannel => &HIDDEN_CHANNEL,
             Self::Control => &CONTROL,
             Self::Size => &TOO_LONG,

@@ -41,6 +41,7 @@ pub use channel::Channel;
 pub use finding::{Action, Blocked, Finding, Report, Severity};
 pub use rulebook::{Config, ConfigError};
 pub use safety::Safety;
+pub use sanitizer::model;
 pub use screened::body::{self, BodyEnd, BodyFault, Encoding, ScreenedBody};
 
 pub use screened::{Fence, Screened};

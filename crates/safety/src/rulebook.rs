@@ -10,6 +10,11 @@
 //! | leak, High | redact | redact | block |
 //! | leak, Critical | block | block | block |
 //!
+//! Medium is one rule, the model, or characters that do not belong in text. High is a rule that honest text
+//! hardly ever meets, two signals within [`NEAR`] bytes of each other, or a Medium one that fires only after
+//! decoding. Critical is a hidden channel, a forged delimiter, a way out for data, or a High one that fires only
+//! after decoding; it alerts. Orders to an assistant ([`Kind::Task`]) count in data from outside alone.
+//!
 //! What the owner typed is flagged at most, unless `owner = "block"`. A value of the vault blocks
 //! wherever anyone but the owner speaks, and no configuration changes that.
 
@@ -120,6 +125,10 @@ pub(crate) struct Judgement {
 /// No text is longer than this times the configured length before it is refused unread.
 const UNREAD_FACTOR: usize = 16;
 
+/// Bytes between two signals that speak of one thing. An attack is a paragraph; two faint signals at the
+/// two ends of a manual have nothing to do with each other.
+const NEAR: usize = 1024;
+
 impl Rulebook {
     /// Checks a configuration against the ids of the shipped rules. `shipped` is the text of all
     /// rules, for the generation.
@@ -184,19 +193,26 @@ impl Rulebook {
         Judgement { verdict: strongest.into(), severity, score: 1.0 - doubt, findings }
     }
 
-    /// Two independent attack rules that are Medium each are High together.
+    /// Two attack rules that are Medium each and stand close together are High together.
     fn combine(&self, signals: &mut [Signal]) {
         let counts = |signal: &Signal| {
-            signal.kind == Kind::Injection
+            matches!(signal.kind, Kind::Injection | Kind::Task)
                 && signal.severity == Severity::Medium
+                && signal.view != crate::sanitizer::QUOTED
                 && !self.is_allowed(signal.fingerprint)
         };
-        let mut medium = signals.iter().filter(|signal| counts(signal)).map(|signal| &signal.rule);
-        let first = medium.next();
-        if medium.any(|rule| Some(rule) != first) {
-            let both = signals.iter_mut().filter(|signal| counts(signal));
-            both.for_each(|signal| signal.severity = Severity::High);
-        }
+        let near = |one: &Signal, other: &Signal| {
+            one.rule != other.rule
+                && one.span.start < other.span.end + NEAR
+                && other.span.start < one.span.end + NEAR
+        };
+        let medium: Vec<usize> = (0..signals.len()).filter(|at| counts(&signals[*at])).collect();
+        let joined: Vec<usize> = medium
+            .iter()
+            .copied()
+            .filter(|at| medium.iter().any(|other| near(&signals[*at], &signals[*other])))
+            .collect();
+        joined.into_iter().for_each(|at| signals[at].severity = Severity::High);
     }
 
     /// Decides about one signal.

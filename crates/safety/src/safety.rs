@@ -87,7 +87,7 @@ impl Safety {
 
         let started = Instant::now();
         if channel.reads_patterns() {
-            self.sanitizer.scan(&cleaned, &mut signals);
+            self.sanitizer.scan(&cleaned, channel.carries_data(source), &mut signals);
         }
         timings.sanitizer = started.elapsed();
 
@@ -205,7 +205,7 @@ fn record(report: &Report, text: &str, channel: Channel, trace: &Trace) {
         say(form, &format!("{} bytes, UTF-8, nothing hidden", text.len()))
     });
     if channel.reads_patterns() {
-        let attack = worst(|kind| kind == Kind::Injection);
+        let attack = worst(|kind| matches!(kind, Kind::Injection | Kind::Task));
         trace.at(layer, "sanitizer", verdict(attack), sanitizer, timings.sanitizer, || {
             say(attack, "no known attack pattern")
         });

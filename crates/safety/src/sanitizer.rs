@@ -4,292 +4,124 @@
 //! escapes, hidden characters), which is read again to a depth of [`DEPTH`] within a budget. What fires
 //! only after decoding was hidden on purpose and weighs more.
 //!
-//! Patterns are data (`sanitizer/patterns.toml`): sequences of words, expressions, phrases in other
+//! Patterns are data (`sanitizer/patterns/*.toml`): sequences of words, expressions, phrases in other
 //! languages. They tell of attacks that somebody has seen before; that is all they promise.
 
+mod codes;
 mod decode;
 mod fold;
+mod mention;
+pub mod model;
+mod rules;
 mod squash;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod view;
 mod words;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-
-use aho_corasick::AhoCorasick;
-use regex::{Regex, RegexBuilder};
-use serde::Deserialize;
 
 use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
 use crate::validator::characters::Cleaned;
+pub(crate) use mention::QUOTED;
+use rules::{Rule, Rules, Scope};
 use squash::Squash;
 use view::View;
-use words::{Shape, Words};
-
-const PATTERNS: &str = include_str!("sanitizer/patterns.toml");
 
 /// Texts inside texts inside texts are read; a fourth layer is not.
 const DEPTH: usize = 3;
-/// Bytes of decoded readings, beyond twice the text itself.
+/// Bytes of decoded readings, beyond twice the text itself. Time is linear in what is read.
 const BUDGET: usize = 256 * 1024;
-/// Findings of one text; more say nothing more.
+/// Findings of one text, the worst first; more say nothing more.
 const MOST_SIGNALS: usize = 64;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    classes: BTreeMap<String, String>,
-    sequence: Vec<WrittenSequence>,
-    pattern: Vec<WrittenPattern>,
-    phrase: Vec<WrittenPhrase>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenSequence {
-    id: String,
-    severity: Severity,
-    reason: String,
-    steps: Vec<String>,
-    gap: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenPattern {
-    id: String,
-    severity: Severity,
-    reason: String,
-    literals: Vec<String>,
-    regex: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenPhrase {
-    id: String,
-    severity: Severity,
-    reason: String,
-    any: Vec<Vec<String>>,
-}
+/// Places that are looked at closely in one text.
+const MOST_HITS: usize = 1024;
 
 /// The patterns, compiled.
 pub(crate) struct Sanitizer {
-    words: Words,
+    rules: Rules,
     squash: Squash,
-    patterns: Vec<Pattern>,
-    literals: AhoCorasick,
-    wanted_by: Vec<u16>,
-    phrases: Vec<Phrase>,
-    /// The first parts of the phrases, as written and with a capital.
-    beginnings: AhoCorasick,
-    begun_by: Vec<u16>,
+    acrostic: Rule,
+    disguised: Rule,
+    model: Rule,
+    unread: Rule,
     prints: Fingerprinter,
 }
 
-struct Pattern {
-    id: Arc<str>,
-    reason: Arc<str>,
-    severity: Severity,
-    regex: Regex,
-}
-
-/// Parts that stand in one order, close together, in scripts and languages without a word list.
-struct Phrase {
-    id: Arc<str>,
-    reason: Arc<str>,
-    severity: Severity,
-    parts: Vec<String>,
-}
-
-/// How far the parts of a phrase may be apart.
-const PHRASE_GAP: usize = 96;
-
 impl Sanitizer {
     pub(crate) fn new(prints: Fingerprinter) -> Result<Self, String> {
-        let file: File = toml::from_str(PATTERNS).map_err(|error| error.to_string())?;
-        let classes: Vec<_> = file.classes.into_iter().collect();
-        let (mut words, mut vocabulary) = Words::new(&classes)?;
-        for rule in &file.sequence {
-            words.add(&mut vocabulary, &rule.id, &rule.reason, rule.severity, &rule.steps, rule.gap)?;
-        }
-        words.finish(vocabulary);
-        let mut literals = Vec::new();
-        let mut wanted_by = Vec::new();
-        let mut patterns = Vec::new();
-        for (index, rule) in (0u16..).zip(file.pattern) {
-            wanted_by.extend(rule.literals.iter().map(|_| index));
-            literals.extend(rule.literals);
-            let regex = RegexBuilder::new(&rule.regex).case_insensitive(true).build();
-            let regex = regex.map_err(|error| error.to_string())?;
-            patterns.push(Pattern {
-                id: rule.id.into(),
-                reason: rule.reason.into(),
-                severity: rule.severity,
-                regex,
-            });
-        }
-        let literals = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(&literals)
-            .map_err(|error| error.to_string())?;
-        let phrases = phrases(file.phrase);
-        let mut begun_by = Vec::new();
-        let mut firsts = Vec::new();
-        for (index, phrase) in (0u16..).zip(&phrases) {
-            let first = phrase.parts.first().ok_or("a phrase wants parts")?;
-            let capital: String =
-                first.chars().take(1).flat_map(char::to_uppercase).chain(first.chars().skip(1)).collect();
-            firsts.extend([first.clone(), capital]);
-            begun_by.extend([index, index]);
-        }
-        let beginnings = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(&firsts)
-            .map_err(|error| error.to_string())?;
-        let squash = Squash::new()?;
-        Ok(Self { words, squash, patterns, literals, wanted_by, phrases, beginnings, begun_by, prints })
+        let rule = |id: &str, severity, reason: &str| Rule {
+            id: id.into(),
+            reason: reason.into(),
+            severity,
+            scope: Scope::Anywhere,
+        };
+        Ok(Self {
+            rules: Rules::new()?,
+            squash: Squash::new()?,
+            acrostic: rule("acrostic", Severity::Low, "the first letters of the lines spell an attack"),
+            disguised: rule(
+                "disguised-phrase",
+                Severity::High,
+                "a known attack with its letters spread or joined",
+            ),
+            model: Rule {
+                scope: Scope::Data,
+                ..rule("model", Severity::Medium, "reads like an order to an assistant")
+            },
+            unread: rule("too-much-encoded", Severity::Medium, "more text inside the text than is read"),
+            prints,
+        })
     }
 
     /// The ids of all rules.
     pub(crate) fn ids(&self) -> impl Iterator<Item = Arc<str>> {
-        let patterns = self.patterns.iter().map(|pattern| pattern.id.clone());
-        let phrases = self.phrases.iter().map(|phrase| phrase.id.clone());
-        self.words.ids().chain(patterns).chain(phrases).chain([Arc::from(DISGUISED)])
+        let own = [&self.acrostic, &self.disguised, &self.model, &self.unread];
+        self.rules.ids().chain(own.map(|rule| rule.id.clone()))
     }
 
-    /// The text of the rule file.
+    /// The text of the rule files.
     pub(crate) fn shipped() -> impl Iterator<Item = &'static str> {
-        [PATTERNS].into_iter()
+        rules::FILES.into_iter()
     }
 
-    /// Adds a signal for each pattern under each reading. Spans count in the original.
-    pub(crate) fn scan(&self, cleaned: &Cleaned<'_>, signals: &mut Vec<Signal>) {
-        let mut budget = BUDGET + 2 * cleaned.text.len();
+    /// Adds a signal for each pattern under each reading. Spans count in the original. `data` says that
+    /// the text is data from outside, in which an order to an assistant has no place.
+    pub(crate) fn scan(&self, cleaned: &Cleaned<'_>, data: bool, signals: &mut Vec<Signal>) {
+        let mut scan =
+            Scan { sanitizer: self, data, budget: BUDGET + 2 * cleaned.text.len(), exhausted: false };
         let mut found = Vec::new();
-        self.read(&cleaned.text, "plain", 0, &mut budget, &mut found);
+        scan.read(&cleaned.text, "plain", 0, &mut found);
+        mention::weigh(&cleaned.text, &mut found);
         for hit in &mut found {
             hit.span = cleaned.original(hit.span.clone());
         }
-        for (span, hidden) in &cleaned.hidden {
+        for (span, hidden, name) in &cleaned.hidden {
             let mut inside = Vec::new();
-            self.read(hidden, "tag characters", 1, &mut budget, &mut inside);
-            found.extend(inside.into_iter().map(|hit| Hit { span: span.clone(), ..hit }));
+            scan.read(hidden, name, 1, &mut inside);
+            found.extend(inside.into_iter().map(|hit| Hit { span: span.clone(), decoded: true, ..hit }));
         }
+        if scan.exhausted {
+            let end = cleaned.original(0..cleaned.text.len()).end;
+            found.push(Hit::new(&self.unread, 0..end, "plain", ""));
+        }
+        // The worst come first, so that no flood of faint ones hides them.
+        found.sort_by_key(|hit| std::cmp::Reverse(hit.severity()));
         found.truncate(MOST_SIGNALS);
         signals.extend(found.into_iter().map(|hit| self.signal(hit)));
     }
 
-    /// Reads a text and the texts inside it. Spans count in this text.
-    fn read(&self, text: &str, name: &'static str, depth: usize, budget: &mut usize, found: &mut Vec<Hit>) {
-        let mut shape = Shape::default();
-        self.detect(text, name, depth > 0, &mut shape, found);
-        if !text.is_ascii() {
-            self.phrases(text, name, found);
-            let folded = fold::fold(text);
-            let mut hits = Vec::new();
-            self.detect(
-                &folded.text,
-                if depth == 0 { folded.name } else { name },
-                depth > 0,
-                &mut shape,
-                &mut hits,
-            );
-            self.phrases(&folded.text, name, &mut hits);
-            hits.retain(|hit| folded.changed(&hit.span));
-            found.extend(lowered(&folded, hits));
-        } else {
-            self.phrases(text, name, found);
-        }
-        if depth == DEPTH {
-            return;
-        }
-        for view in decode::inside(text, shape.longest) {
-            match budget.checked_sub(view.text.len()) {
-                Some(rest) => *budget = rest,
-                None => return,
-            }
-            let mut hits = Vec::new();
-            // Markup is not a disguise; what it hides is read at the same weight.
-            let deeper = if view.name == "without tags" { DEPTH } else { depth + 1 };
-            self.read(&view.text, view.name, deeper, budget, &mut hits);
-            // A hit in which nothing was decoded stands in the text below as well.
-            hits.retain(|hit| view.changed(&hit.span));
-            found.extend(lowered(&view, hits));
-        }
-    }
-
-    /// Runs all rules on one reading.
-    fn detect(&self, text: &str, name: &'static str, decoded: bool, shape: &mut Shape, found: &mut Vec<Hit>) {
-        let before = found.len();
-        let weight = |severity: Severity| match (decoded && name != "without tags", severity) {
-            (true, Severity::High) => Severity::Critical,
-            (true, Severity::Medium) => Severity::High,
-            _ => severity,
-        };
-        for hit in self.words.find(text, shape) {
-            let severity = if hit.scrambled {
-                Severity::Medium.min(hit.sequence.severity)
-            } else {
-                weight(hit.sequence.severity)
-            };
-            let view = if hit.scrambled { "scrambled" } else { name };
-            let rule = (&hit.sequence.id, &hit.sequence.reason);
-            found.push(Hit::new(rule, severity, hit.span, view, text));
-        }
-        let mut seen = 0u64;
-        for hit in self.literals.find_overlapping_iter(text) {
-            let index = self.wanted_by[hit.pattern().as_usize()];
-            if seen >> index & 1 == 0 {
-                seen |= 1 << index;
-                let pattern = &self.patterns[usize::from(index)];
-                for at in pattern.regex.find_iter(text).take(8) {
-                    let rule = (&pattern.id, &pattern.reason);
-                    found.push(Hit::new(rule, weight(pattern.severity), at.range(), name, text));
-                }
-            }
-        }
-        for (view, span) in self.squash.find(text) {
-            let span = view.below(span);
-            let known =
-                found[before..].iter().any(|hit| hit.span.start < span.end && span.start < hit.span.end);
-            if !known {
-                let rule = (
-                    &Arc::from(DISGUISED),
-                    &Arc::from("a known attack with its letters spread, joined, turned or shifted"),
-                );
-                found.push(Hit::new(rule, Severity::High, span, view.name, text));
-            }
-        }
-    }
-
-    /// Looks for the phrases of other languages.
-    fn phrases(&self, text: &str, name: &'static str, found: &mut Vec<Hit>) {
-        for hit in self.beginnings.find_overlapping_iter(text).take(4 * MOST_SIGNALS) {
-            let phrase = &self.phrases[usize::from(self.begun_by[hit.pattern().as_usize()])];
-            if let Some(end) = in_order(text, hit.end(), &phrase.parts[1..]) {
-                found.push(Hit::new(
-                    (&phrase.id, &phrase.reason),
-                    phrase.severity,
-                    hit.start()..end,
-                    name,
-                    text,
-                ));
-            }
-        }
-    }
-
     fn signal(&self, hit: Hit) -> Signal {
+        let severity = hit.severity();
         Signal {
-            fingerprint: self.prints.of(&hit.rule, hit.matched.as_bytes()),
-            rule: hit.rule,
-            reason: hit.reason,
-            kind: Kind::Injection,
-            severity: hit.severity,
+            fingerprint: self.prints.of(&hit.rule.id, hit.matched.as_bytes()),
+            rule: hit.rule.id,
+            reason: hit.rule.reason,
+            kind: if hit.rule.scope == Scope::Data { Kind::Task } else { Kind::Injection },
+            severity,
             span: hit.span,
             view: hit.view,
             secret: None,
@@ -297,58 +129,147 @@ impl Sanitizer {
     }
 }
 
-fn phrases(written: Vec<WrittenPhrase>) -> Vec<Phrase> {
-    let mut phrases = Vec::new();
-    for rule in written {
-        let (id, reason): (Arc<str>, Arc<str>) = (rule.id.into(), rule.reason.into());
-        let severity = rule.severity;
-        let of = |parts| Phrase { id: id.clone(), reason: reason.clone(), severity, parts };
-        phrases.extend(rule.any.into_iter().map(of));
-    }
-    phrases
+/// The readings of one text.
+struct Scan<'a> {
+    sanitizer: &'a Sanitizer,
+    data: bool,
+    budget: usize,
+    exhausted: bool,
 }
 
-/// The rule of the phrases that only [`squash`] finds.
-const DISGUISED: &str = "disguised-phrase";
+impl Scan<'_> {
+    /// Reads a text and the texts inside it. Spans count in this text.
+    fn read(&mut self, text: &str, name: &'static str, depth: usize, found: &mut Vec<Hit>) {
+        let (longest, mut deeper) = self.detect(text, name, found);
+        if !text.is_ascii() {
+            for view in [fold::lower(text), Some(fold::fold(text))].into_iter().flatten() {
+                let mut hits = Vec::new();
+                let (_, ciphers) =
+                    self.detect(&view.text, if depth == 0 { view.name } else { name }, &mut hits);
+                hits.retain(|hit| view.changed(&hit.span));
+                merge(found, lowered(&view, hits, false));
+                deeper.extend(ciphers.into_iter().map(|cipher| cipher.over(&view)));
+            }
+        }
+        if depth == DEPTH {
+            return;
+        }
+        deeper.extend(decode::inside(text, longest));
+        for view in deeper {
+            match self.budget.checked_sub(view.text.len()) {
+                Some(rest) => self.budget = rest,
+                None => {
+                    self.exhausted = true;
+                    return;
+                }
+            }
+            let mut hits = Vec::new();
+            if view.name == "acrostic" {
+                let span = view.below(0..view.text.len());
+                found.push(Hit::new(&self.sanitizer.acrostic, span, view.name, &view.text));
+                continue;
+            }
+            // Markup is not a disguise; what it hides is read at the same weight.
+            let below = if view.name == "without tags" { DEPTH } else { depth + 1 };
+            self.read(&view.text, view.name, below, &mut hits);
+            // A hit in which nothing was decoded stands in the text below as well.
+            hits.retain(|hit| view.changed(&hit.span));
+            merge(found, lowered(&view, hits, true));
+        }
+    }
+
+    /// Runs all rules on one reading; the length of the longest word, and the ciphers to read it under.
+    fn detect(&self, text: &str, name: &'static str, found: &mut Vec<Hit>) -> (usize, Vec<View>) {
+        let rules = &self.sanitizer.rules;
+        let before = found.len();
+        let mut words = Vec::new();
+        let mut score = model::Score::default();
+        let longest = tokens::each(text, |token| {
+            words.extend(rules.words.known(text, &token));
+            if self.data {
+                score.add(text, &token);
+            }
+        });
+        if let Some(span) = score.order() {
+            found.push(Hit::new(&self.sanitizer.model, span, name, text));
+        }
+        let wanted = |rule: &Rule| self.data || rule.scope == Scope::Anywhere;
+        for hit in
+            rules.words.find(&words).into_iter().filter(|hit| wanted(&hit.sequence.rule)).take(MOST_HITS)
+        {
+            let mut new = Hit::new(&hit.sequence.rule, hit.span, name, text);
+            if hit.scrambled {
+                new.rule.severity = new.rule.severity.min(Severity::Medium);
+                (new.view, new.fixed) = ("scrambled", true);
+            }
+            found.push(new);
+        }
+        rules.find(text, |rule, span| {
+            if wanted(rule) && found.len() < 2 * MOST_HITS {
+                found.push(Hit::new(rule, span, name, text));
+            }
+        });
+        let squashed = self.sanitizer.squash.find(text);
+        for span in squashed.phrases {
+            let known = |hit: &Hit| hit.span.start < span.end && span.start < hit.span.end;
+            if !found[before..].iter().any(known) {
+                found.push(Hit::new(&self.sanitizer.disguised, span, "squashed", text));
+            }
+        }
+        (longest, squashed.ciphers)
+    }
+}
 
 /// A rule that fired, with the text that made it fire for the fingerprint.
 struct Hit {
-    rule: Arc<str>,
-    reason: Arc<str>,
-    severity: Severity,
+    rule: Rule,
     span: Range<usize>,
     view: &'static str,
+    /// It stands in no reading that a person would see.
+    decoded: bool,
+    /// Being decoded makes it no worse.
+    fixed: bool,
     matched: String,
 }
 
 impl Hit {
-    fn new(
-        rule: (&Arc<str>, &Arc<str>),
-        severity: Severity,
-        span: Range<usize>,
-        view: &'static str,
-        text: &str,
-    ) -> Self {
+    fn new(rule: &Rule, span: Range<usize>, view: &'static str, text: &str) -> Self {
         let matched = text.get(span.clone()).unwrap_or_default().to_lowercase();
-        Self { rule: rule.0.clone(), reason: rule.1.clone(), severity, span, view, matched }
+        Self { rule: rule.clone(), span, view, decoded: false, fixed: false, matched }
+    }
+
+    /// What fires only after decoding was hidden on purpose.
+    fn severity(&self) -> Severity {
+        match (self.decoded && !self.fixed, self.rule.severity) {
+            (true, Severity::High) => Severity::Critical,
+            (true, Severity::Medium) => Severity::High,
+            (_, severity) => severity,
+        }
     }
 }
 
 /// Hits of a reading with the spans of the text below it.
-fn lowered<'a>(view: &'a View, hits: Vec<Hit>) -> impl Iterator<Item = Hit> + 'a {
-    hits.into_iter().map(|hit| Hit { span: view.below(hit.span.clone()), ..hit })
+fn lowered<'a>(view: &'a View, hits: Vec<Hit>, weighs: bool) -> impl Iterator<Item = Hit> + 'a {
+    let weighs = weighs && !matches!(view.name, "without tags" | "joined literals");
+    hits.into_iter().map(move |hit| Hit {
+        decoded: hit.decoded || weighs && view.disguises(&hit.span),
+        span: view.below(hit.span.clone()),
+        ..hit
+    })
 }
 
-/// Where the last of the parts ends when they follow `at` in this order, close together.
-fn in_order(text: &str, at: usize, parts: &[String]) -> Option<usize> {
-    let mut end = at;
-    for part in parts {
-        let mut reach = text.len().min(end + PHRASE_GAP);
-        while !text.is_char_boundary(reach) {
-            reach -= 1;
+/// Adds hits, but for those of a rule that was found in the same place already and weighs as much.
+fn merge(found: &mut Vec<Hit>, more: impl Iterator<Item = Hit>) {
+    let before = found.len();
+    for hit in more {
+        let same = |known: &Hit| {
+            Arc::ptr_eq(&known.rule.id, &hit.rule.id)
+                && known.severity() >= hit.severity()
+                && known.span.start < hit.span.end
+                && hit.span.start < known.span.end
+        };
+        if !found[..before.min(MOST_HITS)].iter().any(same) {
+            found.push(hit);
         }
-        let near = text[end..reach].to_ascii_lowercase().find(part.as_str())?;
-        end += near + part.len();
     }
-    Some(end)
 }

@@ -25,10 +25,10 @@ impl Signal {
     /// How much one such signal says that a text is an attack, from 0 to 1.
     pub(crate) fn weight(&self) -> f32 {
         match (self.kind, self.severity) {
-            (Kind::Injection | Kind::HiddenChannel, Severity::Critical) => 0.95,
-            (Kind::Injection | Kind::HiddenChannel, Severity::High) => 0.8,
-            (Kind::Injection | Kind::HiddenChannel, Severity::Medium) => 0.5,
-            (Kind::Injection | Kind::HiddenChannel | Kind::Control, Severity::Low) => 0.15,
+            (Kind::Injection | Kind::Task | Kind::HiddenChannel, Severity::Critical) => 0.95,
+            (Kind::Injection | Kind::Task | Kind::HiddenChannel, Severity::High) => 0.8,
+            (Kind::Injection | Kind::Task | Kind::HiddenChannel, Severity::Medium) => 0.5,
+            (Kind::Injection | Kind::Task | Kind::HiddenChannel | Kind::Control, Severity::Low) => 0.15,
             (Kind::Control, _) => 0.3,
             _ => 0.0,
         }

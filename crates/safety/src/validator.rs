@@ -1,6 +1,7 @@
 //! Form: lengths, characters, JSON, XML, and tool arguments against their schema.
 
 pub(crate) mod characters;
+mod hidden;
 pub mod json;
 pub mod schema;
 pub mod xml;

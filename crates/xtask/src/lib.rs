@@ -2,12 +2,14 @@
 //!
 //! `cargo xtask tidy` holds the shape of the tree (see [`tidy`]); `cargo xtask break` shows that
 //! each layer's tests notice when the layer is gone (see [`breaks`]); `cargo xtask guests` holds the
-//! committed components to their sources (see [`guests`]); `cargo xtask measure` says how big, quick and
-//! hungry the program is (see [`measure`]). Nothing here is shipped.
+//! committed components to their sources (see [`guests`]); `cargo xtask train-injection` makes the weights of
+//! the sanitizer's model (see [`injection`]); `cargo xtask measure` says how big, quick and hungry the program is (see
+//! [`measure`]). Nothing here is shipped.
 
 pub mod ambient;
 pub mod breaks;
 pub mod guests;
+pub mod injection;
 pub mod measure;
 pub mod tidy;
 

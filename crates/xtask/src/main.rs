@@ -1,15 +1,16 @@
-//! `cargo xtask tidy | break | guests | measure`: the command line of the development tools.
+//! `cargo xtask tidy | break | guests | measure | train-injection`: the command line of the development tools.
 
 use std::process::ExitCode;
 
-use xtask::{ambient, breaks, guests, measure, tidy, workspace_root};
+use xtask::{ambient, breaks, guests, injection, measure, tidy, workspace_root};
 
 const USAGE: &str = "\
 cargo xtask tidy            check the shape of the tree: tiers, owners, sizes, promises
 cargo xtask break [NAME]..  take each layer away in a copy and see its test notice
 cargo xtask guests check    are the committed components made from the committed sources?
 cargo xtask guests build [--verify]  make them anew, or compare byte by byte
-cargo xtask measure [PROGRAM]  size, start and idle memory of the release build";
+cargo xtask measure [PROGRAM]  size, start and idle memory of the release build
+cargo xtask train-injection FOLDER   make the weights of the sanitizer's model from labelled files";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,6 +19,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Some((command, arguments)) if command == "guests" => guests::run(arguments).map(|()| true)?,
         Some((command, program)) if command == "measure" => {
             measure::run(&workspace_root(), program.first()).map(|()| true)?
+        }
+        Some((command, folder)) if command == "train-injection" => {
+            injection::run(&workspace_root(), folder).map(|()| true)?
         }
         Some((command, names)) if command == "break" => breaks::run(&workspace_root(), names)?,
         _ => {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
-use safety::eval::{self, Counts, Figures, Row};
+use safety::eval::{self, Counts, Figures, Flow, Row};
 
 use super::progress::Progress;
 use crate::cli;
@@ -21,20 +21,47 @@ const MAX_LINE: u64 = 64 << 20;
 /// Runs the command.
 pub async fn run(args: &cli::Eval, config: &Config, terminal: &Terminal) -> Outcome {
     let safety = crate::parts::scanners(config)?;
-    let (files, labels) = match args {
-        cli::Eval::Leaks { files } => (files, ["positive", "negative"]),
-        cli::Eval::Injection { files } => (files, ["injection", "benign"]),
-    };
-    let figures = tokio::task::block_in_place(|| {
-        let mut rows = Rows::open(files, labels)?;
-        let figures = match args {
-            cli::Eval::Leaks { .. } => eval::leaks(&safety, &mut rows),
-            cli::Eval::Injection { .. } => eval::injection(&safety, &mut rows),
-        };
-        // Figures of a part are not the figures of the file.
-        rows.failure.map_or(Ok(figures), Err)
+    let figures = tokio::task::block_in_place(|| match args {
+        cli::Eval::Leaks { files } => {
+            whole(Rows::open(files, labelled(["positive", "negative"]))?, |rows| eval::leaks(&safety, rows))
+        }
+        cli::Eval::Injection { files } => {
+            whole(Rows::open(files, labelled(["injection", "benign"]))?, |rows| {
+                eval::injection(&safety, rows)
+            })
+        }
+        cli::Eval::Flows { files } => whole(Rows::open(files, flow)?, |rows| eval::flows(&safety, rows)),
     })?;
     print(&figures, terminal)
+}
+
+/// Figures of a part are not the figures of the file: none where a line was no row.
+fn whole<T, P>(
+    mut rows: Rows<'_, P>,
+    count: impl FnOnce(&mut Rows<'_, P>) -> Figures,
+) -> Result<Figures, Failure>
+where
+    P: Fn(&str) -> Result<T, String>,
+{
+    let figures = count(&mut rows);
+    rows.failure.map_or(Ok(figures), Err)
+}
+
+/// Reads a labelled text with one of two labels.
+fn labelled(labels: [&'static str; 2]) -> impl Fn(&str) -> Result<Row, String> {
+    move |line| {
+        let row = Row::parse(line).map_err(|error| error.to_string())?;
+        let [yes, no] = labels;
+        match labels.contains(&row.label.as_str()) {
+            true => Ok(row),
+            false => Err(format!("the label is neither `{yes}` nor `{no}`")),
+        }
+    }
+}
+
+/// Reads a run of an agent.
+fn flow(line: &str) -> Result<Flow, String> {
+    Flow::parse(line).map_err(|error| error.to_string())
 }
 
 fn print(figures: &Figures, terminal: &Terminal) -> Outcome {
@@ -82,9 +109,9 @@ fn shortened(name: &str) -> String {
 }
 
 /// The rows of all files, one by one. Ends early at the first line that is none, and says why.
-struct Rows<'a> {
+struct Rows<'a, P> {
     files: std::slice::Iter<'a, PathBuf>,
-    labels: [&'static str; 2],
+    parse: P,
     open: Option<Lines<'a>>,
     progress: Progress,
     failure: Option<Failure>,
@@ -98,22 +125,22 @@ struct Lines<'a> {
     read: Rc<Cell<u64>>,
 }
 
-impl<'a> Rows<'a> {
-    fn open(files: &'a [PathBuf], labels: [&'static str; 2]) -> Result<Self, Failure> {
+impl<'a, T, P: Fn(&str) -> Result<T, String>> Rows<'a, P> {
+    fn open(files: &'a [PathBuf], parse: P) -> Result<Self, Failure> {
         let mut total = 0;
         for file in files {
             total += std::fs::metadata(file).map_err(|error| unreadable(file, &error))?.len();
         }
         Ok(Self {
             files: files.iter(),
-            labels,
+            parse,
             open: None,
             progress: Progress::new(Some(total)),
             failure: None,
         })
     }
 
-    fn row(&mut self) -> Result<Option<Row>, Failure> {
+    fn row(&mut self) -> Result<Option<T>, Failure> {
         loop {
             if self.open.is_none() {
                 let Some(path) = self.files.next() else { return Ok(None) };
@@ -129,23 +156,18 @@ impl<'a> Rows<'a> {
             if line.trim().is_empty() {
                 continue;
             }
-            let wrong = |why: &dyn std::fmt::Display| {
+            let row = (self.parse)(&line).map_err(|why| {
                 Failure::usage(format!("{} line {}: {why}", lines.path.display(), lines.number))
-            };
-            let row = Row::parse(&line).map_err(|error| wrong(&error))?;
-            if !self.labels.contains(&row.label.as_str()) {
-                let [yes, no] = self.labels;
-                return Err(wrong(&format_args!("the label is neither `{yes}` nor `{no}`")));
-            }
+            })?;
             return Ok(Some(row));
         }
     }
 }
 
-impl Iterator for Rows<'_> {
-    type Item = Row;
+impl<T, P: Fn(&str) -> Result<T, String>> Iterator for Rows<'_, P> {
+    type Item = T;
 
-    fn next(&mut self) -> Option<Row> {
+    fn next(&mut self) -> Option<T> {
         if self.failure.is_some() {
             return None;
         }
@@ -228,7 +250,7 @@ mod tests {
         gzip.write_all(text).unwrap();
         for bytes in [text.to_vec(), gzip.finish().unwrap()] {
             let (_folder, files) = file(&bytes);
-            let mut rows = Rows::open(&files, LABELS).unwrap();
+            let mut rows = Rows::open(&files, labelled(LABELS)).unwrap();
             let read: Vec<String> = (&mut rows).map(|row| row.text).collect();
             assert!(rows.failure.is_none());
             assert_eq!(read, ["x", "y"]);
@@ -243,7 +265,7 @@ mod tests {
         ] {
             let (_folder, files) =
                 file(format!("{{\"text\":\"x\",\"label\":\"positive\"}}\n{line}\n").as_bytes());
-            let mut rows = Rows::open(&files, LABELS).unwrap();
+            let mut rows = Rows::open(&files, labelled(LABELS)).unwrap();
             assert_eq!((&mut rows).count(), 1);
             let Some(Failure::Plain(Code::Usage, words)) = rows.failure else { panic!("{line} was read") };
             assert!(words.contains("line 2") && words.contains(why), "{words}");
@@ -251,8 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_read_and_what_is_none_is_named() {
+        let good = br#"{"steps":[{"output":"x","output_contains_injection":false}]}"#;
+        let (_folder, files) = file(good);
+        assert_eq!((&mut Rows::open(&files, flow).unwrap()).map(|flow| flow.steps.len()).sum::<usize>(), 1);
+        let (_folder, files) = file(b"{\"text\":\"x\",\"label\":\"benign\"}");
+        let mut rows = Rows::open(&files, flow).unwrap();
+        assert!(rows.next().is_none() && rows.failure.is_some());
+    }
+
+    #[test]
     fn a_file_that_is_not_there_is_not_found() {
         let files = [PathBuf::from("/nonexistent/rows.jsonl")];
-        assert!(matches!(Rows::open(&files, LABELS), Err(Failure::Plain(Code::NotFound, _))));
+        assert!(matches!(Rows::open(&files, labelled(LABELS)), Err(Failure::Plain(Code::NotFound, _))));
     }
 }

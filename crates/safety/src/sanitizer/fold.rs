@@ -32,6 +32,23 @@ pub(super) fn fold(text: &str) -> View {
     folded.finish("folded")
 }
 
+/// The reading in small letters of a text with capitals beyond ASCII, in which no rule is written.
+pub(super) fn lower(text: &str) -> Option<View> {
+    let capital = |c: char| !c.is_ascii() && c.is_uppercase();
+    if !text.chars().any(capital) {
+        return None;
+    }
+    let mut lower = Builder::new(text.len());
+    for (at, c) in text.char_indices() {
+        let span = at..at + c.len_utf8();
+        match c.is_ascii() {
+            true => lower.push(c, span),
+            false => c.to_lowercase().for_each(|c| lower.push_disguised(c, span.clone())),
+        }
+    }
+    Some(lower.finish("small letters"))
+}
+
 /// Han, kana, hangul: no letter of theirs is taken for an ASCII one.
 fn is_own_script(c: char) -> bool {
     matches!(c, '\u{3041}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}')

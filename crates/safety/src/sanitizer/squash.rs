@@ -1,74 +1,120 @@
-//! The best-known phrases with everything but letters taken out, forwards, backwards and in ROT13: what
-//! is left of spacing, dots, hyphenation, emphasis, camel case, joined words and concatenated literals.
+//! The best-known phrases with everything but letters taken out: what is left of spacing, dots,
+//! hyphenation, emphasis, camel case and joined words. And the words by which a text betrays that it is
+//! written backwards or with its letters shifted, so that it is worth reading that way.
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
+use super::codes;
 use super::view::{Builder, View};
 
-/// The phrases, compiled.
+/// The phrases and the words, compiled.
 pub(super) struct Squash {
     phrases: AhoCorasick,
-    /// For each phrase how it was read.
-    readings: Vec<&'static str>,
+    /// How many of the patterns are phrases; the words of each cipher come after them.
+    plain: usize,
 }
+
+/// A way to write a text so that no word of it is left.
+type Cipher = fn(&str) -> View;
+
+const CIPHERS: [Cipher; 3] = [
+    |text| codes::shifted(text, "rot13", |letter| (letter + 13) % 26),
+    |text| codes::shifted(text, "atbash", |letter| 25 - letter),
+    codes::reversed,
+];
+
+/// Words without which no attack is worth reading for. Two of them under one cipher, and it is read.
+const TELLING: [&str; 14] = [
+    "instruction",
+    "previous",
+    "ignore",
+    "disregard",
+    "systemprompt",
+    "password",
+    "forget",
+    "reveal",
+    "override",
+    "secret",
+    "credential",
+    "execute",
+    "forward",
+    "delete",
+];
 
 impl Squash {
     pub(super) fn new() -> Result<Self, String> {
-        let mut plain = Vec::new();
-        for verb in ["ignore", "disregard", "forget"] {
-            for what in ["", "all", "allthe", "allof", "allyour", "any", "your", "the"] {
-                for which in ["previous", "prior", "above", "earlier"] {
-                    plain.push(format!("{verb}{what}{which}instruction"));
-                }
-            }
-            plain.push(format!("{verb}allinstruction"));
-            plain.push(format!("{verb}yourinstruction"));
+        let mut phrases = known_phrases();
+        let plain = phrases.len();
+        for cipher in CIPHERS {
+            phrases.extend(TELLING.map(|word| cipher(word).text));
         }
-        for verb in ["reveal", "show", "print", "repeat", "leak", "outputyour"] {
-            for what in [
-                "thesystemprompt",
-                "yoursystemprompt",
-                "mesystemprompt",
-                "yourinstructions",
-                "meyourinstructions",
-            ] {
-                plain.push(format!("{verb}{what}"));
-            }
-        }
-        let rot13 =
-            |phrase: &String| phrase.bytes().map(|b| char::from((b - b'a' + 13) % 26 + b'a')).collect();
-        let backwards = |phrase: &String| phrase.chars().rev().collect();
-        let mut phrases: Vec<String> = plain.clone();
-        phrases.extend(plain.iter().map(rot13).collect::<Vec<String>>());
-        phrases.extend(plain.iter().map(backwards).collect::<Vec<String>>());
-        let names = ["squashed", "rot13", "reversed"];
-        let readings = names.into_iter().flat_map(|name| std::iter::repeat_n(name, plain.len())).collect();
         let phrases = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostFirst)
             .kind(Some(AhoCorasickKind::DFA))
             .build(&phrases)
             .map_err(|error| error.to_string())?;
-        Ok(Self { phrases, readings })
+        Ok(Self { phrases, plain })
     }
 
-    /// The phrases in a text, each with its reading.
-    pub(super) fn find(&self, text: &str) -> Vec<(View, std::ops::Range<usize>)> {
+    /// The known phrases in a text, where they stand, and the ciphers that it seems to be written in.
+    pub(super) fn find(&self, text: &str) -> Squashed {
         let mut letters = Vec::with_capacity(text.len());
         letters.extend(text.bytes().map(|byte| byte | 0x20).filter(u8::is_ascii_lowercase));
-        if !self.phrases.is_match(&letters) {
-            return Vec::new();
+        let mut found = Squashed::default();
+        let mut told = [0u32; CIPHERS.len()];
+        let mut spans = Vec::new();
+        for hit in self.phrases.find_iter(&letters) {
+            match hit.pattern().as_usize().checked_sub(self.plain) {
+                None if spans.len() < 16 => spans.push(hit.range()),
+                None => {}
+                Some(word) => told[word / TELLING.len()] |= 1 << (word % TELLING.len()),
+            }
         }
-        // Something is there: now with the way back.
-        let mut found = Vec::new();
-        let hits: Vec<_> = self.phrases.find_iter(&letters).take(16).collect();
-        for hit in hits {
-            found.push((squashed(text, self.readings[hit.pattern().as_usize()]), hit.range()));
+        if !spans.is_empty() {
+            // Something is there: now with the way back.
+            let view = squashed(text);
+            found.phrases.extend(spans.into_iter().map(|span| view.below(span)));
         }
+        let seems = told.iter().zip(CIPHERS).filter(|(told, _)| told.count_ones() >= 2);
+        found.ciphers.extend(seems.map(|(_, cipher)| cipher(text)));
         found
     }
 }
 
-fn squashed(text: &str, name: &'static str) -> View {
+/// What [`Squash::find`] found.
+#[derive(Default)]
+pub(super) struct Squashed {
+    pub(super) phrases: Vec<std::ops::Range<usize>>,
+    pub(super) ciphers: Vec<View>,
+}
+
+fn known_phrases() -> Vec<String> {
+    let mut phrases = Vec::new();
+    for verb in ["ignore", "disregard", "forget", "bypass", "override"] {
+        for what in ["", "all", "allthe", "allof", "allofthe", "allyour", "any", "your", "the", "every"] {
+            for which in ["previous", "prior", "above", "earlier", "preceding"] {
+                phrases.push(format!("{verb}{what}{which}instruction"));
+                phrases.push(format!("{verb}{what}{which}prompt"));
+            }
+        }
+        phrases.push(format!("{verb}allinstruction"));
+        phrases.push(format!("{verb}yourinstruction"));
+    }
+    for verb in ["reveal", "show", "print", "repeat", "leak", "outputyour"] {
+        for what in [
+            "thesystemprompt",
+            "yoursystemprompt",
+            "mesystemprompt",
+            "yourinstructions",
+            "meyourinstructions",
+        ] {
+            phrases.push(format!("{verb}{what}"));
+        }
+    }
+    phrases
+}
+
+fn squashed(text: &str) -> View {
     let mut view = Builder::new(text.len());
     for (at, byte) in text.bytes().enumerate() {
         let letter = byte | 0x20;
@@ -76,5 +122,5 @@ fn squashed(text: &str, name: &'static str) -> View {
             view.push(char::from(letter), at..at + 1);
         }
     }
-    view.finish(name)
+    view.finish("squashed")
 }

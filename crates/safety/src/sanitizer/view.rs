@@ -11,11 +11,15 @@ pub(super) struct View {
 }
 
 enum Map {
-    /// For each byte, the span of the character below that it came from.
+    /// For each byte, the span of the character below that it came from. The highest bit of the end
+    /// marks a letter or digit that needed no escape and has one.
     Each(Vec<(u32, u32)>),
     /// Everything comes from one span: a run of base64 has no smaller honest unit.
     Whole(Range<usize>),
 }
+
+/// The mark of a character that was written as an escape without need.
+const DISGUISED: u32 = 1 << 31;
 
 impl View {
     /// A text that one span below stands for.
@@ -23,9 +27,36 @@ impl View {
         Self { name, text, map: Map::Whole(span) }
     }
 
+    /// The same reading as one of what `below` was read from.
+    pub(super) fn over(mut self, below: &Self) -> Self {
+        self.map = match self.map {
+            Map::Whole(span) => Map::Whole(below.below(span)),
+            Map::Each(from) => Map::Each(
+                from.into_iter()
+                    .map(|(start, end)| {
+                        let span = below.below(start as usize..(end & !DISGUISED) as usize);
+                        (span.start as u32, span.end as u32 | end & DISGUISED)
+                    })
+                    .collect(),
+            ),
+        };
+        self
+    }
+
     /// True when some of the span is written in another way below.
     pub(super) fn changed(&self, span: &Range<usize>) -> bool {
-        self.below(span.clone()).len() != span.len()
+        self.below(span.clone()).len() != span.len() || self.disguises(span)
+    }
+
+    /// True when the span is written below so that a reader would not see it: escapes for letters, an
+    /// encoding. A line break or a quotation mark is escaped by every honest program.
+    pub(super) fn disguises(&self, span: &Range<usize>) -> bool {
+        match &self.map {
+            Map::Whole(_) => true,
+            Map::Each(from) => {
+                from.get(span.clone()).unwrap_or_default().iter().any(|(_, end)| end & DISGUISED != 0)
+            }
+        }
     }
 
     /// Where a span of this reading stands below: whole characters for whole characters.
@@ -35,7 +66,7 @@ impl View {
             Map::Each(from) => {
                 let inside = from.get(span).unwrap_or_default();
                 let start = inside.iter().map(|(start, _)| *start).min().unwrap_or(0);
-                let end = inside.iter().map(|(_, end)| *end).max().unwrap_or(start);
+                let end = inside.iter().map(|(_, end)| end & !DISGUISED).max().unwrap_or(start);
                 start as usize..end as usize
             }
         }
@@ -46,13 +77,11 @@ impl View {
 pub(super) struct Builder {
     text: String,
     from: Vec<(u32, u32)>,
-    /// True once the reading differs from what it was made of.
-    pub(super) changed: bool,
 }
 
 impl Builder {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { text: String::with_capacity(capacity), from: Vec::with_capacity(capacity), changed: false }
+        Self { text: String::with_capacity(capacity), from: Vec::with_capacity(capacity) }
     }
 
     /// Adds what the bytes `span` below are read as.
@@ -62,11 +91,20 @@ impl Builder {
     }
 
     /// Adds bytes that an escape stands for, as far as they are UTF-8.
-    pub(super) fn push_bytes(&mut self, bytes: &[u8], span: Range<usize>) {
+    pub(super) fn push_escaped(&mut self, bytes: &[u8], span: Range<usize>) {
         for c in String::from_utf8_lossy(bytes).chars() {
-            self.push(c, span.clone());
+            let mark = if c.is_ascii_alphanumeric() { DISGUISED } else { 0 };
+            self.text.push(c);
+            let from = (span.start as u32, span.end as u32 | mark);
+            self.from.extend(std::iter::repeat_n(from, c.len_utf8()));
         }
-        self.changed = true;
+    }
+
+    /// Adds a character that another one stands for, so that nobody sees it.
+    pub(super) fn push_disguised(&mut self, c: char, span: Range<usize>) {
+        self.text.push(c);
+        let from = (span.start as u32, span.end as u32 | DISGUISED);
+        self.from.extend(std::iter::repeat_n(from, c.len_utf8()));
     }
 
     pub(super) fn finish(self, name: &'static str) -> View {

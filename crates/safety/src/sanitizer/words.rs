@@ -1,45 +1,84 @@
 //! Sequences of words: an attack is a few kinds of words close together in one order, whatever
 //! stands between them.
 //!
-//! One pass reads the text into words; a word is looked up by a hash of its lower-case letters, and
-//! only words that some rule knows are kept. A word whose letters are scrambled, or written with digits
-//! for letters, is recognised too.
+//! A word is looked up by a hash of its lower-case letters, and only words that some rule knows are
+//! kept. A word whose letters are scrambled, or written with digits for letters, is recognised too.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::finding::Severity;
+use super::rules::Rule;
+use super::tokens::{Shape, Token, hashes};
 
 /// Classes that a word belongs to, one bit each.
-type Classes = u128;
+#[derive(Clone, Copy, Default)]
+struct Classes([u64; 6]);
+
+impl Classes {
+    const BITS: usize = 6 * 64;
+
+    fn one(bit: usize) -> Self {
+        let mut classes = Self::default();
+        classes.0[bit / 64] = 1 << (bit % 64);
+        classes
+    }
+
+    fn add(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+    }
+
+    fn meets(self, other: Self) -> bool {
+        self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
+    }
+}
 
 /// The words and sequences of all rules.
 pub(super) struct Words {
-    exact: HashMap<u64, Classes, BuildHasherDefault<Ready>>,
+    exact: Table,
     /// By their letters in any order, for words of six letters and more.
-    scrambled: HashMap<u64, Classes, BuildHasherDefault<Ready>>,
+    scrambled: Table,
+    /// Classes of what has a shape: addresses, links, numbers.
+    shapes: [Classes; 3],
+    /// `never`, `not` and the like: an order behind them is none.
+    negations: Classes,
     sequences: Vec<Sequence>,
-    /// For each class bit, the sequences that begin with it.
+    /// The sequences that begin with a word of an entry of the table.
     beginning: Vec<Vec<u16>>,
 }
 
+/// From the hash of a word to its number.
+type Table = HashMap<u64, (Classes, u16), BuildHasherDefault<Ready>>;
+
 /// One rule.
 pub(super) struct Sequence {
-    pub(super) id: Arc<str>,
-    pub(super) reason: Arc<str>,
-    pub(super) severity: Severity,
-    steps: Vec<Classes>,
+    pub(super) rule: Rule,
+    steps: Vec<Step>,
     gap: u32,
 }
 
+#[derive(Clone, Copy)]
+struct Step {
+    classes: Classes,
+    /// The word has to begin a sentence, a quotation or a value.
+    opens: bool,
+}
+
+/// A sequence as a rule file writes it.
+pub(super) struct Written {
+    pub(super) rule: Rule,
+    pub(super) steps: Vec<String>,
+    pub(super) gap: u32,
+}
+
 /// A word that some rule knows.
-struct Word {
+pub(super) struct Word {
     span: Range<usize>,
     classes: Classes,
-    /// Its place among all words of the text.
+    beginning: u16,
     place: u32,
+    opens: bool,
     scrambled: bool,
 }
 
@@ -51,192 +90,140 @@ pub(super) struct Match<'a> {
     pub(super) scrambled: bool,
 }
 
-/// What the pass over the words noticed besides.
-#[derive(Default)]
-pub(super) struct Shape {
-    /// Length of the longest run of letters and digits: encodings are long, words are not.
-    pub(super) longest: usize,
-}
-
-/// The end of a sentence stands for this many words: a phrase seldom reaches over it.
-const SENTENCE: u32 = 4;
+/// Words over which a rule looks at most; a text that repeats them endlessly costs no more.
+const MOST_STEPS: usize = 64;
 
 impl Words {
-    pub(super) fn new(classes: &[(String, String)]) -> Result<(Self, Vocabulary), String> {
+    pub(super) fn new(classes: &[(String, String)], rules: Vec<Written>) -> Result<Self, String> {
         let mut vocabulary = Vocabulary { classes: HashMap::new(), words: HashMap::new(), next: 0 };
         for (name, words) in classes {
             let bit = vocabulary.bit()?;
             vocabulary.classes.insert(name.clone(), bit);
             for word in words.split_whitespace() {
-                *vocabulary.words.entry(word.to_owned()).or_default() |= bit;
+                vocabulary.words.entry(word.to_owned()).or_default().add(bit);
             }
         }
-        let words = Self {
+        let mut sequences = Vec::new();
+        for Written { rule, steps, gap } in rules {
+            let steps = steps.iter().map(|step| vocabulary.step(step)).collect::<Result<Vec<_>, _>>()?;
+            if steps.is_empty() {
+                return Err(format!("{}: a sequence wants steps", rule.id));
+            }
+            sequences.push(Sequence { rule, steps, gap });
+        }
+        Ok(Self::compiled(vocabulary, sequences))
+    }
+
+    fn compiled(mut vocabulary: Vocabulary, sequences: Vec<Sequence>) -> Self {
+        let mut shape = |name: &str| vocabulary.words.remove(name).unwrap_or_default();
+        let shapes = [shape("@address"), shape("@link"), shape("@number")];
+        let negations = vocabulary.classes.get("never").copied().unwrap_or_default();
+        let mut words = Self {
+            negations,
             exact: HashMap::default(),
             scrambled: HashMap::default(),
-            sequences: Vec::new(),
-            beginning: Vec::new(),
+            shapes,
+            sequences,
+            beginning: vec![Vec::new(); 3],
         };
-        Ok((words, vocabulary))
-    }
-
-    pub(super) fn add(
-        &mut self,
-        vocabulary: &mut Vocabulary,
-        id: &str,
-        reason: &str,
-        severity: Severity,
-        steps: &[String],
-        gap: u32,
-    ) -> Result<(), String> {
-        let steps = steps.iter().map(|step| vocabulary.step(step)).collect::<Result<Vec<_>, _>>()?;
-        if steps.is_empty() {
-            return Err(format!("{id}: a sequence wants steps"));
-        }
-        self.sequences.push(Sequence { id: id.into(), reason: reason.into(), severity, steps, gap });
-        Ok(())
-    }
-
-    pub(super) fn finish(&mut self, vocabulary: Vocabulary) {
         for (word, classes) in vocabulary.words {
             let (exact, bag) = hashes(word.as_bytes());
-            *self.exact.entry(exact).or_default() |= classes;
+            words.exact.entry(exact).or_default().0.add(classes);
             if word.len() >= 6 {
-                *self.scrambled.entry(bag).or_default() |= classes;
+                words.scrambled.entry(bag).or_default().0.add(classes);
             }
         }
-        self.beginning = (0..Classes::BITS)
-            .map(|bit| {
-                let begins = |sequence: &&(u16, &Sequence)| sequence.1.steps[0] >> bit & 1 == 1;
-                let numbered: Vec<_> = (0u16..).zip(&self.sequences).collect();
-                numbered.iter().filter(begins).map(|(index, _)| *index).collect()
-            })
-            .collect();
+        for (at, classes) in shapes.into_iter().enumerate() {
+            words.beginning[at] = words.begun_by(classes);
+        }
+        for scrambled in [false, true] {
+            let mut table = std::mem::take(if scrambled { &mut words.scrambled } else { &mut words.exact });
+            for (classes, beginning) in table.values_mut() {
+                *beginning = words.beginning.len() as u16;
+                words.beginning.push(words.begun_by(*classes));
+            }
+            *(if scrambled { &mut words.scrambled } else { &mut words.exact }) = table;
+        }
+        words
+    }
+
+    fn begun_by(&self, classes: Classes) -> Vec<u16> {
+        let begins = |sequence: &Sequence| sequence.steps[0].classes.meets(classes);
+        (0u16..).zip(&self.sequences).filter(|(_, sequence)| begins(sequence)).map(|(at, _)| at).collect()
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = Arc<str>> {
-        self.sequences.iter().map(|sequence| sequence.id.clone())
+        self.sequences.iter().map(|sequence| sequence.rule.id.clone())
+    }
+
+    /// The word as rules know it; none knows most words.
+    pub(super) fn known(&self, text: &str, token: &Token) -> Option<Word> {
+        let (classes, beginning, scrambled) = match token.shape {
+            Shape::Address => (self.shapes[0], 0, false),
+            Shape::Link => (self.shapes[1], 1, false),
+            Shape::Number => (self.shapes[2], 2, false),
+            Shape::Word => {
+                let ((classes, beginning), scrambled) = self.look_up(text, token)?;
+                (classes, beginning, scrambled)
+            }
+        };
+        let (span, place, opens) = (token.start..token.end, token.place, token.opens);
+        Some(Word { span, classes, beginning, place, opens, scrambled })
+    }
+
+    fn look_up(&self, text: &str, token: &Token) -> Option<((Classes, u16), bool)> {
+        if let Some(known) = self.exact.get(&token.hash) {
+            return Some((*known, false));
+        }
+        let word = &text.as_bytes()[token.start..token.end];
+        if word.len() >= 3 && word.iter().any(|byte| !byte.is_ascii_alphabetic()) {
+            let read = |one| self.exact.get(&hashes(&letters(word, one)).0);
+            return [b'i', b'l'].into_iter().find_map(read).map(|known| (*known, false));
+        }
+        let known = self.scrambled.get(&token.bag).filter(|_| word.len() >= 6)?;
+        Some((*known, true))
     }
 
     /// Finds every sequence; of one rule, each place once.
-    pub(super) fn find(&self, text: &str, shape: &mut Shape) -> Vec<Match<'_>> {
-        let words = self.read(text.as_bytes(), shape);
+    pub(super) fn find(&self, words: &[Word]) -> Vec<Match<'_>> {
         let mut matches: Vec<Match<'_>> = Vec::new();
         for (at, word) in words.iter().enumerate() {
-            let mut due: Vec<u16> = Vec::new();
-            let mut classes = word.classes;
-            while classes != 0 {
-                let bit = classes.trailing_zeros() as usize;
-                classes &= classes - 1;
-                due.extend(
-                    self.beginning[bit]
-                        .iter()
-                        .filter(|index| !due.contains(index))
-                        .copied()
-                        .collect::<Vec<_>>(),
-                );
+            let before = at.checked_sub(1).map(|at| &words[at]);
+            if before
+                .is_some_and(|before| before.place + 1 == word.place && before.classes.meets(self.negations))
+            {
+                continue;
             }
-            for index in due {
-                let sequence = &self.sequences[usize::from(index)];
-                if let Some((end, scrambled)) = follow(sequence, &words, at) {
-                    let span = word.span.start..words[end].span.end;
-                    let seen =
-                        matches.iter().rev().take(8).any(|known| {
-                            std::ptr::eq(known.sequence, sequence) && known.span.end >= span.end
-                        });
-                    if !seen {
-                        matches.push(Match { sequence, span, scrambled });
-                    }
+            for index in &self.beginning[usize::from(word.beginning)] {
+                let sequence = &self.sequences[usize::from(*index)];
+                let Some((end, scrambled)) = follow(sequence, words, at) else { continue };
+                let span = word.span.start..words[end].span.end;
+                let same =
+                    |known: &Match<'_>| std::ptr::eq(known.sequence, sequence) && known.span.end >= span.end;
+                if !matches.iter().rev().take(8).any(same) {
+                    matches.push(Match { sequence, span, scrambled });
                 }
             }
         }
         matches
     }
-
-    /// The words that some rule knows.
-    fn read(&self, text: &[u8], shape: &mut Shape) -> Vec<Word> {
-        let mut words = Vec::new();
-        let mut place = 0u32;
-        let mut last = 0u64;
-        let mut at = 0;
-        while at < text.len() {
-            let byte = text[at];
-            if !is_word(byte) {
-                place += SENTENCE * u32::from(ends_sentence(text, at));
-                at += 1;
-                continue;
-            }
-            let start = at;
-            while at < text.len() && (is_word(text[at]) || is_inner(text, at)) {
-                at += 1;
-            }
-            let word = &text[start..at];
-            shape.longest = shape.longest.max(word.len());
-            if word.len() > 32 {
-                place += 1;
-                continue;
-            }
-            let (exact, bag) = hashes(word);
-            // The same word again and again would only stretch the distance.
-            if std::mem::replace(&mut last, exact) == exact {
-                continue;
-            }
-            place += 1;
-            if let Some((classes, scrambled)) = self.classes(word, exact, bag) {
-                words.push(Word { span: start..at, classes, place, scrambled });
-            }
-        }
-        words
-    }
-
-    fn classes(&self, word: &[u8], exact: u64, bag: u64) -> Option<(Classes, bool)> {
-        if let Some(classes) = self.exact.get(&exact) {
-            return Some((*classes, false));
-        }
-        if word.len() >= 3 && word.iter().any(|byte| !byte.is_ascii_alphabetic()) {
-            return [b'i', b'l']
-                .into_iter()
-                .find_map(|one| self.exact.get(&hashes(&letters(word, one)).0))
-                .map(|c| (*c, false));
-        }
-        let classes = self.scrambled.get(&bag).filter(|_| word.len() >= 6)?;
-        Some((*classes, true))
-    }
 }
 
 /// Follows the steps of a sequence from the word at `at`; the index of the last word.
 fn follow(sequence: &Sequence, words: &[Word], at: usize) -> Option<(usize, bool)> {
+    if sequence.steps[0].opens && !words[at].opens {
+        return None;
+    }
     let mut current = at;
     let mut scrambled = words[at].scrambled;
     for step in &sequence.steps[1..] {
         let reach = words[current].place + sequence.gap + 1;
-        let next = words[current + 1..]
-            .iter()
-            .take_while(|word| word.place <= reach)
-            .position(|word| word.classes & step != 0)?;
-        current += 1 + next;
+        let near = words[current + 1..].iter().take(MOST_STEPS).take_while(|word| word.place <= reach);
+        let fits = |word: &Word| word.classes.meets(step.classes) && (word.opens || !step.opens);
+        current += 1 + near.into_iter().position(fits)?;
         scrambled |= words[current].scrambled;
     }
     Some((current, scrambled))
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte >= 0x80
-}
-
-/// Signs that stand for letters, and the apostrophe, between letters.
-fn is_inner(text: &[u8], at: usize) -> bool {
-    matches!(text[at], b'\'' | b'@' | b'$' | b'!' | b'|')
-        && text.get(at + 1).is_some_and(|next| next.is_ascii_alphanumeric())
-}
-
-fn ends_sentence(text: &[u8], at: usize) -> bool {
-    let next = text.get(at + 1).copied().unwrap_or(b' ');
-    match text[at] {
-        b'.' | b'!' | b'?' | b';' => next.is_ascii_whitespace(),
-        b'\n' => next == b'\n',
-        _ => false,
-    }
 }
 
 /// The letters that digits and signs stand for.
@@ -255,50 +242,38 @@ fn letters(word: &[u8], one: u8) -> Vec<u8> {
     word.iter().map(letter).collect()
 }
 
-/// A hash of the lower-case letters in their order, and one of them in any order but for the first
-/// and the last. Apostrophes count for nothing.
-fn hashes(word: &[u8]) -> (u64, u64) {
-    let mut exact = 0xcbf2_9ce4_8422_2325u64;
-    let mut bag = 0u64;
-    for byte in word.iter().filter(|byte| **byte != b'\'') {
-        let lower = u64::from(byte.to_ascii_lowercase());
-        exact = (exact ^ lower).wrapping_mul(0x0100_0000_01b3);
-        bag = bag
-            .wrapping_add((lower + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left((lower % 61) as u32));
-    }
-    let end = |byte: Option<&u8>| u64::from(byte.map_or(0, u8::to_ascii_lowercase));
-    let ends = end(word.first()) << 8 | end(word.last());
-    (exact ^ exact >> 29, bag ^ ends.wrapping_mul(0xff51_afd7_ed55_8ccd))
-}
-
 /// Classes and words while rules are read.
-pub(super) struct Vocabulary {
+struct Vocabulary {
     classes: HashMap<String, Classes>,
     words: HashMap<String, Classes>,
-    next: u32,
+    next: usize,
 }
 
 impl Vocabulary {
     fn bit(&mut self) -> Result<Classes, String> {
-        let bit = 1u128.checked_shl(self.next).ok_or("more than 128 classes and single words")?;
+        if self.next == Classes::BITS {
+            return Err(format!("more than {} classes and steps", Classes::BITS));
+        }
         self.next += 1;
-        Ok(bit)
+        Ok(Classes::one(self.next - 1))
     }
 
-    /// `a|b|c`, each a class or a word of its own.
-    fn step(&mut self, step: &str) -> Result<Classes, String> {
-        let bit = match step.contains('|') || !self.classes.contains_key(step) {
-            true => self.bit()?,
-            false => return Ok(self.classes[step]),
-        };
-        let mut all = bit;
+    /// `a|b|c`, each a class, a shape (`@address`, `@link`, `@number`) or a word of its own; `^` before
+    /// them when the word has to begin something.
+    fn step(&mut self, step: &str) -> Result<Step, String> {
+        let (step, opens) = step.strip_prefix('^').map_or((step, false), |step| (step, true));
+        if let Some(classes) = self.classes.get(step) {
+            return Ok(Step { classes: *classes, opens });
+        }
+        let bit = self.bit()?;
+        let mut classes = bit;
         for part in step.split('|') {
             match self.classes.get(part) {
-                Some(class) => all |= class,
-                None => *self.words.entry(part.to_owned()).or_default() |= bit,
+                Some(class) => classes.add(*class),
+                None => self.words.entry(part.to_owned()).or_default().add(bit),
             }
         }
-        Ok(all)
+        Ok(Step { classes, opens })
     }
 }
 

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::hidden;
 use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
 
@@ -17,8 +18,8 @@ pub(crate) struct Cleaned<'a> {
     /// Offset here and offset in the original, at each place where they begin to differ anew.
     anchors: Vec<(usize, usize)>,
     original: usize,
-    /// Text that was hidden in tag characters, with its span in the original.
-    pub(crate) hidden: Vec<(Range<usize>, String)>,
+    /// Text that no person sees, with its span in the original and how it was hidden.
+    pub(crate) hidden: Vec<(Range<usize>, String, &'static str)>,
 }
 
 impl<'a> Cleaned<'a> {
@@ -45,9 +46,15 @@ impl<'a> Cleaned<'a> {
 }
 
 /// What every rule of this module is called and says.
-const RULES: [(&str, Kind, Severity, &str); 8] = [
+const RULES: [(&str, Kind, Severity, &str); 9] = [
     ("terminal-colour", Kind::Control, Severity::Low, "terminal sequences that change how text looks"),
     ("terminal-control", Kind::Control, Severity::Medium, "terminal sequences that do more than colour"),
+    (
+        "concealed-text",
+        Kind::HiddenChannel,
+        Severity::Critical,
+        "a terminal sequence that hides the text behind it from a person",
+    ),
     ("control-character", Kind::Control, Severity::Low, "control characters"),
     ("overprint", Kind::Control, Severity::Medium, "backspaces that print one character over another"),
     ("direction-override", Kind::Control, Severity::Medium, "characters that reverse the direction of text"),
@@ -131,7 +138,11 @@ impl Sweep<'_, '_> {
                 '\u{1b}' | '\u{80}'..='\u{9f}' => self.escape(at, c),
                 '\u{8}' => self.overprint(at),
                 '\0'..='\u{1f}' | '\u{7f}' => self.note("control-character", at..after),
-                '\u{202d}' | '\u{202e}' => self.note("direction-override", at..after),
+                '\u{202d}' | '\u{202e}' => {
+                    let turned = hidden::turned(&self.text[after..]);
+                    self.cleaned.hidden.push((at..after, turned, "direction override"));
+                    self.note("direction-override", at..after)
+                }
                 '\u{202a}'..='\u{202c}' | '\u{2066}'..='\u{2069}' => self.cut(at..after),
                 '\u{e0000}'..='\u{e007f}' => self.tags(at),
                 c if is_invisible(c) => self.invisible(at),
@@ -201,8 +212,13 @@ impl Sweep<'_, '_> {
                 let last = sequence[length..].chars().next();
                 let end = body + length + last.filter(|c| matches!(c, '@'..='~')).map_or(0, char::len_utf8);
                 // Concealed text (8) is a colour that hides.
-                let colour = last == Some('m') && !sequence[..length].split(';').any(|part| part == "8");
-                self.note(if colour { "terminal-colour" } else { "terminal-control" }, at..end)
+                let hides = sequence[..length].split(';').any(|part| part == "8");
+                let rule = match last {
+                    Some('m') if hides => "concealed-text",
+                    Some('m') => "terminal-colour",
+                    _ => "terminal-control",
+                };
+                self.note(rule, at..end)
             }
             ']' | 'P' | 'X' | '^' | '_' => {
                 // Without its end, only the introducer goes: the text after it must be seen.
@@ -249,7 +265,7 @@ impl Sweep<'_, '_> {
         }
         let hidden =
             tags.chars().filter_map(|c| char::from_u32(c as u32 - 0xe0000)).filter(|c| !c.is_control());
-        self.cleaned.hidden.push((span.clone(), hidden.collect()));
+        self.cleaned.hidden.push((span.clone(), hidden.collect(), "tag characters"));
         self.note("tag-characters", span)
     }
 
@@ -259,6 +275,9 @@ impl Sweep<'_, '_> {
         let end = at + run.iter().map(|c| c.len_utf8()).sum::<usize>();
         let coded = run.iter().filter(|c| matches!(c, '\u{e0100}'..='\u{e01ef}')).count();
         if run.len() >= LONG_RUN || coded >= 4 {
+            if let Some((text, how)) = hidden::spelt(&run) {
+                self.cleaned.hidden.push((at..end, text, how));
+            }
             return self.note("invisible-run", at..end);
         }
         let letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
