@@ -10,6 +10,7 @@
 //! - `credential_injector`, `wire`: secrets enter at the last moment; the wire alone sees them.
 //! - `receive`: what comes back is scanned before its reader sees it.
 //! - `account`: trace and audit record of every request, allowed, refused or failed.
+//! - [`proxy`]: the same door for programs, as an HTTP proxy that ends their TLS and reads each request.
 //! - [`ca`], [`loopback`]: a real upstream for the demo and for tests.
 
 mod account;
@@ -22,6 +23,8 @@ pub mod error;
 pub mod headers;
 pub mod limits;
 pub mod loopback;
+mod payload;
+pub mod proxy;
 mod receive;
 mod resolve;
 pub mod rules;
@@ -32,5 +35,6 @@ mod wire;
 pub use config::{Config, ConfigError, Exception};
 pub use error::{Failure, SendError};
 pub use headers::Message;
+pub use payload::{Payload, Upload};
 pub use send::Egress;
 pub use tls::Roots;

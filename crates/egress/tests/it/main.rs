@@ -9,6 +9,7 @@ mod certificates;
 mod echoes;
 mod name_server;
 mod names;
+mod proxy;
 mod raw;
 mod records;
 mod requests;
