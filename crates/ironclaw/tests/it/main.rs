@@ -6,6 +6,7 @@ mod errors;
 mod hostile;
 mod installation;
 mod oversight;
+mod proxy;
 mod question;
 mod scan;
 mod spine;
