@@ -131,6 +131,8 @@ async fn c07_p04_a_key_of_the_clients_own_does_not_pass_where_the_owners_is_boun
         let answer = world.inside(name.as_str(), &get(&name, path, header)).await;
         assert_eq!((answer.status, &*answer.code()), (403, code), "{path} {header}");
     }
+    let both = format!("Authorization: Bearer {}\r\nCookie: session=own", world.placeholder());
+    assert_eq!(world.inside(name.as_str(), &get(&name, "/v1", &both)).await.code(), "egress.own-credential");
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
     // Without a key, and with the owner's, and elsewhere with one's own.
     assert_eq!(world.inside(name.as_str(), &get(&name, "/v1", "X-Note: x")).await.status, 200);
