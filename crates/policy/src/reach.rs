@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn c18_the_longest_path_decides() {
         let text =
-            "[[allow]]\nhost = \"a.com\"\n[[allow]]\nhost = \"a.com\"\npath = \"/v1\"\nrequire = \"KEY\"";
+            "[[allow]]\nhost = \"a.com\"\npath = \"/v1\"\nrequire = \"KEY\"\n[[allow]]\nhost = \"a.com\"";
         let reach = Reach::parse(text.as_bytes()).unwrap();
         let requires = |url: &str| reach.rule(&Target::parse("GET", url).unwrap()).unwrap().require.is_some();
         assert!(requires("https://a.com/v1/x") && !requires("https://a.com/v2"));
