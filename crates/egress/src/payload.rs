@@ -106,7 +106,7 @@ pub(crate) enum Outflow {
     /// Scanned while it is taken.
     Stream {
         /// The bytes that passed.
-        body: ScreenedBody,
+        body: Box<ScreenedBody>,
         /// How many are to come, where that is known.
         left: Option<u64>,
         /// What is said of it in the record.
@@ -120,7 +120,7 @@ impl Outflow {
         match payload {
             Payload::Whole(bytes) => Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())),
             Payload::Stream(Upload { stream, length }) => Self::Stream {
-                body: safety.outgoing_body(stream, MAX_UPLOAD, trace.clone()),
+                body: Box::new(safety.outgoing_body(stream, MAX_UPLOAD, trace.clone())),
                 left: length,
                 meter: Arc::default(),
             },
@@ -150,7 +150,7 @@ impl Body for Outflow {
             Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream { body, left, meter } => (body, left, meter),
         };
-        Poll::Ready(match ready!(Pin::new(body).poll_next(cx)) {
+        Poll::Ready(match ready!(Pin::new(&mut **body).poll_next(cx)) {
             Some(Ok(bytes)) => {
                 meter.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
