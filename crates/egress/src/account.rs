@@ -3,6 +3,7 @@
 //! It knows names, numbers and rules. Queries, headers and bodies never enter it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -11,6 +12,8 @@ use safety::{BodyEnd, BodyFault};
 use types::{Field, Layer, Outbound, Refusal, Trace, Verdict};
 
 use crate::error::{Failure, SendError};
+use crate::payload::Meter;
+use crate::rules;
 
 /// One request on its way.
 #[derive(Clone)]
@@ -22,6 +25,7 @@ pub(crate) struct Account {
     addr: Option<IpAddr>,
     status: Option<StatusCode>,
     sent: u64,
+    upload: Option<Arc<Meter>>,
 }
 
 impl Account {
@@ -36,6 +40,7 @@ impl Account {
             addr: None,
             status: None,
             sent: 0,
+            upload: None,
         }
     }
 
@@ -96,6 +101,28 @@ impl Account {
         self.sent = bytes as u64;
     }
 
+    /// Notes where to read how much of a streamed body left.
+    pub(crate) fn uploads(&mut self, meter: Option<Arc<Meter>>) {
+        self.upload = meter;
+    }
+
+    /// Why an exchange failed: what cut the request off, where something did.
+    pub(crate) fn cause(&self, failure: Failure) -> SendError {
+        self.cut_off().unwrap_or(SendError::Failed(failure))
+    }
+
+    fn cut_off(&self) -> Option<SendError> {
+        Some(match self.upload.as_ref()?.fault()? {
+            BodyFault::TooLarge(most) => {
+                Refusal::new(&rules::TOO_LARGE, format!("a body of more than {most}")).into()
+            }
+            fault => match fault.refusal() {
+                Some(refusal) => refusal.clone().into(),
+                None => Failure::Sender.into(),
+            },
+        })
+    }
+
     /// Notes the status of the answer to a request that was written from `since` on: what the step
     /// takes is the upstream's time.
     pub(crate) fn answered(&mut self, status: StatusCode, since: Instant) {
@@ -131,7 +158,16 @@ impl Account {
     pub(crate) fn close_with_body(self, settlement: Settlement, end: BodyEnd, failed: Option<&Failure>) {
         let mut fields = self.fields();
         fields.push((Field::Received, end.received.to_string()));
-        let verdict = if end.verdict == Verdict::Allow { Verdict::Done } else { end.verdict };
+        let cut_off = self.cut_off();
+        let verdict = match &cut_off {
+            Some(error) => verdict(error),
+            None if end.verdict == Verdict::Allow => Verdict::Done,
+            None => end.verdict,
+        };
+        if let Some(SendError::Refused(refusal)) = &cut_off {
+            fields.extend(of_refusal(refusal));
+            return settlement.settle_detached(verdict, fields);
+        }
         match (end.fault.as_ref().and_then(BodyFault::refusal), failed, &end.fault) {
             (Some(refusal), ..) => fields.extend(of_refusal(refusal)),
             (None, Some(failure), _) => fields.push((Field::Reason, failure.to_string())),
@@ -147,7 +183,8 @@ impl Account {
         let mut fields = vec![(Field::Target, self.target.clone())];
         fields.extend(self.addr.map(|addr| (Field::Address, addr.to_string())));
         fields.extend(self.status.map(|status| (Field::Status, status.as_u16().to_string())));
-        fields.push((Field::Sent, self.sent.to_string()));
+        let streamed = self.upload.as_ref().map_or(0, |meter| meter.sent());
+        fields.push((Field::Sent, (self.sent + streamed).to_string()));
         fields.push((Field::Micros, self.started.elapsed().as_micros().to_string()));
         fields
     }

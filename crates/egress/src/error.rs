@@ -33,6 +33,9 @@ pub enum Failure {
     /// The time for the whole exchange ran out.
     #[error("the time for the request ran out")]
     Timeout,
+    /// The sender went away before its request was complete.
+    #[error("the request ended before its end")]
+    Sender,
     /// The peer did not answer as HTTP asks.
     #[error("no usable answer: {0}")]
     Upstream(UpstreamFault),
@@ -46,6 +49,7 @@ impl Failure {
             Self::Connect(_) => "connect",
             Self::Tls(_) => "tls",
             Self::Timeout => "timeout",
+            Self::Sender => "sender",
             Self::Upstream(_) => "upstream",
         }
     }

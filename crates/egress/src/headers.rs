@@ -4,22 +4,21 @@
 //! to set. What merely repeats what we set anyway is dropped; what would change the host, the path,
 //! the method, the protocol or the credential that was judged is refused.
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Uri, response};
-use http_body_util::Full;
 use types::limits::{Bytes as Limit, MAX_REQUEST_BODY};
-use types::{Injection, Outbound, Refusal, Rule, Target};
+use types::{Caller, Injection, Outbound, Refusal, Rule, Target};
 
+use crate::payload::Payload;
 use crate::{limits, rules};
 
-/// What a tool or the agent wants to send to the target of its permit.
-#[derive(Clone, Debug, Default)]
+/// What a tool, a program or the agent wants to send to the target of its permit.
+#[derive(Debug, Default)]
 pub struct Message {
     /// The headers. The target's host, the framing and credentials are not among them.
     pub headers: HeaderMap,
-    /// The whole body.
-    pub body: Bytes,
+    /// The body.
+    pub body: Payload,
 }
 
 /// Headers that frame a message or negotiate a connection. We do both ourselves; a sender's library
@@ -82,15 +81,15 @@ const ROUTING: [HeaderName; 30] = [
 
 /// Builds the request of a permit: its target, the sender's headers as far as they are the sender's
 /// to set, its body.
-pub(crate) fn outgoing(effect: &Outbound, message: Message) -> Result<Request<Full<Bytes>>, Refusal> {
+pub(crate) fn outgoing(effect: &Outbound, message: Message) -> Result<Request<Payload>, Refusal> {
     let Message { headers, body } = message;
-    if body.len() > MAX_REQUEST_BODY.as_usize() {
+    if matches!(&body, Payload::Whole(bytes) if bytes.len() > MAX_REQUEST_BODY.as_usize()) {
         return Err(Refusal::new(&rules::TOO_LARGE, format!("a body of more than {MAX_REQUEST_BODY}")));
     }
     if headers.len() > limits::MAX_HEADERS {
         return Err(Refusal::new(&rules::TOO_LARGE, format!("more than {} headers", limits::MAX_HEADERS)));
     }
-    let mut request = Request::new(Full::new(body));
+    let mut request = Request::new(body);
     *request.method_mut() = effect.target.method.clone();
     *request.uri_mut() = uri(&effect.target)?;
     let own = request.headers_mut();
@@ -122,7 +121,7 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
             false => refuse(&rules::HOST),
         };
     }
-    if is_one_of(&CREDENTIALS) || is_place_of_secret(effect, &spelt) {
+    if !may_bring(effect, name) && is_one_of(&CREDENTIALS) || is_place_of_secret(effect, &spelt) {
         return refuse(&rules::OWN_CREDENTIAL);
     }
     let family = ["x-forwarded", "x-envoy-", "proxy-"];
@@ -138,6 +137,14 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
     // Two halves of an answer could each hide half of an echoed secret from the scanner.
     let halves = !effect.secrets.is_empty() && is_one_of(&[header::RANGE, header::IF_RANGE]);
     Ok(!is_one_of(&FRAMING) && !halves)
+}
+
+/// True for a credential that is a program's own, toward a place that is not reached with one of the owner's. Whether
+/// the place is one is for policy to say.
+fn may_bring(effect: &Outbound, name: &HeaderName) -> bool {
+    matches!(effect.caller, Caller::Client { .. })
+        && effect.secrets.is_empty()
+        && [header::AUTHORIZATION, header::COOKIE].contains(name)
 }
 
 /// A name as programs behind a gateway read it: CGI, WSGI, Rack and PHP see every header as a variable, in which
@@ -211,12 +218,14 @@ const NOT_PASSED_ON: [HeaderName; 15] = [
     HeaderName::from_static("set-cookie2"),
 ];
 
-/// Keeps of a response's head what its reader may see: status and headers, no reason phrase.
-pub(crate) fn incoming<B>(parts: response::Parts, body: B) -> http::Response<B> {
+/// Keeps of a response's head what its reader may see: status and headers, no reason phrase. A program that brings its
+/// own credentials keeps its own cookies.
+pub(crate) fn incoming<B>(effect: &Outbound, parts: response::Parts, body: B) -> http::Response<B> {
     let mut response = http::Response::new(body);
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
-    for name in &NOT_PASSED_ON {
+    let keeps = |name: &HeaderName| *name == header::SET_COOKIE && may_bring(effect, &header::COOKIE);
+    for name in NOT_PASSED_ON.iter().filter(|name| !keeps(name)) {
         response.headers_mut().remove(name);
     }
     response
@@ -249,7 +258,7 @@ mod tests {
     fn send(
         secrets: &[Injection],
         headers: &[(&'static str, &str)],
-    ) -> Result<Request<Full<Bytes>>, &'static str> {
+    ) -> Result<Request<Payload>, &'static str> {
         let mut message = Message::default();
         for (name, value) in headers {
             message.headers.append(*name, value.parse().unwrap());
@@ -351,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_request_has_bounds() {
-        let body = vec![0; MAX_REQUEST_BODY.as_usize() + 1].into();
+        let body = Payload::Whole(vec![0; MAX_REQUEST_BODY.as_usize() + 1].into());
         let large = Message { headers: HeaderMap::new(), body };
         assert_eq!(outgoing(&effect(&[]), large).unwrap_err().rule.id, "egress.too-large");
         let mut many = Message::default();
@@ -370,7 +379,7 @@ mod tests {
             head = head.header(name, "x");
         }
         let (parts, ()) = head.body(()).unwrap().into_parts();
-        let response = incoming(parts, ());
+        let response = incoming(&effect(&[]), parts, ());
         assert_eq!(response.status(), 302);
         assert_eq!(response.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["location"]);
         assert!(response.extensions().is_empty());

@@ -11,6 +11,7 @@
 //! - `receive`: what comes back is scanned before its reader sees it.
 //! - `account`: trace and audit record of every request, allowed, refused or failed.
 //! - [`closed`]: the answer to a sandbox that has no network.
+//! - [`proxy`]: the same door for programs, as an HTTP proxy that ends their TLS and reads each request.
 //! - [`ca`], [`loopback`]: a real upstream for the demo and for tests.
 
 mod account;
@@ -24,6 +25,8 @@ pub mod error;
 pub mod headers;
 pub mod limits;
 pub mod loopback;
+mod payload;
+pub mod proxy;
 mod receive;
 mod resolve;
 pub mod rules;
@@ -34,5 +37,6 @@ mod wire;
 pub use config::{Config, ConfigError, Exception};
 pub use error::{Failure, SendError};
 pub use headers::Message;
+pub use payload::{Payload, Upload};
 pub use send::Egress;
 pub use tls::Roots;

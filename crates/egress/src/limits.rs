@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use types::limits::Bytes;
+
 /// Header fields of a request or a response. Honest APIs stay under 40.
 pub const MAX_HEADERS: usize = 100;
 
@@ -13,6 +15,9 @@ pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
 /// Bytes buffered between the socket and the scanner. A body of any length passes through this.
 pub const READ_BUFFER: usize = 64 * 1024;
+
+/// The longest request body that is sent while it arrives. A build pushes images of some gigabytes.
+pub const MAX_UPLOAD: Bytes = Bytes::mib(64 * 1024);
 
 /// Addresses of one name that are looked at. A larger answer is refused: nobody needs it, and the
 /// whole set has to be classified.

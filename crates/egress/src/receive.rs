@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_ENCODING, HeaderMap};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::response;
 use http_body::Frame;
 use policy::Settlement;
@@ -29,8 +29,8 @@ pub(crate) fn screen_head(safety: &Safety, head: &response::Parts) -> Result<Opt
 /// The body of an answer as its reader gets it. However it ends, its settlement is recorded.
 pub(crate) fn body(
     arriving: Arriving,
-    encoding: Option<Encoding>,
-    effect: Outbound,
+    (encoding, events): (Option<Encoding>, bool),
+    effect: &Outbound,
     safety: &Arc<Safety>,
     account: Account,
     settlement: Settlement,
@@ -43,9 +43,9 @@ pub(crate) fn body(
     let stream = data(arriving, watch, failed.clone());
     let origin = Source::Web(effect.target.host().clone());
     let trace = account.trace().clone();
-    safety
-        .body(stream, origin, encoding, effect.response, trace)
-        .on_end(Box::new(move |end| account.close_with_body(settlement, end, failed.get())))
+    let body = safety.body(stream, origin, encoding, effect.response, trace);
+    let body = if events { body.by_lines() } else { body };
+    body.on_end(Box::new(move |end| account.close_with_body(settlement, end, failed.get())))
 }
 
 /// The data of a body. When the exchange breaks, `failed` is told how.
@@ -106,6 +106,13 @@ impl Watch {
 
 fn scan_fields(safety: &Safety, fields: &HeaderMap) -> Result<(), Blocked> {
     safety.scan_bytes(&headers::fields(fields), Channel::Response)
+}
+
+/// True for a stream of events (WHATWG HTML, server-sent events).
+pub(crate) fn is_events(head: &response::Parts) -> bool {
+    let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// One encoding that can be undone, or none.

@@ -62,3 +62,53 @@ pub static DISGUISED_BODY: Rule = Rule {
     layer: Layer::Egress,
     says: "the answer is compressed without saying so and cannot be scanned",
 };
+
+/// A request that two programs could read differently, or that is no request to a proxy.
+pub static MALFORMED: Rule = Rule {
+    id: "egress.malformed",
+    layer: Layer::Egress,
+    says: "the request is not one that has a single reading",
+};
+
+/// `CONNECT`, the TLS handshake and the request do not name one host.
+pub static NAMES_DISAGREE: Rule = Rule {
+    id: "egress.names-disagree",
+    layer: Layer::Egress,
+    says: "the tunnel, the TLS handshake and the request do not name one host",
+};
+
+/// Bytes in a tunnel that are no TLS, or a handshake that the client did not finish.
+pub static NOT_TLS: Rule = Rule {
+    id: "egress.not-tls",
+    layer: Layer::Egress,
+    says: "there was no TLS handshake in the tunnel; only HTTPS leaves through one",
+};
+
+/// `CONNECT` inside a tunnel.
+pub static NESTED_TUNNEL: Rule =
+    Rule { id: "egress.nested-tunnel", layer: Layer::Egress, says: "a tunnel inside a tunnel is not opened" };
+
+/// A placeholder where no secret can stand.
+pub static PLACEHOLDER: Rule = Rule {
+    id: "egress.placeholder",
+    layer: Layer::Egress,
+    says: "the stand-in of a key stands where no key may be put in",
+};
+
+/// A client without the token.
+pub static CLIENT_UNKNOWN: Rule = Rule {
+    id: "egress.client-unknown",
+    layer: Layer::Egress,
+    says: "the proxy serves only clients that show its token",
+};
+
+/// A client that takes longer than it may.
+pub static TOO_SLOW: Rule = Rule {
+    id: "egress.too-slow",
+    layer: Layer::Egress,
+    says: "the client took too long to send its request",
+};
+
+/// More tunnels than one proxy opens.
+pub static BUSY: Rule =
+    Rule { id: "egress.busy", layer: Layer::Egress, says: "the proxy serves as many tunnels as it may" };

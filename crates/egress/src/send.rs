@@ -19,9 +19,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use policy::Permit;
 use safety::{Channel, Safety, ScreenedBody};
 use secrets::{Leases, Vault};
@@ -33,6 +31,7 @@ use crate::connect::{Connected, connect};
 use crate::credential_injector as injector;
 use crate::error::{Failure, SendError};
 use crate::headers::{self, Message};
+use crate::payload::{Outflow, Payload};
 use crate::resolve::Resolver;
 use crate::tls::{Roots, Tls};
 use crate::{Config, ConfigError, receive, wire};
@@ -48,7 +47,7 @@ pub struct Egress {
 
 /// A request that may leave, the line it leaves on, and the secrets it leaves with.
 struct Ready {
-    request: Request<Full<Bytes>>,
+    request: Request<Outflow>,
     leases: Leases,
     connected: Connected,
 }
@@ -84,11 +83,15 @@ impl Egress {
             Ok(ready) => ready,
             Err(error) => return Err(account.close_unsent(permit, error).await),
         };
+        account.uploads(request.body().meter());
         let (armed, settlement) = secrets::inject(leases, permit, request)?;
         let since = Instant::now();
         let (head, arriving) = match wire::exchange(connected.line, armed, deadline).await {
             Ok(answer) => answer,
-            Err(failure) => return Err(account.close(settlement, failure.into()).await),
+            Err(failure) => {
+                let error = account.cause(failure);
+                return Err(account.close(settlement, error).await);
+            }
         };
         account.answered(head.status, since);
         let since = Instant::now();
@@ -97,8 +100,15 @@ impl Egress {
             Ok(encoding) => encoding,
             Err(error) => return Err(account.close(settlement, error).await),
         };
-        let body = receive::body(arriving, encoding, effect, &self.safety, account, settlement);
-        Ok(headers::incoming(head, body))
+        let body = receive::body(
+            arriving,
+            (encoding, receive::is_events(&head)),
+            &effect,
+            &self.safety,
+            account,
+            settlement,
+        );
+        Ok(headers::incoming(&effect, head, body))
     }
 
     /// Everything that can refuse a request before a byte of it leaves: build, resolve, scan, lease,
@@ -111,24 +121,18 @@ impl Egress {
     ) -> Result<Ready, SendError> {
         let effect = permit.effect();
         let since = Instant::now();
-        let body = message.body.clone();
         let request = permit
             .check()
             .and_then(|()| injector::refuse_clear_text(effect))
             .and_then(|()| headers::outgoing(effect, message));
         let request = account.step("request", since, request, |request| {
-            format!(
-                "{} headers, {} bytes, record {}",
-                request.headers().len(),
-                body.len(),
-                permit.seq().get()
-            )
+            format!("{} headers, record {}", request.headers().len(), permit.seq().get())
         })?;
         let since = Instant::now();
         let pinned = self.resolver.pin(&effect.target.endpoint).await;
         let pinned = account.step("resolve", since, pinned, |pinned| pinned.verdict())?;
         let since = Instant::now();
-        let scanned = self.scan_out(&request, &body);
+        let scanned = self.scan_out(&request);
         account.sends(account.step("scan out", since, scanned, |bytes| format!("{bytes} bytes, no secret"))?);
         let since = Instant::now();
         let leases = injector::lease(self.vault.as_deref(), permit).await;
@@ -139,11 +143,16 @@ impl Egress {
             format!("{} at {}, {}", effect.target.endpoint, connected.addr, effect.target.scheme.as_str())
         })?;
         account.connected(connected.addr);
+        let request = request.map(|payload| Outflow::of(payload, &self.safety, account.trace()));
         Ok(Ready { request, leases, connected })
     }
 
-    /// Scans head and body for secrets and counts their bytes.
-    fn scan_out(&self, request: &Request<Full<Bytes>>, body: &[u8]) -> Result<usize, SendError> {
+    /// Scans head and body for secrets and counts their bytes. A body that streams is scanned while it leaves.
+    fn scan_out(&self, request: &Request<Payload>) -> Result<usize, SendError> {
+        let body = match request.body() {
+            Payload::Whole(bytes) => &bytes[..],
+            Payload::Stream(_) => &[],
+        };
         let head = headers::head_of_request(request);
         for bytes in [&head[..], body] {
             self.safety.scan_bytes(bytes, Channel::Outbound).map_err(|blocked| blocked.refusal)?;

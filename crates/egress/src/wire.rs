@@ -14,7 +14,6 @@ use futures_util::future::{Fuse, FutureExt};
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, StatusCode, Uri, response};
 use http_body::{Body as _, Frame};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -24,13 +23,14 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use crate::connect::Line;
 use crate::error::{Failure, UpstreamFault};
 use crate::limits;
+use crate::payload::Outflow;
 
-type Driver = Fuse<Connection<TokioIo<Box<dyn Line>>, Full<Bytes>>>;
+type Driver = Fuse<Connection<TokioIo<Box<dyn Line>>, Outflow>>;
 
 /// Sends one armed request and waits for the head of its response.
 pub(crate) async fn exchange(
     line: Box<dyn Line>,
-    armed: Armed<Full<Bytes>>,
+    armed: Armed<Outflow>,
     deadline: Instant,
 ) -> Result<(response::Parts, Arriving), Failure> {
     let (mut sender, connection) = Builder::new()
@@ -54,7 +54,7 @@ pub(crate) async fn exchange(
 
 /// In origin form and for this connection alone. From here on the request holds its secrets in clear.
 #[allow(clippy::disallowed_methods, reason = "the one place that writes armed requests to a connection")]
-fn for_the_wire(armed: Armed<Full<Bytes>>) -> Request<Full<Bytes>> {
+fn for_the_wire(armed: Armed<Outflow>) -> Request<Outflow> {
     let mut request = armed.disarm_for_the_wire();
     let origin = request.uri().path_and_query().cloned().map(Uri::from).unwrap_or_default();
     *request.uri_mut() = origin;
@@ -84,7 +84,7 @@ struct Open {
     body: Incoming,
     connection: Driver,
     /// A connection without its handle takes itself for finished.
-    _sender: SendRequest<Full<Bytes>>,
+    _sender: SendRequest<Outflow>,
 }
 
 impl Stream for Arriving {

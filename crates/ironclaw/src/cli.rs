@@ -54,6 +54,11 @@ pub enum Command {
     /// Install, list and call tools
     #[command(subcommand, after_help = "Example:\n  ironclaw tool install guests/weather")]
     Tool(Tool),
+    /// Let programs reach what rules name and nothing else, with keys put in on the way
+    #[command(
+        after_help = "Example:\n  ironclaw proxy --allow GET,POST:api.example.com/v1 --secret EXAMPLE_KEY --ca ca.pem\n\nIt prints what clients need in their environment, and serves until Ctrl-C."
+    )]
+    Proxy(Proxy),
     /// Keep secrets, and grant them to tools
     #[command(
         subcommand,
@@ -221,6 +226,26 @@ pub enum Tool {
         /// Its name
         name: String,
     },
+}
+
+/// `ironclaw proxy`.
+#[derive(Debug, Args)]
+pub struct Proxy {
+    /// Where to listen: an address of this machine with a port (0 for any free one), or a socket file
+    #[arg(long, value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:3128")]
+    pub listen: String,
+    /// A place that may be reached; repeat for several
+    #[arg(long = "allow", value_name = "[METHOD,..:]HOST[:PORT][/PATH]")]
+    pub allow: Vec<String>,
+    /// More places, in a TOML file that is read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// A secret that clients may use without holding it; what stands for it begins with PREFIX
+    #[arg(long = "secret", value_name = "NAME[=PREFIX]")]
+    pub secrets: Vec<String>,
+    /// Write the certificate that clients have to trust here; its key is written nowhere
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
 }
 
 /// `ironclaw secret`.

@@ -107,6 +107,7 @@ impl Engine {
         let principal = match &outbound.caller {
             Caller::Tool { tool, .. } => tool_uid(tool),
             Caller::Agent => agent(),
+            Caller::Client { .. } => uid("Client", "proxy"),
         };
         self.answer(principal, "request", uid("Endpoint", &target.endpoint.to_string()), context)
     }

@@ -257,7 +257,7 @@ impl Policy {
             "" => format!("{} lists {}", scope.tool(), target.endpoint),
             names => format!("{} lists {}, granted {names}", scope.tool(), target.endpoint),
         });
-        Ok(Permit::mint(outbound, (), &self.0.authority, seq, turn.id(), rules.generation))
+        Ok(self.mint_request(outbound, seq, turn, &rules))
     }
 
     /// May the owner's command run now? `shown` is the command line as the record keeps it.
@@ -385,6 +385,16 @@ impl Policy {
         Permit::mint(call, scope, &self.0.authority, seq, turn, generation)
     }
 
+    pub(crate) fn mint_request(
+        &self,
+        request: Outbound,
+        seq: Seq,
+        turn: &Turn,
+        rules: &InForce,
+    ) -> Permit<Outbound> {
+        Permit::mint(request, (), &self.0.authority, seq, turn.id(), rules.generation)
+    }
+
     /// Records a decision and charges the budget in one transaction.
     async fn charge(&self, record: Record, day: u32, charges: Vec<Charge>) -> Result<Seq, Refusal> {
         if charges.is_empty() {
@@ -401,7 +411,7 @@ impl Policy {
     }
 
     /// Records a refusal and gives it back; where even that fails, the refusal says so.
-    async fn refuse(
+    pub(crate) async fn refuse(
         &self,
         record: Record,
         refusal: Refusal,
@@ -425,7 +435,7 @@ impl Policy {
         }
     }
 
-    fn in_force(&self) -> Arc<InForce> {
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
         self.0.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -131,7 +131,7 @@ impl Policy {
 
     /// The uses that the owner granted for what the manifest wishes. Of several grants the one with the
     /// longest path decides. The vault checks each grant's authenticity when it is used.
-    async fn granted(
+    pub(crate) async fn granted(
         &self,
         tool: &ToolName,
         digest: &Digest,

@@ -244,7 +244,7 @@ fn field(field: &'static str, why: impl std::fmt::Display) -> ManifestError {
 impl Written {
     fn mean(self) -> Result<Manifest, ManifestError> {
         let name = ToolName::parse(&self.name).map_err(|error| field("name", error))?;
-        if name == ToolName::agent() || BUILT_IN.contains(&name.as_str()) {
+        if name == ToolName::agent() || name == ToolName::proxy() || BUILT_IN.contains(&name.as_str()) {
             return Err(field("name", "the name is reserved for the agent and its own tools"));
         }
         let numbers = self.version.split('.').filter(|part| part.parse::<u32>().is_ok()).count();

@@ -55,6 +55,17 @@ rules! {
     TOO_MANY_REQUESTS = "policy.requests", "the tool has used up its requests for this call";
     /// The tool wants a secret for this host that the owner has not granted.
     SECRET_NOT_GRANTED = "policy.secret-not-granted", "the owner has not granted the secret that this request needs";
+    /// No rule of the run names the host and port.
+    NOT_ALLOWED = "policy.not-allowed", "no rule allows this host and port";
+    /// A rule names the host and port, but with the other scheme.
+    SCHEME_NOT_ALLOWED = "policy.scheme", "the rule for this host asks for the other scheme";
+    /// A rule names the host and port, but not this method and path.
+    PATH_NOT_ALLOWED = "policy.method-or-path", "no rule allows this method and path on this host";
+    /// The rule for this place requires a secret, and its placeholder does not stand in the request.
+    SECRET_REQUIRED = "policy.secret-required", "requests to this host have to carry the owner's key, and this one does not";
+    /// A credential of the program's own toward a place that a secret is bound to.
+    OTHER_CREDENTIAL = "policy.other-credential",
+        "this host is reached with the owner's key only, and the request carries another credential";
     /// Two grants put different secrets in one place.
     GRANTS_TIE = "policy.grants-tie", "two grants put a secret in the same place of this request";
     /// A command without a container, where the configuration does not allow any.

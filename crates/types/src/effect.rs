@@ -101,18 +101,27 @@ pub enum Caller {
     },
     /// The agent itself, to its language model.
     Agent,
+    /// A program that speaks to the proxy. Its code is not known to this one.
+    Client {
+        /// The run of the program, or of the proxy where it serves any client.
+        run: CallId,
+    },
 }
 
 impl Caller {
     /// The name under which grants know the agent itself. No tool can be installed under it.
     pub const AGENT: &'static str = "agent";
 
-    /// The name and the digest of code that a grant must bind to serve this caller. The agent is part
-    /// of this program, so its digest is a constant.
+    /// The name under which grants know whoever speaks to the proxy. No tool can be installed under it.
+    pub const PROXY: &'static str = "proxy";
+
+    /// The name and the digest of code that a grant must bind to serve this caller. The agent and the proxy are part
+    /// of this program, so their digests are constants.
     pub fn identity(&self) -> (ToolName, Digest) {
         match self {
             Self::Tool { tool, digest, .. } => (tool.clone(), *digest),
             Self::Agent => (ToolName::agent(), Digest::of(b"ironclaw agent")),
+            Self::Client { .. } => (ToolName::proxy(), Digest::of(b"ironclaw proxy")),
         }
     }
 }
@@ -122,6 +131,7 @@ impl fmt::Display for Caller {
         match self {
             Self::Tool { tool, .. } => write!(f, "tool {tool}"),
             Self::Agent => f.write_str("agent"),
+            Self::Client { .. } => f.write_str("client of the proxy"),
         }
     }
 }

@@ -81,6 +81,11 @@ impl ToolName {
     pub fn agent() -> Self {
         Self(crate::Caller::AGENT.into())
     }
+
+    /// The reserved name of whoever speaks to the proxy.
+    pub fn proxy() -> Self {
+        Self(crate::Caller::PROXY.into())
+    }
 }
 
 impl Tenant {

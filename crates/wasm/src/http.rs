@@ -155,7 +155,7 @@ impl Exchange {
                 Refusal::new(&rules::REQUEST, format!("a body cut short or over {MAX_REQUEST_BODY}"))
             })?
             .to_bytes();
-        let message = Message { headers: head.headers, body };
+        let message = Message { headers: head.headers, body: body.into() };
         let response = self.egress.send(permit, message, self.scope.trace()).await?;
         let outcome = self.outcome.clone();
         Ok(response.map(|body| for_guest(body, outcome)))

@@ -65,7 +65,7 @@ impl Chat {
         let target = self.settings.target.clone();
         let decided = self.policy.decide_model(turn, target, tokens, self.price_of(tokens)).await;
         let (permit, reserved) = decided.map_err(NoAnswer::Refused)?;
-        let message = Message { headers: headers(), body };
+        let message = Message { headers: headers(), body: body.into() };
         let response = self.egress.send(permit, message, turn.trace()).await.map_err(unsent)?;
         if response.status() != StatusCode::OK {
             return Err(NoAnswer::Failed(Failure::Status(response.status().as_u16())));

@@ -15,6 +15,7 @@ mod echoes;
 mod memory;
 mod name_server;
 mod names;
+mod proxy;
 mod raw;
 mod records;
 mod requests;

@@ -17,6 +17,7 @@ mod import;
 pub mod init;
 pub mod policy;
 mod progress;
+pub mod proxy;
 pub mod sandbox;
 pub mod scan;
 pub mod secret;
@@ -82,6 +83,7 @@ async fn with_base(command: &Command, base: &Base, terminal: &Terminal) -> Outco
         Command::Ask(args) => ask::run(args, base, terminal).await,
         Command::Chat(args) => chat::run(args, base, terminal).await,
         Command::Tool(args) => tool::run(args, base, terminal).await,
+        Command::Proxy(args) => proxy::run(args, base, terminal).await,
         Command::Secret(args) => secret::run(args, base, terminal).await,
         Command::Vault(args) => vault::run(args, base, terminal).await,
         Command::Exec(args) => exec::run(args, base, terminal).await,

@@ -7,7 +7,8 @@ use http::Method;
 use secrets::{Plain, VaultError};
 use serde_json::json;
 use types::{
-    Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, SecretName, Target, Tenant, ToolName,
+    CallId, Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, SecretName, Target, Tenant,
+    ToolName,
 };
 
 use crate::cli;
@@ -237,6 +238,9 @@ async fn wanted(args: &cli::Grant, base: &Base) -> Result<Grant, Failure> {
 async fn digest_of(tool: &ToolName, base: &Base) -> Result<Digest, Failure> {
     if *tool == ToolName::agent() {
         return Ok(Caller::Agent.identity().1);
+    }
+    if *tool == ToolName::proxy() {
+        return Ok(Caller::Client { run: CallId::new() }.identity().1);
     }
     Ok(catalog(base, Vec::new()).find(tool).await?.digest)
 }

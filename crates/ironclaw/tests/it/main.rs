@@ -9,6 +9,7 @@ mod exec;
 mod hostile;
 mod installation;
 mod oversight;
+mod proxy;
 mod question;
 mod scan;
 mod spine;

@@ -33,6 +33,8 @@ pub(crate) struct LeakStream {
     edits: VecDeque<(Range<usize>, String)>,
     /// Offset of the first zero byte: what holds one is not text and is never altered.
     zero: Option<usize>,
+    /// Whether a line that has ended is released to its end.
+    by_lines: bool,
     findings: Vec<Finding>,
 }
 
@@ -51,8 +53,15 @@ impl LeakStream {
             settled: 0,
             edits: VecDeque::new(),
             zero: None,
+            by_lines: false,
             findings: Vec::new(),
         }
+    }
+
+    /// Releases each line to its end as soon as it has ended, for events that a reader waits for. A value that holds a
+    /// line break could lose what stands before the break, at most [`HELD`] bytes; no header can carry such a value.
+    pub(crate) fn by_lines(&mut self) {
+        self.by_lines = true;
     }
 
     /// Takes the next bytes and appends to `out` what may be released.
@@ -121,7 +130,8 @@ impl LeakStream {
                 self.release(line.saturating_sub(HELD), out);
                 return Err(Stopped);
             }
-            self.release(self.settled.saturating_sub(HELD), out);
+            let ended = self.by_lines && self.buffer[..self.settled - self.start].ends_with(b"\n");
+            self.release(if ended { self.settled } else { self.settled.saturating_sub(HELD) }, out);
         }
     }
 

@@ -116,11 +116,30 @@ impl Safety {
     }
 }
 
+impl Safety {
+    /// Reads a body on its way out while it streams. Nothing of it is altered: what may not leave ends it.
+    pub fn outgoing_body<S>(self: &Arc<Self>, stream: S, limit: limits::Bytes, trace: Trace) -> ScreenedBody
+    where
+        S: Stream<Item = Result<Bytes, BodyFault>> + Send + 'static,
+    {
+        let mut body = self.body(stream, Source::Model, None, limit, trace);
+        body.leaks = LeakStream::new(self.known(), Channel::Outbound, Source::Model);
+        body
+    }
+}
+
 impl ScreenedBody {
     /// What is called once with the outcome, also when the body is dropped half-way.
     #[must_use]
     pub fn on_end(mut self, call: Box<dyn FnOnce(BodyEnd) + Send>) -> Self {
         self.on_end = Some(call);
+        self
+    }
+
+    /// Releases each line to its end, for a stream of events: nobody waits for the next event to read this one.
+    #[must_use]
+    pub fn by_lines(mut self) -> Self {
+        self.leaks.by_lines();
         self
     }
 

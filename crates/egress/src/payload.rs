@@ -1,0 +1,177 @@
+//! The body of a request: whole, or a stream that is scanned while it leaves.
+//!
+//! A whole body is scanned before anything is dialled. Of a stream the part before a hit has left already when the hit
+//! is found: the request is then cut off before its end, so that no server takes it for complete, and the record says
+//! how many bytes had left.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::{Body, Frame, SizeHint};
+use safety::{BodyFault, Safety, ScreenedBody};
+use types::Trace;
+
+use crate::limits::MAX_UPLOAD;
+
+/// A body on its way out.
+#[derive(Debug)]
+pub enum Payload {
+    /// All of it.
+    Whole(Bytes),
+    /// Bytes that arrive while they are sent.
+    Stream(Upload),
+}
+
+/// A body that is not here yet.
+pub struct Upload {
+    stream: Pin<Box<dyn Stream<Item = Result<Bytes, BodyFault>> + Send>>,
+    length: Option<u64>,
+}
+
+impl Upload {
+    /// A stream, and its exact length where the sender gave one.
+    pub fn new(
+        stream: impl Stream<Item = Result<Bytes, BodyFault>> + Send + 'static,
+        length: Option<u64>,
+    ) -> Self {
+        Self { stream: Box::pin(stream), length }
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Whole(bytes.into())
+    }
+}
+
+impl From<String> for Payload {
+    fn from(text: String) -> Self {
+        Self::Whole(text.into())
+    }
+}
+
+impl From<&'static str> for Payload {
+    fn from(text: &'static str) -> Self {
+        Self::Whole(text.into())
+    }
+}
+
+/// Without the bytes.
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upload({:?} bytes)", self.length)
+    }
+}
+
+/// What became of a streamed body so far.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    sent: AtomicU64,
+    fault: OnceLock<BodyFault>,
+}
+
+impl Meter {
+    /// Bytes that were handed to the connection.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// What ended the body before its end.
+    pub(crate) fn fault(&self) -> Option<&BodyFault> {
+        self.fault.get()
+    }
+}
+
+/// A body as the connection takes it.
+pub(crate) enum Outflow {
+    /// Scanned already; `None` once it was taken.
+    Whole(Option<Bytes>),
+    /// Scanned while it is taken.
+    Stream {
+        /// The bytes that passed.
+        body: Box<ScreenedBody>,
+        /// How many are to come, where that is known.
+        left: Option<u64>,
+        /// What is said of it in the record.
+        meter: Arc<Meter>,
+    },
+}
+
+impl Outflow {
+    /// Puts the scanner between a payload and the connection.
+    pub(crate) fn of(payload: Payload, safety: &Arc<Safety>, trace: &Trace) -> Self {
+        match payload {
+            Payload::Whole(bytes) => Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())),
+            Payload::Stream(Upload { stream, length }) => Self::Stream {
+                body: Box::new(safety.outgoing_body(stream, MAX_UPLOAD, trace.clone())),
+                left: length,
+                meter: Arc::default(),
+            },
+        }
+    }
+
+    /// Where to read what became of a stream.
+    pub(crate) fn meter(&self) -> Option<Arc<Meter>> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Stream { meter, .. } => Some(meter.clone()),
+        }
+    }
+}
+
+/// A body that ended before its end; the meter knows why.
+#[derive(Debug, thiserror::Error)]
+#[error("the request was cut off")]
+pub(crate) struct CutOff;
+
+impl Body for Outflow {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        let (body, left, meter) = match self.get_mut() {
+            Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream { body, left, meter } => (body, left, meter),
+        };
+        Poll::Ready(match ready!(Pin::new(&mut **body).poll_next(cx)) {
+            Some(Ok(bytes)) => {
+                meter.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+                Some(Ok(Frame::data(bytes)))
+            }
+            Some(Err(fault)) => {
+                let _ = meter.fault.set(fault);
+                Some(Err(CutOff))
+            }
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}

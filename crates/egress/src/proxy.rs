@@ -1,0 +1,184 @@
+//! The door as an HTTP proxy, for programs that this one knows nothing of.
+//!
+//! A client sends `CONNECT` or a request in absolute form (RFC 9112, 3.2). TLS is ended here, with a certificate of an
+//! authority that is made for this proxy, lives in memory and is never written; what comes out of it is one request
+//! after the other, and each is read ([`request`]), decided by policy and sent through [`Egress::send`]. There is no
+//! tunnel whose bytes are passed on unread, so there is nothing to smuggle anything through.
+//!
+//! One identity counts: the host of `CONNECT` is the server name of the TLS handshake, the `Host` or `:authority` of
+//! each request, the host that rules are asked about, the name that is dialled and the name in both certificates. What
+//! disagrees is refused with 421.
+
+mod answer;
+mod leaf;
+mod listen;
+mod placeholder;
+mod request;
+mod tunnel;
+mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::{Policy, Run};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+use types::{Digest, Endpoint, Scheme, SecretName};
+
+use crate::Egress;
+use crate::ca::AuthorityError;
+use leaf::Leaves;
+pub use listen::serve_tcp;
+#[cfg(unix)]
+pub use listen::serve_unix;
+use placeholder::Placeholders;
+pub use placeholder::{PlaceholderError, token};
+
+/// A proxy for one run. Dropped, it ends every connection that it serves.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    /// Connections hold the other end.
+    _open: watch::Sender<()>,
+}
+
+/// What a proxy is made of.
+pub struct Parts {
+    /// The door.
+    pub egress: Arc<Egress>,
+    /// Who decides.
+    pub policy: Policy,
+    /// What the clients may do.
+    pub run: Arc<Run>,
+    /// Times and counts.
+    pub bounds: Bounds,
+}
+
+/// What clients may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Connections at a time, and tunnels; more wait until one ends.
+    pub connections: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long the head of a request may take, and how long a connection may lie idle.
+    pub head: Duration,
+    /// How long a client may pause within a body.
+    pub pause: Duration,
+    /// How long one connection may last.
+    pub connection: Duration,
+}
+
+impl Default for Bounds {
+    /// Browsers open about 100 connections, package managers 50; the kernel often allows 1,024 files.
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            pause: Duration::from_secs(60),
+            connection: Duration::from_secs(2 * 60 * 60),
+        }
+    }
+}
+
+/// How a connection begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Dialled {
+    /// The client knows that this is a proxy.
+    Proxy(Client),
+    /// The client took it for this host: on the scheme's own terms, TLS or clear text. The name is the client's claim,
+    /// and is judged as the one in a `CONNECT` is. Its peer was proven by whoever accepted the connection.
+    Host(Scheme, Endpoint),
+}
+
+/// Whether it is known who speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Client {
+    /// By the credentials of its socket: every request is this run's.
+    Proven,
+    /// Each request shows the run's token, as `Proxy-Authorization` (RFC 9110, 11.7.2).
+    Token(Digest),
+}
+
+struct Shared {
+    egress: Arc<Egress>,
+    policy: Policy,
+    run: Arc<Run>,
+    leaves: Leaves,
+    placeholders: Placeholders,
+    bounds: Bounds,
+    tunnels: Arc<Semaphore>,
+    closed: watch::Receiver<()>,
+}
+
+/// Why a proxy could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// Its certificate authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Its placeholders.
+    #[error(transparent)]
+    Placeholder(#[from] PlaceholderError),
+}
+
+impl Proxy {
+    /// Makes an authority, and a placeholder for each secret of the run. A placeholder begins with what `shape` gives
+    /// for the name, as in `sk-`, for programs that look at the shape of their keys.
+    pub fn new(parts: Parts, shape: impl Fn(&SecretName) -> String) -> Result<Self, ProxyError> {
+        let (open, closed) = watch::channel(());
+        let placeholders =
+            Placeholders::new(parts.run.secrets().iter().map(|name| (name.clone(), shape(name))))?;
+        let Parts { egress, policy, run, bounds } = parts;
+        let (leaves, tunnels) = (Leaves::new()?, Arc::new(Semaphore::new(bounds.connections)));
+        let shared = Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, closed };
+        Ok(Self { shared: Arc::new(shared), _open: open })
+    }
+
+    /// The certificate that clients have to trust, as PEM text. Its key stays in memory.
+    pub fn ca_pem(&self) -> &str {
+        self.shared.leaves.ca_pem()
+    }
+
+    /// What stands for each secret in the environment of a client.
+    pub fn placeholders(&self) -> impl Iterator<Item = (&SecretName, &str)> {
+        self.shared.placeholders.each()
+    }
+
+    /// What the clients may do.
+    pub fn run(&self) -> &Run {
+        &self.shared.run
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve<S>(&self, stream: S, dialled: Dialled)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let shared = self.shared.clone();
+        match dialled {
+            Dialled::Proxy(client) => shared.serve_http(stream, Place::Front(client)).await,
+            Dialled::Host(Scheme::Http, endpoint) => {
+                shared.serve_http(stream, Place::Inside(Scheme::Http, endpoint)).await;
+            }
+            Dialled::Host(Scheme::Https, endpoint) => shared.intercept(stream, endpoint).await,
+        }
+    }
+}
+
+/// Where a request was read.
+#[derive(Clone, Debug)]
+enum Place {
+    /// On the proxy itself.
+    Front(Client),
+    /// On a connection that the client takes for one to this host.
+    Inside(Scheme, Endpoint),
+}
+
+/// Without secrets, of which it holds none.
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("run", &self.shared.run).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! Answers of the proxy's own: JSON that a program and a model understand.
+//!
+//! `{"error":{"code","layer","asked","message","refusal"}}`. `code` is the rule, `asked` method and address without the
+//! query, `refusal` the id by which the owner finds the detail and what would allow it: `ironclaw policy explain ID`.
+//! Nothing of the request's headers or body stands in an answer (attack C09), and no command that would widen anything.
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE};
+use http::{Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use safety::{BodyFault, ScreenedBody};
+use serde_json::json;
+use types::Refusal;
+
+use crate::error::{Failure, SendError};
+use crate::rules;
+
+/// A body toward a client.
+pub(super) type Outward = UnsyncBoxBody<Bytes, BodyFault>;
+
+/// An answer of an upstream. When a scan fails in mid-stream the client sees the body break.
+pub(super) fn passed_on(response: Response<ScreenedBody>) -> Response<Outward> {
+    response.map(|body| StreamBody::new(body.map(|piece| piece.map(Frame::data))).boxed_unsync())
+}
+
+/// Nothing but a status.
+pub(super) fn empty() -> Response<Outward> {
+    Response::new(Full::default().map_err(|never| match never {}).boxed_unsync())
+}
+
+/// A refusal. `asked` is left out where it could not be read or must not be repeated.
+pub(super) fn refused(refusal: &Refusal, asked: Option<&str>) -> Response<Outward> {
+    let rule = refusal.rule;
+    let id = refusal.id.to_string();
+    let mut answer = written(status(refusal), rule.id, rule.layer.as_str(), rule.says, asked, Some(&id));
+    if *rule == rules::CLIENT_UNKNOWN {
+        let how = HeaderValue::from_static("Basic realm=\"ironclaw\"");
+        answer.headers_mut().insert(PROXY_AUTHENTICATE, how);
+    }
+    if *rule == rules::MALFORMED || *rule == rules::TOO_SLOW {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// A request that was permitted and did not come to an answer.
+pub(super) fn unsent(error: &SendError, asked: &str) -> Response<Outward> {
+    let failure = match error {
+        SendError::Refused(refusal) => return refused(refusal, Some(asked)),
+        SendError::Failed(failure) => failure,
+    };
+    let status = match failure {
+        Failure::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        Failure::Sender => StatusCode::BAD_REQUEST,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    let code = format!("upstream.{}", failure.blame());
+    written(status, &code, "egress", &failure.to_string(), Some(asked), None)
+}
+
+fn written(
+    status: StatusCode,
+    code: &str,
+    layer: &str,
+    message: &str,
+    asked: Option<&str>,
+    refusal: Option<&str>,
+) -> Response<Outward> {
+    let error =
+        json!({ "code": code, "layer": layer, "asked": asked, "message": message, "refusal": refusal });
+    let text = json!({ "error": error }).to_string() + "\n";
+    let mut answer = Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn status(refusal: &Refusal) -> StatusCode {
+    let of_rule = [
+        (&rules::MALFORMED, StatusCode::BAD_REQUEST),
+        (&rules::TOO_SLOW, StatusCode::REQUEST_TIMEOUT),
+        (&rules::NESTED_TUNNEL, StatusCode::METHOD_NOT_ALLOWED),
+        (&rules::NAMES_DISAGREE, StatusCode::MISDIRECTED_REQUEST),
+        (&rules::CLIENT_UNKNOWN, StatusCode::PROXY_AUTHENTICATION_REQUIRED),
+        (&rules::BUSY, StatusCode::SERVICE_UNAVAILABLE),
+        (&rules::TOO_LARGE, StatusCode::PAYLOAD_TOO_LARGE),
+    ];
+    let known = of_rule.iter().find(|(rule, _)| **rule == *refusal.rule).map(|(_, status)| *status);
+    // Nothing was done because it could not be put on record; later it may.
+    let unrecorded = || {
+        (refusal.rule.layer == types::Layer::Policy && refusal.rule.id.starts_with("audit."))
+            .then_some(StatusCode::SERVICE_UNAVAILABLE)
+    };
+    known.or_else(unrecorded).unwrap_or(StatusCode::FORBIDDEN)
+}

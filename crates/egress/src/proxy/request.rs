@@ -1,0 +1,164 @@
+//! One request of a client: read, decided, sent.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::{Method, Response, Uri};
+use hyper::Request;
+use hyper::body::Incoming;
+use policy::Asked;
+use types::{Digest, Endpoint, Refusal, Scheme, SecretUse, Target};
+
+use super::answer::{self, Outward};
+use super::{Client, Place, Shared};
+use crate::headers::Message;
+use crate::rules;
+
+/// Headers between a client and its proxy, which are not part of the request (RFC 9110, 7.6.1).
+const HOP: [HeaderName; 2] = [header::PROXY_AUTHORIZATION, HeaderName::from_static("proxy-connection")];
+
+/// A request as it will be decided.
+struct Read {
+    target: Target,
+    claims: Vec<SecretUse>,
+    headers: HeaderMap,
+}
+
+impl Shared {
+    /// Answers one request, whatever comes.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        place: Place,
+        request: Request<Incoming>,
+    ) -> Response<Outward> {
+        if let Place::Front(Client::Token(token)) = &place
+            && !shows(request.headers(), token)
+        {
+            return self.refuse(Refusal::new(&rules::CLIENT_UNKNOWN, ""), None).await;
+        }
+        if request.method() == Method::CONNECT {
+            return match place {
+                Place::Front(_) => self.connect(request).await,
+                Place::Inside(_, endpoint) => {
+                    self.refuse(
+                        Refusal::new(&rules::NESTED_TUNNEL, format!("inside one to {endpoint}")),
+                        None,
+                    )
+                    .await
+                }
+            };
+        }
+        let (parts, body) = request.into_parts();
+        let Read { target, claims, headers } = match self.read(&place, parts) {
+            Ok(read) => read,
+            Err(refusal) => return self.refuse(refusal, None).await,
+        };
+        let asked = target.to_string();
+        let payload = match self.payload(body).await {
+            Ok(payload) => payload,
+            Err(refusal) => return self.refuse(refusal, None).await,
+        };
+        let names = headers.keys().cloned().collect();
+        let permit =
+            match self.policy.decide_proxied(&self.run, Asked { target, claims, headers: names }).await {
+                Ok(permit) => permit,
+                // An address that holds a secret is not repeated.
+                Err(refusal) if refusal.rule.layer == types::Layer::Leaks => {
+                    return answer::refused(&refusal, None);
+                }
+                Err(refusal) => return answer::refused(&refusal, Some(&asked)),
+            };
+        let message = Message { headers, body: payload };
+        match self.egress.send(permit, message, self.run.turn().trace()).await {
+            Ok(response) => answer::passed_on(response),
+            Err(error) => answer::unsent(&error, &asked),
+        }
+    }
+
+    /// Records a refusal of the proxy's own and makes an answer of it.
+    async fn refuse(&self, refusal: Refusal, asked: Option<&str>) -> Response<Outward> {
+        answer::refused(&self.policy.note_refused(&self.run, refusal).await, asked)
+    }
+
+    /// Reads where a request goes and which secrets it stands for.
+    fn read(&self, place: &Place, parts: Parts) -> Result<Read, Refusal> {
+        let Parts { method, uri, mut headers, .. } = parts;
+        let (scheme, authority) = addressed(place, &uri, &headers)?;
+        // What the host is was agreed on; it is sent in its canonical form.
+        headers.remove(header::HOST);
+        HOP.iter().for_each(|name| drop(headers.remove(name)));
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        // `OPTIONS *` is about the server, not about a resource of it.
+        if !path.starts_with('/') {
+            return Err(malformed("a target that is no path"));
+        }
+        let (path, claims) = self.placeholders.take(path, &mut headers)?;
+        let address = format!("{}://{authority}{path}", scheme.as_str());
+        let target =
+            Target::parse(method.as_str(), &address).map_err(|error| malformed(&error.to_string()))?;
+        Ok(Read { target, claims, headers })
+    }
+}
+
+/// The scheme and the authority of a request, on which everything in it that names a host has to agree.
+fn addressed(place: &Place, uri: &Uri, headers: &HeaderMap) -> Result<(Scheme, String), Refusal> {
+    let written = match (uri.scheme_str(), uri.authority()) {
+        (Some("https"), Some(authority)) => Some((Scheme::Https, authority.as_str())),
+        (Some("http"), Some(authority)) => Some((Scheme::Http, authority.as_str())),
+        (Some(_), _) => return Err(malformed("a scheme that is neither https nor http")),
+        _ => None,
+    };
+    if written.is_some_and(|(_, authority)| authority.contains('@')) {
+        return Err(malformed("an address that names a user before the host"));
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts
+        .next()
+        .map(|host| host.to_str().map_err(|_| malformed("a Host that is no text")))
+        .transpose()?;
+    if hosts.next().is_some() {
+        return Err(malformed("two Host headers"));
+    }
+    let (scheme, expected) = match (place, written) {
+        (Place::Inside(scheme, endpoint), _) => (*scheme, endpoint.clone()),
+        (Place::Front(_), Some((scheme, authority))) => (scheme, parsed(scheme, authority)?),
+        (Place::Front(_), None) => {
+            return Err(malformed("an address without a host, which only a server takes"));
+        }
+    };
+    if host.is_none() && written.is_none() {
+        return Err(malformed("a request without a Host"));
+    }
+    let same_scheme = written.is_none_or(|(written, _)| written == scheme);
+    for named in [host, written.map(|(_, authority)| authority)].into_iter().flatten() {
+        if !same_scheme || parsed(scheme, named)? != expected {
+            let detail = format!("a request on a connection to {expected}; nothing was sent");
+            return Err(Refusal::new(&rules::NAMES_DISAGREE, detail));
+        }
+    }
+    Ok((scheme, expected.to_string()))
+}
+
+fn parsed(scheme: Scheme, authority: &str) -> Result<Endpoint, Refusal> {
+    Endpoint::parse(authority, Some(scheme.default_port())).map_err(|error| malformed(&error.to_string()))
+}
+
+fn malformed(why: &str) -> Refusal {
+    Refusal::new(&rules::MALFORMED, why)
+}
+
+/// True when a request shows the token: as the password of Basic, under any user name, or as Bearer. Digests are
+/// compared, so that how long it takes says nothing of the token.
+fn shows(headers: &HeaderMap, token: &Digest) -> bool {
+    let shown = headers.get(header::PROXY_AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some((scheme, value)) = shown.and_then(|value| value.split_once(' ')) else { return false };
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Digest::of(value.trim().as_bytes()) == *token;
+    }
+    let pair = STANDARD.decode(value.trim()).unwrap_or_default();
+    let password = pair.iter().position(|byte| *byte == b':').map(|at| &pair[at + 1..]);
+    scheme.eq_ignore_ascii_case("basic") && password.is_some_and(|password| Digest::of(password) == *token)
+}

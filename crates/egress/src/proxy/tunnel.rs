@@ -1,0 +1,195 @@
+//! Tunnels: what a client takes for a connection to its host ends here, and is HTTP or nothing.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::Response;
+use http::header::HOST;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use types::{Endpoint, Host, HostName, Refusal, Scheme};
+
+use super::answer::{self, Outward};
+use super::{Place, Shared};
+use crate::{limits, rules};
+
+/// Requests of one HTTP/2 connection at a time: what browsers and servers settle on.
+const MOST_STREAMS: u32 = 100;
+
+/// Streams that a client may open and reset before it is cut off (CVE-2023-44487).
+const MOST_RESETS: usize = 20;
+
+impl Shared {
+    /// Speaks HTTP/1.1 with a client.
+    pub(super) async fn serve_http<S>(self: Arc<Self>, stream: S, place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (shared, bounds) = (self.clone(), self.bounds);
+        let service = service_fn(move |request| {
+            let (shared, place) = (shared.clone(), place.clone());
+            shared.respond(place, request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(bounds.head)
+            .max_headers(limits::MAX_HEADERS)
+            .max_buf_size(limits::READ_BUFFER)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        self.to_its_end(connection).await;
+    }
+
+    /// Speaks HTTP/2 with a client, within the bounds that its known floods ask for (attack T08).
+    async fn serve_http2<S>(self: Arc<Self>, stream: S, place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (shared, bounds) = (self.clone(), self.bounds);
+        let service = service_fn(move |request| {
+            let (shared, place) = (shared.clone(), place.clone());
+            shared.respond(place, request)
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_pending_accept_reset_streams(MOST_RESETS)
+            .max_local_error_reset_streams(MOST_RESETS)
+            .max_header_list_size(limits::MAX_REQUEST_HEAD as u32)
+            .max_send_buf_size(limits::READ_BUFFER)
+            .keep_alive_interval(bounds.head)
+            .keep_alive_timeout(bounds.handshake)
+            .serve_connection(TokioIo::new(stream), service);
+        self.to_its_end(connection).await;
+    }
+
+    /// Answers a request unless the proxy is dropped meanwhile.
+    fn respond(
+        self: Arc<Self>,
+        place: Place,
+        request: Request<Incoming>,
+    ) -> BoxFuture<'static, io::Result<Response<Outward>>> {
+        let mut closed = self.closed.clone();
+        Box::pin(async move {
+            tokio::select! {
+                answer = self.answer(place, request) => Ok(answer),
+                _ = closed.changed() => Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+        })
+    }
+
+    /// A connection lasts until either side ends it, its time is over, or the proxy is dropped.
+    async fn to_its_end<E>(&self, connection: impl Future<Output = Result<(), E>>) {
+        let mut closed = self.closed.clone();
+        tokio::select! {
+            // What a client did to its own connection is told to nobody.
+            _ = timeout(self.bounds.connection, connection) => {}
+            _ = closed.changed() => {}
+        }
+    }
+
+    /// Answers `CONNECT`: 200 where some rule names the place, and from then on the client's TLS is ended here.
+    pub(super) async fn connect(self: Arc<Self>, request: Request<Incoming>) -> Response<Outward> {
+        let endpoint = match asked_for(&request) {
+            Ok(endpoint) => endpoint,
+            Err(refusal) => {
+                return answer::refused(&self.policy.note_refused(&self.run, refusal).await, None);
+            }
+        };
+        let asked = format!("CONNECT {endpoint}");
+        if let Err(refusal) = self.policy.admit_tunnel(&self.run, Scheme::Https, &endpoint).await {
+            return answer::refused(&refusal, Some(&asked));
+        }
+        let Ok(Ok(slot)) = timeout(self.bounds.handshake, self.tunnels.clone().acquire_owned()).await else {
+            let refusal = Refusal::new(&rules::BUSY, format!("{} tunnels are open", self.bounds.connections));
+            return answer::refused(&self.policy.note_refused(&self.run, refusal).await, Some(&asked));
+        };
+        tokio::spawn(async move {
+            let _slot = slot;
+            if let Ok(Ok(stream)) = timeout(self.bounds.handshake, hyper::upgrade::on(request)).await {
+                self.intercept(TokioIo::new(stream), endpoint).await;
+            }
+        });
+        answer::empty()
+    }
+
+    /// Ends the TLS of a client that takes this connection for one to `endpoint`.
+    pub(super) async fn intercept<S>(self: Arc<Self>, stream: S, endpoint: Endpoint)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut closed = self.closed.clone();
+        let handshake = timeout(self.bounds.handshake, self.handshake(stream, &endpoint));
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            _ = closed.changed() => return,
+        };
+        let slow = || Err(Refusal::new(&rules::TOO_SLOW, format!("the handshake for {endpoint}")));
+        let stream = match shaken.unwrap_or_else(|_| slow()) {
+            Ok(stream) => stream,
+            Err(refusal) => return drop(self.policy.note_refused(&self.run, refusal).await),
+        };
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let place = Place::Inside(Scheme::Https, endpoint);
+        match is_http2 {
+            true => self.serve_http2(stream, place).await,
+            false => self.serve_http(stream, place).await,
+        }
+    }
+
+    async fn handshake<S>(
+        &self,
+        stream: S,
+        endpoint: &Endpoint,
+    ) -> Result<tokio_rustls::server::TlsStream<S>, Refusal>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let not_tls = |_| Refusal::new(&rules::NOT_TLS, format!("toward {endpoint}; nothing was sent"));
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(not_tls)?;
+        let named = start.client_hello().server_name().map(HostName::parse);
+        let agrees = match (named, &endpoint.host) {
+            (Some(Ok(named)), Host::Name(own)) => named == *own,
+            // An address has no server name (RFC 6066, 3).
+            (None, Host::Addr(_)) => true,
+            _ => false,
+        };
+        if !agrees {
+            let detail = format!("the TLS handshake in a tunnel to {endpoint}; nothing was sent");
+            return Err(Refusal::new(&rules::NAMES_DISAGREE, detail));
+        }
+        let leaf = self.leaves.of(&endpoint.host);
+        let leaf = leaf.map_err(|_| Refusal::new(&rules::NOT_TLS, "no certificate could be made"))?;
+        // A client that does not trust the authority ends the handshake, and one that comes with another protocol.
+        start.into_stream(leaf).await.map_err(not_tls)
+    }
+}
+
+/// The host and port of `CONNECT HOST:PORT` (RFC 9110, 9.3.6), with which a `Host` header has to agree.
+fn asked_for(request: &Request<Incoming>) -> Result<Endpoint, Refusal> {
+    let malformed = |why: String| Refusal::new(&rules::MALFORMED, why);
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let authority = authority.ok_or_else(|| malformed("CONNECT without host and port".to_owned()))?;
+    if authority.contains('@') {
+        return Err(malformed("CONNECT with a user before the host".to_owned()));
+    }
+    let endpoint = Endpoint::parse(authority, None).map_err(|error| malformed(error.to_string()))?;
+    for header in request.headers().get_all(HOST) {
+        let named = header.to_str().ok().and_then(|text| {
+            // Some clients leave the port out here.
+            Endpoint::parse(text, Some(endpoint.port.get())).ok()
+        });
+        if named.as_ref() != Some(&endpoint) {
+            return Err(Refusal::new(&rules::NAMES_DISAGREE, format!("the Host of a CONNECT to {endpoint}")));
+        }
+    }
+    Ok(endpoint)
+}

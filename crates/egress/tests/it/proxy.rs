@@ -1,0 +1,8 @@
+//! The proxy before real clients and real upstreams. Each test is named after its attacks.
+
+mod clients;
+mod identity;
+mod reach;
+mod secrets;
+mod streams;
+mod world;

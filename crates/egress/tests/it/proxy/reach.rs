@@ -1,0 +1,194 @@
+//! Where clients may go (attacks N04 to N06, N12, N13, P01, P02, M08, R16, R17, S01, S08, T09, X04).
+
+use egress::Config;
+use egress::loopback::{Loopback, reply};
+use http::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use types::{Field, Host, Verdict};
+
+use super::world::{World, leads_to, reach};
+use crate::world::host;
+
+async fn upstream(name: &types::HostName) -> Loopback {
+    Loopback::https(&Host::Name(name.clone()), |_| reply(StatusCode::OK, "fine")).await.unwrap()
+}
+
+#[tokio::test]
+async fn a05_a_request_goes_through_and_its_record_holds_no_query() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[&format!("{name}/v1")])).await;
+    let answer =
+        world.inside(name.as_str(), &format!("GET /v1/x?q=hidden HTTP/1.1\r\nHost: {name}\r\n\r\n")).await;
+    assert_eq!((answer.status, answer.body.contains("fine")), (200, true), "{answer:?}");
+    let seen = upstream.requests().remove(0);
+    assert_eq!(seen.uri().to_string(), "/v1/x?q=hidden");
+    assert_eq!(seen.headers()["host"], name.as_str());
+    let entries = world.close().await;
+    assert!(!format!("{entries:?}").contains("hidden"));
+    let settled = entries
+        .iter()
+        .find(|entry| entry.record.verdict == Verdict::Done && entry.record.field(Field::Status).is_some());
+    let settled = &settled.unwrap().record;
+    assert_eq!(settled.field(Field::Target), Some(&*format!("GET https://{name}/v1/x")));
+    assert_eq!(settled.field(Field::Received), Some("4"));
+}
+
+#[tokio::test]
+async fn x04_r17_what_no_rule_names_is_refused_before_a_name_is_looked_up() {
+    let (name, evil) = (host(), host());
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    for to in [
+        format!("{evil}:443"),
+        format!("{name}:22"),
+        format!("x{name}:443"),
+        format!("{name}.evil.com:443"),
+        "1.1.1.1:443".to_owned(),
+    ] {
+        let answer = world.raw(&format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\nTOKEN\r\n\r\n")).await;
+        assert_eq!((answer.status, answer.code()), (403, "policy.not-allowed".to_owned()), "{to}");
+        // What would widen it is for the person alone (M11).
+        assert!(!answer.body.contains("--allow") && answer.body.contains("CONNECT"), "{answer:?}");
+    }
+    let answer =
+        world.raw(&format!("GET http://{name}:443/ HTTP/1.1\r\nHost: {name}:443\r\nTOKEN\r\n\r\n")).await;
+    assert_eq!((answer.status, answer.code()), (403, "policy.scheme".to_owned()));
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    assert_eq!(world.refusals().await.len(), 6);
+}
+
+#[tokio::test]
+async fn n04_n05_n12_n13_t09_what_has_no_single_reading_is_400() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world =
+        World::new(leads_to(&upstream, &name), reach(&[name.as_str(), &format!("http://{name}")])).await;
+    for line in [
+        format!("CONNECT {name} HTTP/1.1\r\nHost: {name}"),
+        format!("CONNECT {name}:0 HTTP/1.1\r\nHost: {name}"),
+        format!("CONNECT {name}:65536 HTTP/1.1\r\nHost: {name}"),
+        format!("CONNECT user@{name}:443 HTTP/1.1\r\nHost: {name}:443"),
+        format!("CONNECT {name}%00:443 HTTP/1.1\r\nHost: {name}:443"),
+        "CONNECT [example.com]:443 HTTP/1.1\r\nHost: x".to_owned(),
+        "CONNECT [fe80::1%25eth0]:443 HTTP/1.1\r\nHost: x".to_owned(),
+        format!("GET http://user@{name}/ HTTP/1.1\r\nHost: {name}"),
+        format!("GET http://{name}@evil.com/ HTTP/1.1\r\nHost: {name}"),
+        format!("GET ftp://{name}/ HTTP/1.1\r\nHost: {name}"),
+        format!("GET ws://{name}/ HTTP/1.1\r\nHost: {name}"),
+        format!("GET /v1 HTTP/1.1\r\nHost: {name}"),
+        format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\nHost: {name}"),
+        format!("GET http://{name}/a/../b HTTP/1.1\r\nHost: {name}"),
+        format!("TRACE http://{name}/ HTTP/1.1\r\nHost: {name}"),
+        format!("get http://{name}/ HTTP/1.1\r\nHost: {name}"),
+        format!("POST http://{name}/ HTTP/1.1\r\nHost: {name}\r\nContent-Length: 5\r\nContent-Length: 6"),
+        format!("POST http://{name}/ HTTP/1.1\r\nHost: {name}\r\nTransfer-Encoding: xchunked"),
+        format!("GET http://{name}/ HTTP/1.1\r\nHost : {name}"),
+        format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n folded"),
+    ] {
+        let answer = world.raw(&format!("{line}\r\nTOKEN\r\n\r\n0\r\n\r\n")).await;
+        assert_eq!(answer.status, 400, "{line}: {answer:?}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}
+
+#[tokio::test]
+async fn p01_p02_m08_t13_what_changes_the_path_or_the_method_is_refused_inside() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[&format!("GET:{name}/public")])).await;
+    for (request, status, code) in [
+        ("GET /public/../secret", 400, "egress.malformed"),
+        ("GET /public/%2e%2e/secret", 400, "egress.malformed"),
+        ("GET /public//x", 400, "egress.malformed"),
+        ("GET /public/%252e%252e/x", 400, "egress.malformed"),
+        ("GET /public/..;/secret", 400, "egress.malformed"),
+        ("GET /secret", 403, "policy.method-or-path"),
+        ("GET /publicity", 403, "policy.method-or-path"),
+        ("DELETE /public", 403, "policy.method-or-path"),
+    ] {
+        let answer =
+            world.inside(name.as_str(), &format!("{request} HTTP/1.1\r\nHost: {name}\r\n\r\n")).await;
+        assert_eq!((answer.status, &*answer.code()), (status, code), "{request}");
+    }
+    for header in [
+        "X-HTTP-Method-Override: DELETE",
+        "X-Original-URL: /secret",
+        "X_Forwarded_Host: evil.com",
+        "Upgrade: websocket\r\nConnection: upgrade",
+    ] {
+        let request = format!("GET /public HTTP/1.1\r\nHost: {name}\r\n{header}\r\n\r\n");
+        let answer = world.inside(name.as_str(), &request).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "egress.routing-header"), "{header}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}
+
+#[tokio::test]
+async fn t11_each_of_several_requests_in_a_tunnel_is_decided() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[&format!("{name}/public")])).await;
+    let two = format!(
+        "GET /public HTTP/1.1\r\nHost: {name}\r\n\r\nGET /secret HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+    );
+    let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    stream.write_all(two.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    let _ = stream.read_to_string(&mut answers).await;
+    assert!(answers.contains("200 OK") && answers.contains("policy.method-or-path"), "{answers}");
+    let paths: Vec<String> = upstream.requests().iter().map(|seen| seen.uri().to_string()).collect();
+    assert_eq!(paths, ["/public"]);
+}
+
+#[tokio::test]
+async fn s01_s08_an_allowed_name_or_address_that_leads_inside_is_refused() {
+    let upstream = Loopback::http(|_| reply(StatusCode::OK, "inside")).await.unwrap();
+    let port = upstream.addr().port();
+    let rules = [format!("http://127.0.0.1:{port}"), "http://169.254.169.254".to_owned()];
+    let world = World::new(Config::default(), reach(&[&rules[0], &rules[1]])).await;
+    for url in [
+        format!("http://127.0.0.1:{port}/"),
+        format!("http://0x7f.1:{port}/"),
+        "http://169.254.169.254/latest".to_owned(),
+    ] {
+        let authority = url.trim_start_matches("http://").split('/').next().unwrap();
+        let answer = world.raw(&format!("GET {url} HTTP/1.1\r\nHost: {authority}\r\nTOKEN\r\n\r\n")).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "egress.address"), "{url}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}
+
+#[tokio::test]
+async fn r16_other_rules_hold_for_the_next_request_of_an_open_tunnel() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    assert_eq!(super::world::exchange(&mut stream, request.as_bytes()).await.status, 200);
+    world.proxy.run().replace(policy::Reach::default());
+    let answer = super::world::exchange(&mut stream, request.as_bytes()).await;
+    assert_eq!((answer.status, &*answer.code()), (403, "policy.not-allowed"));
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn t09_a_body_with_two_lengths_has_one_reading_and_ends_the_connection() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    let hidden = format!("GET /hidden HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    let request = format!(
+        "POST /first HTTP/1.1\r\nHost: {name}\r\nContent-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}",
+        hidden.len() + 5
+    );
+    let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    let _ = stream.read_to_string(&mut answers).await;
+    assert!(answers.starts_with("HTTP/1.1 200") && answers.contains("connection: close"), "{answers}");
+    let seen = upstream.requests();
+    let [first] = &seen[..] else { panic!("{seen:?}") };
+    assert!(first.uri() == "/first" && first.body().is_empty());
+}

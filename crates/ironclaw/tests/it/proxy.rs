@@ -1,0 +1,143 @@
+//! `ironclaw proxy` as programs use it: a process, its environment, curl.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use egress::loopback::reply;
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::installation::{Installation, random, random_key};
+
+/// A proxy that runs until it is dropped.
+struct Running {
+    child: Child,
+    environment: Vec<(String, String)>,
+}
+
+impl Running {
+    #[allow(clippy::disallowed_methods, reason = "the program under test is a process")]
+    fn start(installation: &Installation, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ironclaw"))
+            .arg("--home")
+            .arg(installation.home())
+            .args(["--json", "proxy", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .env_clear()
+            .env("HOME", installation.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        let environment = said["environment"].as_object().unwrap();
+        let text = |(name, value): (&String, &Value)| (name.clone(), value.as_str().unwrap().to_owned());
+        Self { child, environment: environment.iter().map(text).collect() }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "a client of the program under test is a process")]
+    fn curl(&self, arguments: &[&str]) -> Output {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-w", " %{http_code}"]).args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
+        curl.envs(self.environment.iter().cloned()).output().unwrap()
+    }
+
+    fn variable(&self, name: &str) -> &str {
+        &self.environment.iter().find(|(own, _)| own == name).unwrap().1
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_uses_a_key_that_it_does_not_hold() {
+    let mut installation = Installation::initialised();
+    let host = format!("{}.example", random("api-"));
+    let service = installation
+        .service(&host, |seen| {
+            let key = seen.headers().get("authorization").map(|value| value.as_bytes().to_vec());
+            reply(StatusCode::OK, format!("{} bytes of key", key.map_or(0, |key| key.len())))
+        })
+        .await;
+    let (secret, key) = (random("KEY_").to_uppercase(), random_key());
+    installation.run_with(&["secret", "set", &secret], &key).ok();
+    let ca = installation.folder.path().join("ca.pem").display().to_string();
+    let arguments = ["proxy", "--listen", "127.0.0.1:0", "--allow", &host, "--secret", &secret, "--ca", &ca];
+    let ran = installation.run(&arguments);
+    assert!(ran.code == 2 && ran.stderr.contains("ironclaw secret grant"), "{ran:#?}");
+    let grant = [
+        "secret", "grant", &secret, "--tool", "proxy", "--host", &host, "--path", "/v1", "--inject", "bearer",
+    ];
+    installation.run(&grant).ok();
+    let named = format!("{secret}=sk-");
+    let proxy = Running::start(&installation, &["--allow", &host, "--secret", &named, "--ca", &ca]);
+    let placeholder = proxy.variable(&secret).to_owned();
+    assert!(placeholder.starts_with("sk-") && !placeholder.contains(&key));
+    let bearer = format!("Authorization: Bearer {placeholder}");
+    let answer = proxy.curl(&["-H", &bearer, &format!("https://{host}/v1/x")]);
+    assert_eq!(
+        text(&answer.stdout),
+        format!("{} bytes of key 200", "Bearer ".len() + key.len()),
+        "{answer:?}"
+    );
+    let sent = service.requests().remove(0);
+    assert_eq!(sent.headers()["authorization"], format!("Bearer {key}"));
+    let elsewhere = proxy.curl(&["-H", &bearer, &format!("https://{host}/v2")]);
+    let (refusal, status) =
+        text(&elsewhere.stdout).rsplit_once('\n').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    assert_eq!(status, " 403");
+    let refusal: Value = serde_json::from_str(&refusal).unwrap();
+    assert_eq!(refusal["error"]["code"], "policy.secret-not-granted");
+    drop(proxy);
+    // The owner learns what the program was not told.
+    let explained =
+        installation.run(&["policy", "explain", refusal["error"]["refusal"].as_str().unwrap()]).ok();
+    assert!(explained.stdout.contains("ironclaw secret grant"), "{explained:#?}");
+    let disk = text(&installation.everything_on_disk());
+    assert!(!disk.contains(&key) && !disk.contains(&placeholder));
+    assert!(!Path::new(&ca).exists() || !std::fs::read_to_string(&ca).unwrap().contains("PRIVATE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r16_a_rules_file_that_does_not_load_changes_nothing() {
+    let mut installation = Installation::initialised();
+    let (host, other) = (format!("{}.example", random("api-")), format!("{}.example", random("b-")));
+    let _service = installation.service(&host, |_| reply(StatusCode::OK, "fine")).await;
+    let _other = installation.service(&other, |_| reply(StatusCode::OK, "fine")).await;
+    let rules = installation.folder.path().join("rules.toml");
+    let write = |text: &str| std::fs::write(&rules, text).unwrap();
+    write(&format!("[[allow]]\nhost = \"{host}\"\n"));
+    let (file, ca) =
+        (rules.display().to_string(), installation.folder.path().join("ca.pem").display().to_string());
+    let proxy = Running::start(&installation, &["--rules", &file, "--ca", &ca]);
+    let reaches = |name: &str| text(&proxy.curl(&[&format!("https://{name}/")]).stdout).ends_with(" 200");
+    assert!(reaches(&host) && !reaches(&other));
+    // A mistake beside a wider rule.
+    write(&format!("[[allow]]\nhost = \"{host}\"\n[[allow]]\nhost = \"{other}\"\n[[allow]]\nhost = \"*\"\n"));
+    let until = |reached: bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while reaches(&other) != reached {
+            assert!(Instant::now() < deadline, "the file was not read again");
+        }
+    };
+    let looked = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < looked {
+        assert!(reaches(&host) && !reaches(&other));
+    }
+    write(&format!("[[allow]]\nhost = \"{other}\"\n"));
+    until(true);
+    assert!(!reaches(&host));
+}

@@ -1,0 +1,221 @@
+//! Decisions about requests that programs send through the proxy.
+//!
+//! A program has no manifest: where it may go is the [`Reach`] that the owner gave its run, and which secrets it may
+//! have put in are grants to `proxy`. The rest is as for a tool: the floor, Cedar, a record, then the permit.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use http::HeaderName;
+use http::header::AUTHORIZATION;
+use types::limits::Bytes;
+use types::{
+    CallId, Caller, Endpoint, Field, Grant, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
+    SecretName, SecretUse, Target, Verdict,
+};
+
+use crate::decide::{InForce, Policy, not_recorded};
+use crate::manifest::SecretWish;
+use crate::permit::Permit;
+use crate::reach::{self, Reach, ReachRule};
+use crate::turn::Turn;
+use crate::{cedar, rules};
+
+/// The longest answer. A model's weights are smaller, and so is every image of a disk that a build fetches.
+const PROXIED_RESPONSE: Bytes = Bytes::mib(64 * 1024);
+
+/// The time for one exchange: the longest downloads and event streams that honest programs wait for.
+const PROXIED_TIME: Duration = Duration::from_secs(60 * 60);
+
+/// What the clients of one proxy, or one program in a container, may do: the authority for their permits.
+#[derive(Debug)]
+pub struct Run {
+    id: CallId,
+    turn: Turn,
+    reach: RwLock<Arc<Reach>>,
+    secrets: Vec<SecretName>,
+}
+
+/// One request, as the proxy read it.
+#[derive(Debug)]
+pub struct Asked {
+    /// Where it goes.
+    pub target: Target,
+    /// The secrets whose placeholders stand in it, and where.
+    pub claims: Vec<SecretUse>,
+    /// The headers that it carries besides those.
+    pub headers: Vec<HeaderName>,
+}
+
+impl Run {
+    /// A run whose program may go where `reach` says and may stand placeholders of `secrets` in its requests.
+    pub fn open(turn: Turn, reach: Reach, secrets: Vec<SecretName>) -> Self {
+        Self { id: CallId::new(), turn, reach: RwLock::new(Arc::new(reach)), secrets }
+    }
+
+    /// Puts other rules in force, for every request from here on.
+    pub fn replace(&self, reach: Reach) {
+        *self.reach.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(reach);
+    }
+
+    /// The rules in force.
+    pub fn reach(&self) -> Arc<Reach> {
+        self.reach.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The names of the secrets that placeholders stand for.
+    pub fn secrets(&self) -> &[SecretName] {
+        &self.secrets
+    }
+
+    /// The turn that its records belong to.
+    pub fn turn(&self) -> &Turn {
+        &self.turn
+    }
+
+    fn caller(&self) -> Caller {
+        Caller::Client { run: self.id }
+    }
+
+    fn record(&self, verdict: Verdict) -> Record {
+        Record::new(Kind::Request, verdict)
+            .of_turn(self.turn.id())
+            .with(Field::Actor, self.caller())
+            .with(Field::Call, self.id)
+    }
+}
+
+impl Policy {
+    /// May a program of this run send this request now?
+    pub async fn decide_proxied(&self, run: &Run, asked: Asked) -> Result<Permit<Outbound>, Refusal> {
+        let since = Instant::now();
+        let rules = self.in_force();
+        if let Err(refusal) = self.recordable(&asked.target) {
+            return Err(self.refuse(run.record(Verdict::Block), refusal, &run.turn, "address", since).await);
+        }
+        let record = |verdict| run.record(verdict).with(Field::Target, &asked.target);
+        let (outbound, by) = match self.judge_proxied(&rules, run, &asked).await {
+            Ok(judged) => judged,
+            Err(refusal) => {
+                return Err(self.refuse(record(Verdict::Block), refusal, &run.turn, "reach", since).await);
+            }
+        };
+        let named = outbound.secrets.iter().map(|used| used.secret.to_string()).collect::<Vec<_>>().join(",");
+        let record = record(Verdict::Allow).with(Field::Rule, &by).with(Field::Secret, &named);
+        let seq = self.audit().record(record).await.map_err(not_recorded)?;
+        run.turn
+            .trace()
+            .step(Layer::Egress, "reach", Verdict::Allow, since, || format!("{} by {by}", asked.target));
+        Ok(self.mint_request(outbound, seq, &run.turn, &rules))
+    }
+
+    /// May a tunnel to this place be opened? It permits nothing: each request in it is decided.
+    pub async fn admit_tunnel(&self, run: &Run, scheme: Scheme, endpoint: &Endpoint) -> Result<(), Refusal> {
+        if run.reach().names(scheme, endpoint) {
+            return Ok(());
+        }
+        let refusal = reach::not_allowed(&rules::NOT_ALLOWED, scheme, endpoint, "");
+        Err(self.note_refused(run, refusal).await)
+    }
+
+    /// Records what the proxy itself refused before there was anything to decide.
+    pub async fn note_refused(&self, run: &Run, refusal: Refusal) -> Refusal {
+        self.refuse(run.record(Verdict::Block), refusal, &run.turn, "proxy", Instant::now()).await
+    }
+
+    async fn judge_proxied(
+        &self,
+        rules: &InForce,
+        run: &Run,
+        asked: &Asked,
+    ) -> Result<(Outbound, String), Refusal> {
+        let target = &asked.target;
+        let reach = run.reach();
+        let rule = reach.rule(target).map_err(|rule| refuse_target(rule, target))?;
+        let (name, digest) = run.caller().identity();
+        if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
+            return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
+        }
+        self.judge_credentials(run, rule, asked).await?;
+        let wishes = match target.host() {
+            types::Host::Name(host) => asked
+                .claims
+                .iter()
+                .map(|claim| SecretWish {
+                    secret: claim.secret.clone(),
+                    host: host.clone(),
+                    inject: claim.inject.clone(),
+                })
+                .collect(),
+            types::Host::Addr(_) if asked.claims.is_empty() => Vec::new(),
+            types::Host::Addr(_) => {
+                return Err(Refusal::new(
+                    &rules::SECRET_NOT_GRANTED,
+                    format!("{} has no name", target.endpoint),
+                ));
+            }
+        };
+        let outbound = Outbound {
+            secrets: self.granted(&name, &digest, target, &wishes.iter().collect::<Vec<_>>()).await?,
+            caller: run.caller(),
+            target: target.clone(),
+            response: PROXIED_RESPONSE,
+            time: PROXIED_TIME,
+        };
+        match rules.engine.request(&outbound, run.turn.label()) {
+            cedar::Answer::Permit(by) => Ok((outbound, format!("{rule}, {by}"))),
+            cedar::Answer::Ask(by) => Err(rules::by_policy(&rules::CEDAR_ASKS, by)),
+            cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
+        }
+    }
+
+    /// A place that a secret is bound to takes no other credential, and where the rule says so none but it.
+    async fn judge_credentials(&self, run: &Run, rule: &ReachRule, asked: &Asked) -> Result<(), Refusal> {
+        let claimed = |name: &SecretName| asked.claims.iter().any(|claim| claim.secret == *name);
+        if let Some(required) = rule.require.as_ref().filter(|required| !claimed(required)) {
+            return Err(Refusal::new(
+                &rules::SECRET_REQUIRED,
+                format!("{required} for {}", asked.target.endpoint),
+            ));
+        }
+        match self.bound(run, &asked.target).await?.iter().find(|place| brings(asked, place)) {
+            Some(place) => {
+                Err(Refusal::new(&rules::OTHER_CREDENTIAL, format!("{place} at {}", asked.target.endpoint)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The places of this target's requests that belong to secrets of the run.
+    async fn bound(&self, run: &Run, target: &Target) -> Result<Vec<Injection>, Refusal> {
+        if run.secrets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (name, digest) = run.caller().identity();
+        let rows =
+            self.0.reader.grants(&self.0.tenant, &name).await.map_err(|_| rules::not_read("grants"))?;
+        let bound =
+            |grant: &Grant| run.secrets.contains(&grant.secret) && grant.covers(&name, &digest, target);
+        let grants = rows.iter().filter_map(|row| Grant::decode(&row.body).ok());
+        Ok(grants.filter(bound).map(|grant| grant.inject).collect())
+    }
+}
+
+/// True when something of the program's own stands in the place.
+fn brings(asked: &Asked, place: &Injection) -> bool {
+    match place {
+        Injection::Bearer | Injection::Basic { .. } => asked.headers.contains(&AUTHORIZATION),
+        Injection::Header { name } => asked.headers.contains(name),
+        Injection::Query { name } => {
+            let pairs = asked.target.query().unwrap_or_default().split('&');
+            pairs.filter_map(|pair| pair.split('=').next()).any(|own| own.eq_ignore_ascii_case(name))
+        }
+        // A path has no place of its own: the rule's prefix says what it may be.
+        Injection::Path => false,
+    }
+}
+
+fn refuse_target(rule: &'static types::Rule, target: &Target) -> Refusal {
+    let path = if *rule == rules::PATH_NOT_ALLOWED { target.path.as_str() } else { "" };
+    reach::not_allowed(rule, target.scheme, &target.endpoint, path)
+}

@@ -1,0 +1,438 @@
+//! Where programs behind the proxy may go: rules, as the command line and rules files write them.
+//!
+//! A rule on the command line is `[METHOD,..:]HOST[:PORT][/PATH]`; `http://` before the host gives up TLS. A rules file
+//! is TOML with one `[[allow]]` for each rule. Both are read in two stages: what was written, then what it means.
+//! What no rule names is refused, and so is a set in which one rule does not parse: a typing error never widens anything.
+
+use std::fmt;
+
+use http::Method;
+use safety::Untrusted;
+use serde::Deserialize;
+use types::limits::Bytes;
+use types::{Endpoint, Host, HostName, PathPrefix, Port, Refusal, Rule, Scheme, SecretName, Source, Target};
+
+use crate::rules;
+
+/// The largest rules file. A rule takes about 100 bytes.
+pub const MAX_RULES_FILE: Bytes = Bytes::kib(256);
+
+/// The most rules of one set. Each request is compared with each of them.
+pub const MAX_RULES: usize = 1024;
+
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+/// A set of rules. The empty one allows nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reach(Vec<ReachRule>);
+
+/// One place that may be reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReachRule {
+    /// With or without TLS.
+    pub scheme: Scheme,
+    /// The host.
+    pub host: HostPattern,
+    /// The port.
+    pub port: Port,
+    /// The methods; all the usual ones where none was written.
+    pub methods: Vec<Method>,
+    /// The paths.
+    pub path: PathPrefix,
+    /// The secret that every request has to carry, by name: a key of the program's own does not pass.
+    pub require: Option<SecretName>,
+}
+
+/// One host, or all names one label below a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostPattern {
+    /// This one.
+    Exact(Host),
+    /// `*.NAME`: one label before the name, as in a certificate (RFC 6125, 6.4.3); not the name itself. More labels
+    /// would be more room to write into a name that someone else's name server reads.
+    Under(HostName),
+}
+
+/// Why rules were refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// Larger than [`MAX_RULES_FILE`] or not UTF-8.
+    #[error("the rules are larger than {MAX_RULES_FILE} or not UTF-8")]
+    Size,
+    /// More than [`MAX_RULES`].
+    #[error("there are more than {MAX_RULES} rules")]
+    TooMany,
+    /// Not the TOML of a rules file. The parser's message quotes the file, so it is foreign.
+    #[error("the rules are not valid TOML for rules")]
+    Toml(Untrusted<String>),
+    /// A part of a rule that does not mean what it must.
+    #[error("rule {number}: {part}: {why}")]
+    Rule {
+        /// Which, from 1.
+        number: usize,
+        /// Which part.
+        part: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Reach {
+    /// Reads a rules file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ReachError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| ReachError::Size)?;
+        if text.len() > MAX_RULES_FILE.as_usize() {
+            return Err(ReachError::Size);
+        }
+        let written: WrittenRules = toml::from_str(text)
+            .map_err(|error| ReachError::Toml(Untrusted::new(Source::File, error.to_string())))?;
+        Self::mean(written.allow.into_iter().map(Ok))
+    }
+
+    /// Reads rules of a command line.
+    pub fn of_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, ReachError> {
+        Self::mean(words.into_iter().map(Written::of_word))
+    }
+
+    /// Both together.
+    pub fn and(mut self, other: Self) -> Result<Self, ReachError> {
+        self.0.extend(other.0);
+        if self.0.len() > MAX_RULES { Err(ReachError::TooMany) } else { Ok(self) }
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &[ReachRule] {
+        &self.0
+    }
+
+    fn mean(written: impl Iterator<Item = Result<Written, Part>>) -> Result<Self, ReachError> {
+        let rule = |(index, written): (usize, Result<Written, Part>)| {
+            let at = |(part, why)| ReachError::Rule { number: index + 1, part, why };
+            written.and_then(Written::mean).map_err(at)
+        };
+        let rules = written.enumerate().take(MAX_RULES + 1).map(rule).collect::<Result<Vec<_>, _>>()?;
+        if rules.len() > MAX_RULES { Err(ReachError::TooMany) } else { Ok(Self(rules)) }
+    }
+
+    /// True when a rule names the endpoint under that scheme, whatever the method and path.
+    pub(crate) fn names(&self, scheme: Scheme, endpoint: &Endpoint) -> bool {
+        self.0.iter().any(|rule| rule.scheme == scheme && rule.names(endpoint))
+    }
+
+    /// The rule for a target: of several, the one with the longest path, and of those one that requires a secret.
+    pub(crate) fn rule(&self, target: &Target) -> Result<&ReachRule, &'static Rule> {
+        let covering = self.0.iter().filter(|rule| rule.covers(target));
+        if let Some(rule) = covering.max_by_key(|rule| (rule.path.as_str().len(), rule.require.is_some())) {
+            return Ok(rule);
+        }
+        let mut named = self.0.iter().filter(|rule| rule.names(&target.endpoint));
+        Err(if self.names(target.scheme, &target.endpoint) {
+            &rules::PATH_NOT_ALLOWED
+        } else if named.next().is_some() {
+            &rules::SCHEME_NOT_ALLOWED
+        } else {
+            &rules::NOT_ALLOWED
+        })
+    }
+}
+
+impl ReachRule {
+    fn names(&self, endpoint: &Endpoint) -> bool {
+        self.port == endpoint.port && self.host.covers(&endpoint.host)
+    }
+
+    fn covers(&self, target: &Target) -> bool {
+        self.scheme == target.scheme
+            && self.names(&target.endpoint)
+            && self.methods.contains(&target.method)
+            && self.path.covers(&target.path)
+    }
+}
+
+impl HostPattern {
+    /// Reads a host or `*.NAME`, and refuses a pattern over names that belong to different owners.
+    fn parse(text: &str) -> Result<Self, String> {
+        let Some(parent) = text.strip_prefix("*.") else {
+            if text.contains('*') {
+                return Err("a wildcard stands alone and first, as in *.example.com".to_owned());
+            }
+            return Host::parse(text).map(Self::Exact).map_err(|error| error.to_string());
+        };
+        let parent = HostName::parse(parent).map_err(|error| error.to_string())?;
+        // The public suffix list: what is registered or rented out below these belongs to anyone.
+        let suffix = psl::suffix(parent.as_str().as_bytes());
+        if suffix.is_none_or(|suffix| suffix.as_bytes() == parent.as_str().as_bytes()) {
+            return Err(format!("names under {parent} belong to different owners; name the hosts"));
+        }
+        Ok(Self::Under(parent))
+    }
+
+    fn covers(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Exact(own), host) => own == host,
+            (Self::Under(parent), Host::Name(name)) => name
+                .as_str()
+                .strip_suffix(parent.as_str())
+                .and_then(|rest| rest.strip_suffix('.'))
+                .is_some_and(|label| !label.is_empty() && !label.contains('.')),
+            (Self::Under(_), Host::Addr(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(&host.to_authority()),
+            Self::Under(parent) => write!(f, "*.{parent}"),
+        }
+    }
+}
+
+/// As the command line writes it.
+impl fmt::Display for ReachRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.methods != METHODS {
+            write!(f, "{}:", self.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(","))?;
+        }
+        let scheme = if self.scheme == Scheme::Http { "http://" } else { "" };
+        write!(f, "{scheme}{}:{}{}", self.host, self.port, self.path)
+    }
+}
+
+/// The refusal when no rule names the place. The command is for the person alone.
+pub(crate) fn not_allowed(rule: &'static Rule, scheme: Scheme, endpoint: &Endpoint, more: &str) -> Refusal {
+    let before = if scheme == Scheme::Http { "http://" } else { "" };
+    Refusal::new(rule, format!("{}://{endpoint}{more}; nothing was sent", scheme.as_str())).widened_by(
+        format!("add --allow {before}{endpoint}{more} to the command, or an [[allow]] to its rules file"),
+    )
+}
+
+/// Which part of a rule is wrong, and why.
+type Part = (&'static str, String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRules {
+    allow: Vec<Written>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default = "https")]
+    scheme: String,
+    host: String,
+    #[serde(default)]
+    port: Option<u16>,
+    #[serde(default)]
+    methods: Option<Vec<String>>,
+    #[serde(default)]
+    path: Option<String>,
+    #[serde(default)]
+    require: Option<String>,
+}
+
+fn https() -> String {
+    "https".to_owned()
+}
+
+impl Written {
+    /// Takes a word of the command line apart.
+    fn of_word(word: &str) -> Result<Self, Part> {
+        let is_method = |text: &str| METHODS.iter().any(|method| method.as_str() == text);
+        let (methods, rest) = match word.split_once(':') {
+            Some((first, rest)) if first.split(',').all(is_method) => {
+                (Some(first.split(',').map(str::to_owned).collect()), rest)
+            }
+            _ => (None, word),
+        };
+        let (scheme, rest) = match rest.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None => ("https", rest),
+        };
+        let (authority, path) = match rest.find('/') {
+            Some(at) => (&rest[..at], Some(rest[at..].to_owned())),
+            None => (rest, None),
+        };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => {
+                let port = Port::parse(port).map_err(|error| ("the port", error.to_string()))?;
+                (host, Some(port.get()))
+            }
+            _ => (authority, None),
+        };
+        let (scheme, host) = (scheme.to_owned(), host.to_owned());
+        Ok(Self { scheme, host, port, methods, path, require: None })
+    }
+
+    fn mean(self) -> Result<ReachRule, Part> {
+        let scheme = match self.scheme.as_str() {
+            "https" => Scheme::Https,
+            "http" => Scheme::Http,
+            _ => return Err(("the scheme", "it is neither https nor http".to_owned())),
+        };
+        let port = self.port.unwrap_or(scheme.default_port());
+        let port = Port::new(port).map_err(|error| ("the port", error.to_string()))?;
+        let method = |text: &String| {
+            let known = Method::from_bytes(text.as_bytes()).ok().filter(|method| METHODS.contains(method));
+            known.ok_or_else(|| ("the methods", format!("one of {}, in capitals", names_of(&METHODS))))
+        };
+        let methods = match &self.methods {
+            None => METHODS.to_vec(),
+            Some(written) if written.is_empty() => {
+                return Err(("the methods", "an empty list allows nothing".to_owned()));
+            }
+            Some(written) => written.iter().map(method).collect::<Result<_, _>>()?,
+        };
+        let path = match &self.path {
+            None => PathPrefix::all(),
+            Some(text) => PathPrefix::parse(text).map_err(|error| ("the path", error.to_string()))?,
+        };
+        let require = self.require.as_deref().map(SecretName::parse).transpose();
+        let require = require.map_err(|error| ("require", error.to_string()))?;
+        if require.is_some() && scheme == Scheme::Http {
+            return Err(("require", "a secret never travels without TLS".to_owned()));
+        }
+        let host = HostPattern::parse(&self.host).map_err(|why| ("the host", why))?;
+        Ok(ReachRule { scheme, host, port, methods, path, require })
+    }
+}
+
+fn names_of(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rule_for(reach: &Reach, method: &str, url: &str) -> Result<String, &'static str> {
+        let found = reach.rule(&Target::parse(method, url).unwrap());
+        found.map(ToString::to_string).map_err(|rule| rule.id)
+    }
+
+    #[test]
+    fn a_word_means_what_its_file_form_means() {
+        let words = [
+            "api.example.com",
+            "GET,POST:api.example.com:8443/v1",
+            "http://a.example.com",
+            "*.example.com/x",
+        ];
+        let file = r#"
+            [[allow]]
+            host = "API.example.com."
+            [[allow]]
+            host = "api.example.com"
+            port = 8443
+            methods = ["GET", "POST"]
+            path = "/v1"
+            [[allow]]
+            scheme = "http"
+            host = "a.example.com"
+            [[allow]]
+            host = "*.example.com"
+            path = "/x"
+        "#;
+        let of_words = Reach::of_words(words).unwrap();
+        assert_eq!(Reach::parse(file.as_bytes()).unwrap(), of_words);
+        let shown: Vec<String> = of_words.rules().iter().map(ToString::to_string).collect();
+        assert_eq!(Reach::of_words(shown.iter().map(String::as_str)).unwrap(), of_words);
+    }
+
+    #[test]
+    fn n06_n12_p01_p02_only_what_a_rule_names() {
+        let reach =
+            Reach::of_words(["GET:github.com/v1", "*.cdn.example.com", "POST:github.com:8443"]).unwrap();
+        assert_eq!(rule_for(&reach, "GET", "https://GitHub.com./v1/x").unwrap(), "GET:github.com:443/v1");
+        assert_eq!(rule_for(&reach, "GET", "https://a.cdn.example.com/").unwrap(), "*.cdn.example.com:443/");
+        for (method, url, rule) in [
+            ("GET", "https://notgithub.com/v1", "policy.not-allowed"),
+            ("GET", "https://github.com.evil.com/v1", "policy.not-allowed"),
+            ("GET", "https://github.com:22/v1", "policy.not-allowed"),
+            ("GET", "https://cdn.example.com/", "policy.not-allowed"),
+            ("GET", "https://b.a.cdn.example.com/", "policy.not-allowed"),
+            ("GET", "https://xcdn.example.com/", "policy.not-allowed"),
+            ("GET", "https://140.82.121.4/v1", "policy.not-allowed"),
+            ("GET", "https://github.com/v10", "policy.method-or-path"),
+            ("POST", "https://github.com/v1", "policy.method-or-path"),
+            ("GET", "http://github.com:443/v1", "policy.scheme"),
+        ] {
+            assert_eq!(rule_for(&reach, method, url), Err(rule), "{method} {url}");
+        }
+        assert_eq!(rule_for(&Reach::default(), "GET", "https://github.com/"), Err("policy.not-allowed"));
+    }
+
+    #[test]
+    fn n09_a_wildcard_over_other_peoples_names_is_refused() {
+        for wide in
+            ["*", "*.com", "*.co.uk", "*.github.io", "*.s3.amazonaws.com", "*.example", "*.*.a.com", "a*.com"]
+        {
+            let error = Reach::of_words([wide]).unwrap_err().to_string();
+            assert!(error.starts_with("rule 1: the host: "), "{wide}: {error}");
+        }
+        assert!(Reach::of_words(["*.example.com", "*.me.github.io"]).is_ok());
+    }
+
+    #[test]
+    fn r16_r17_a_set_with_one_mistake_is_no_set() {
+        for bad in [
+            "",
+            "allow = 1",
+            "[[allow]]",
+            "[[allow]]\nhost = \"a.com\"\nmethod = [\"GET\"]",
+            "[[allow]]\nhost = \"a.com\"\nmethods = []",
+            "[[allow]]\nhost = \"a.com\"\nmethods = [\"get\"]",
+            "[[allow]]\nhost = \"a.com\"\nport = 0",
+            "[[allow]]\nhost = \"a.com\"\npath = \"/a/../b\"",
+            "[[allow]]\nhost = \"a.com\"\nscheme = \"ftp\"",
+            "[[allow]]\nhost = \"\"",
+            "[[allow]]\nhost = \"a.com\"\n[[allow]]\nhost = \"*\"",
+            "[[deny]]\nhost = \"a.com\"",
+        ] {
+            assert!(Reach::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert_eq!(Reach::parse(b"allow = []").unwrap(), Reach::default());
+        for bad in [
+            "",
+            ":443",
+            "a.com:0",
+            "a.com:65536",
+            "a.com:",
+            "ftp://a.com",
+            "user@a.com",
+            "a.com/?q",
+            "TRACE:a.com",
+        ] {
+            assert!(Reach::of_words([bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn c18_the_longest_path_decides() {
+        let text =
+            "[[allow]]\nhost = \"a.com\"\npath = \"/v1\"\nrequire = \"KEY\"\n[[allow]]\nhost = \"a.com\"";
+        let reach = Reach::parse(text.as_bytes()).unwrap();
+        let requires = |url: &str| reach.rule(&Target::parse("GET", url).unwrap()).unwrap().require.is_some();
+        assert!(requires("https://a.com/v1/x") && !requires("https://a.com/v2"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), word in "\\PC{0,60}") {
+            let _ = (Reach::parse(&bytes), Reach::of_words([word.as_str()]));
+        }
+
+        /// A rule that was read allows what it shows, and shows what it allows.
+        #[test]
+        fn rules_read_themselves_back(word in "(GET:|GET,PUT:)?(http://)?[a-z]{1,8}\\.com(:[1-9][0-9]{0,3})?(/[a-z]{1,4}){0,3}") {
+            let reach = Reach::of_words([word.as_str()]).unwrap();
+            let shown = reach.rules()[0].to_string();
+            prop_assert_eq!(Reach::of_words([shown.as_str()]).unwrap(), reach);
+        }
+    }
+}
