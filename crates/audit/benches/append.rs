@@ -22,11 +22,16 @@ const EACH: usize = 1_500;
 /// Records that are verified, unless a number is given: `cargo bench -p audit -- 200000`.
 const MILLION: usize = 1_000_000;
 
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").unwrap();
+}
+
 #[tokio::main]
 async fn main() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data/ironclaw.db");
-    writeln!(std::io::stdout(), "SQLite, WAL, synchronous=FULL").unwrap();
+    say("SQLite, WAL, synchronous=FULL");
     measure(store::open(&path).await.unwrap(), folder.path()).await;
 
     let server = Postgres::start(&[]);
@@ -34,8 +39,7 @@ async fn main() {
     let owner = Server::parse(&database.owner()).unwrap();
     store::migrate(&owner, database.runtime_role()).await.unwrap();
     let version = database.admin("SHOW server_version");
-    writeln!(std::io::stdout(), "\nPostgreSQL {version}, fsync=on, synchronous_commit=on, Unix socket")
-        .unwrap();
+    say(&format!("\nPostgreSQL {version}, fsync=on, synchronous_commit=on, Unix socket"));
     let runtime = Server::parse(&database.runtime()).unwrap();
     measure(store::connect(&runtime).await.unwrap(), folder.path()).await;
 }

@@ -43,7 +43,8 @@ async fn lay(rows: &[AuditRow]) -> (tempfile::TempDir, Reader, Writer) {
     let mut batch = writer.begin().await.unwrap();
     for row in rows {
         let chain = row.chain.as_slice().try_into().unwrap();
-        let record = NewRecord { seq: row.seq, record: &row.record, chain, refusal: None, at_ms: 0 };
+        let record =
+            NewRecord { seq: row.seq, record: &row.record, chain, refusal: None, claim: None, at_ms: 0 };
         batch.append(record, None).await.unwrap().unwrap();
     }
     batch.commit().await.unwrap();

@@ -10,8 +10,7 @@ use super::rules::LeakRule;
 /// What [`super::engine::Engine::find`] has to find, in its own order.
 pub(super) fn find(rules: &[LeakRule], text: &[u8]) -> Found {
     let opening = |opening: &&str| memmem::find(text, opening.as_bytes()).is_some();
-    let mut found =
-        Found { opens_key: private_key::OPENINGS.iter().any(|text| opening(text)), ..Found::default() };
+    let mut found = Found { opens_key: private_key::OPENINGS.iter().any(opening), ..Found::default() };
     let mut start = 0;
     for line in text.split(|byte| *byte == b'\n') {
         for (index, rule) in (0u16..).zip(rules) {

@@ -148,7 +148,7 @@ fn hex(text: &[u8], run: Range<usize>, views: &mut Vec<View>) {
     let mut pair = |at: usize| is(at, HEX_FIRST) && is(at + 1, HEX) || space(at);
     stretches::<2>(run, LEAST_PAIRS, &mut pair, |start, end| {
         let pairs = text[start..end].as_chunks::<2>().0;
-        let text = pairs.iter().filter_map(|pair| byte(pair)).collect();
+        let text = pairs.iter().filter_map(byte).collect();
         views.push(View { text, name: "hex", places: Places::Groups { start, characters: 2, bytes: 1 } });
     });
 }

@@ -35,7 +35,7 @@ async fn every_row_arrives_as_it_was_and_a_second_copy_writes_nothing() {
     let (old, new) = (&source.reader, &target.reader);
     assert_eq!(new.audit_after(0, 1000).await.unwrap(), old.audit_after(0, 1000).await.unwrap());
     assert_eq!(new.slots().await.unwrap(), old.slots().await.unwrap());
-    assert_eq!(new.tenant_key(&local).await.unwrap(), old.tenant_key(&local).await.unwrap());
+    assert_eq!(new.tenant_wraps(&local).await.unwrap(), old.tenant_wraps(&local).await.unwrap());
     let name = secret("API_KEY", 1).name;
     assert_eq!(
         new.secret_versions(&local, &name).await.unwrap(),

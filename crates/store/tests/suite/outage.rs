@@ -9,7 +9,7 @@ use crate::fixture::{Fixture, migrate, open};
 use crate::mutations::slot;
 
 const RECORD: NewRecord<'static> =
-    NewRecord { seq: 1, record: b"r", chain: &[0; 32], refusal: None, at_ms: 0 };
+    NewRecord { seq: 1, record: b"r", chain: &[0; 32], refusal: None, claim: None, at_ms: 0 };
 
 #[tokio::test]
 async fn k15_a_connection_cut_in_the_middle_leaves_the_old_state_and_the_next_change_succeeds() {

@@ -259,5 +259,6 @@ fn grant(secret: &SecretName, granted: &Granted<'_>) -> Grant {
         path: PathPrefix::parse(granted.path).unwrap(),
         inject: Injection::parse(granted.inject).unwrap(),
         expires_ms: None,
+        max_uses: None,
     }
 }
