@@ -30,6 +30,8 @@ const SHORTEST_KEY: usize = 3;
 const FARTHEST: usize = 512;
 /// More keys than this say too little.
 const MOST_KEYS: usize = 300;
+/// More combinations than this are not worth the time at start-up.
+const MOST_CROSSED: usize = 4 * MOST_KEYS;
 
 /// Folded bytes: a letter stands for both of its cases.
 pub(super) type Keys = BTreeSet<Vec<u8>>;
@@ -113,10 +115,11 @@ fn by_key(hir: &Hir) -> Option<(Lane, Option<Hir>)> {
         let lane = if leading_run(hir).0 >= RUN { Lane::Run(keys) } else { Lane::Word(keys) };
         return Some((lane, None));
     }
+    let starts: Vec<Option<Heads>> = parts.iter().map(|part| heads(part)).collect();
     let mut before = 0;
     let mut best: Option<(f64, Lane, usize)> = None;
     for (index, part) in parts.iter().enumerate() {
-        if let Some(keys) = keys_of(&parts[index..]) {
+        if let Some(keys) = keys_of(&starts[index..]) {
             // A window is searched where a match may begin earlier, and every key fills the filter.
             let window = if before > 0 { 8.0 } else { 1.0 };
             let cost = keys.iter().map(|key| chance(key)).sum::<f64>() * window + keys.len() as f64 * 2e-6;
@@ -162,38 +165,58 @@ fn chance(key: &[u8]) -> f64 {
 
 /// The keys with which every match begins.
 fn keys(hir: &Hir) -> Option<Keys> {
-    keys_of(&[hir])
+    keys_of(&[heads(hir)])
 }
 
-fn keys_of(parts: &[&Hir]) -> Option<Keys> {
-    let mut heads = Heads::from([Head::default()]);
+/// The keys of parts that follow each other, from the heads of each.
+fn keys_of(parts: &[Option<Heads>]) -> Option<Keys> {
+    let mut heads = vec![Head::default()];
     for part in parts {
-        heads = cross(&heads, &self::heads(part)?)?;
+        heads = cross(&heads, part.as_ref()?)?;
         if heads.iter().all(|head| head.closed) {
             break;
         }
     }
-    let keys: Keys = heads.into_iter().map(|head| head.bytes).collect();
-    keys.iter().all(|key| key.len() >= SHORTEST_KEY).then_some(keys)
+    let long_enough = heads.iter().all(|head| head.bytes().len() >= SHORTEST_KEY);
+    long_enough.then(|| heads.iter().map(|head| head.bytes().to_vec()).collect())
 }
 
 /// The first bytes of some matches. A closed one says nothing about the byte behind it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Head {
-    bytes: Vec<u8>,
+    bytes: [u8; KEY],
+    length: usize,
     closed: bool,
 }
 
-type Heads = BTreeSet<Head>;
+impl Head {
+    /// Nothing is known of what comes next.
+    const UNKNOWN: Self = Self { bytes: [0; KEY], length: 0, closed: true };
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// Appends folded bytes as far as a key is long; full, it is closed.
+    fn then(mut self, next: impl IntoIterator<Item = u8>) -> Self {
+        for byte in next.into_iter().take(KEY - self.length) {
+            self.bytes[self.length] = byte;
+            self.length += 1;
+        }
+        self.closed |= self.length == KEY;
+        self
+    }
+}
+
+/// In order, each once.
+type Heads = Vec<Head>;
 
 fn heads(hir: &Hir) -> Option<Heads> {
-    let empty = || Heads::from([Head::default()]);
+    let empty = || vec![Head::default()];
     Some(match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => empty(),
         HirKind::Literal(literal) => {
-            let bytes: Vec<u8> = literal.0.iter().take(KEY).map(|byte| fold(*byte)).collect();
-            let closed = bytes.len() == KEY;
-            Heads::from([Head { bytes, closed }])
+            vec![Head::default().then(literal.0.iter().map(|byte| fold(*byte)))]
         }
         HirKind::Class(class) => class_heads(class),
         HirKind::Repetition(repetition) => repetition_heads(repetition)?,
@@ -204,53 +227,66 @@ fn heads(hir: &Hir) -> Option<Heads> {
             for sub in subs {
                 all.extend(heads(sub)?);
             }
-            all
+            distinct(all)
         }
     })
 }
 
 fn class_heads(class: &Class) -> Heads {
     const WIDE: usize = 12;
-    let Class::Bytes(class) = class else { return Heads::from([Head { bytes: Vec::new(), closed: true }]) };
-    let bytes: BTreeSet<u8> = class.iter().flat_map(|range| range.start()..=range.end()).map(fold).collect();
-    match bytes.len() > WIDE {
-        true => Heads::from([Head { bytes: Vec::new(), closed: true }]),
-        false => bytes.into_iter().map(|byte| Head { bytes: vec![byte], closed: false }).collect(),
+    let Class::Bytes(class) = class else { return vec![Head::UNKNOWN] };
+    let bytes = || class.iter().flat_map(|range| range.start()..=range.end());
+    // A class that holds both cases of its letters is half as wide.
+    if bytes().take(2 * WIDE + 1).count() > 2 * WIDE {
+        return vec![Head::UNKNOWN];
     }
+    let heads = distinct(bytes().map(|byte| Head::default().then([fold(byte)])).collect());
+    if heads.len() > WIDE { vec![Head::UNKNOWN] } else { heads }
 }
 
 fn repetition_heads(repetition: &Repetition) -> Option<Heads> {
     let sub = heads(&repetition.sub)?;
+    if repetition.min > 0 && sub.iter().all(|head| head.closed) {
+        return Some(sub);
+    }
     let least = repetition.min.min(KEY as u32);
     let most = repetition.max.unwrap_or(u32::MAX).min(KEY as u32);
-    let mut times = Heads::from([Head::default()]);
+    let mut times = vec![Head::default()];
     for _ in 0..least {
         times = cross(&times, &sub)?;
     }
     let mut all = times.clone();
     for _ in least..most {
         times = cross(&times, &sub)?;
-        all.extend(times.iter().cloned());
+        all.extend(times.iter().copied());
     }
-    Some(all)
+    Some(distinct(all))
 }
 
 fn cross(left: &Heads, right: &Heads) -> Option<Heads> {
-    let mut all = Heads::new();
+    let open = left.iter().filter(|head| !head.closed).count();
+    if open * right.len() > MOST_CROSSED {
+        return None;
+    }
+    let mut all = Vec::with_capacity(left.len() + open * right.len());
     for head in left {
         if head.closed {
-            all.insert(head.clone());
+            all.push(*head);
             continue;
         }
-        for next in right {
-            let mut bytes = head.bytes.clone();
-            bytes.extend_from_slice(&next.bytes);
-            bytes.truncate(KEY);
-            let closed = next.closed || bytes.len() == KEY;
-            all.insert(Head { bytes, closed });
-        }
+        all.extend(right.iter().map(|next| {
+            let both = head.then(next.bytes().iter().copied());
+            Head { closed: both.closed || next.closed, ..both }
+        }));
     }
+    let all = distinct(all);
     (all.len() <= MOST_KEYS).then_some(all)
+}
+
+fn distinct(mut heads: Heads) -> Heads {
+    heads.sort_unstable();
+    heads.dedup();
+    heads
 }
 
 /// How many token characters every match begins with, and whether it is nothing but those.
