@@ -163,7 +163,7 @@ fn f06_full_access_is_refused_without_the_configuration_and_shouted_with_it() {
     installation.configure("[sandbox]\nfull_access = true\n");
     let ran = exec(&installation, &["--policy", "full-access"], &format!("echo {mark}; exit 4"));
     assert_eq!((ran.code, ran.stdout.trim()), (4, mark.as_str()), "{ran:?}");
-    assert!(ran.stderr.contains("ALERT: full access"), "{ran:?}");
+    assert!(ran.stderr.contains("!!! full access"), "{ran:?}");
     let doctor = installation.run(&["doctor"]);
     assert!(doctor.stdout.contains("FULL ACCESS IS ALLOWED"), "{doctor:?}");
     let audit = installation.run(&["audit", "tail"]).ok();
