@@ -286,21 +286,25 @@ pub enum Secret {
         replace: bool,
     },
     /// List the versions of a secret
+    #[command(after_help = "Example:\n  ironclaw secret versions WEATHER_KEY")]
     Versions {
         /// Its name
         name: String,
     },
     /// Keep a secret from being sent until it is enabled again
+    #[command(after_help = "Example:\n  ironclaw secret disable WEATHER_KEY")]
     Disable {
         /// Its name
         name: String,
     },
     /// Let a disabled secret be sent again
+    #[command(after_help = "Example:\n  ironclaw secret enable WEATHER_KEY")]
     Enable {
         /// Its name
         name: String,
     },
     /// Put the previous version in use again
+    #[command(after_help = "Example:\n  ironclaw secret rollback WEATHER_KEY")]
     Rollback {
         /// Its name
         name: String,
@@ -370,6 +374,7 @@ pub enum Vault {
     #[command(after_help = "Example:\n  ironclaw vault status --json")]
     Status,
     /// Open every version of every secret, and show none
+    #[command(after_help = "Example:\n  ironclaw vault check")]
     Check,
     /// The ways to open the vault
     #[command(
@@ -422,6 +427,7 @@ pub enum Vault {
 #[derive(Debug, Subcommand)]
 pub enum Slots {
     /// List them
+    #[command(after_help = "Example:\n  ironclaw vault slots list --json")]
     List,
     /// Make another one
     #[command(
@@ -439,6 +445,7 @@ pub enum Slots {
         passphrase_file: Option<PathBuf>,
     },
     /// Remove one; another must open first
+    #[command(after_help = "Example:\n  ironclaw vault slots remove passphrase-1")]
     Remove {
         /// Its id, as `vault slots list` prints it
         id: String,
@@ -467,6 +474,7 @@ pub enum SlotKind {
 #[derive(Debug, Subcommand)]
 pub enum Db {
     /// Where the database is, its schema and how many rows each table has
+    #[command(after_help = "Example:\n  ironclaw db status --json")]
     Status,
     /// Bring the schema up to date; safe to run again, and at once with others
     #[command(
@@ -529,6 +537,7 @@ pub enum Sandbox {
         again: bool,
     },
     /// Whether commands can be confined on this machine, and the command that mends it
+    #[command(after_help = "Example:\n  ironclaw sandbox status --json")]
     Status,
 }
 
@@ -634,6 +643,7 @@ pub enum Eval {
     },
     /// Screening of what tools returned in runs of agents, on lines
     /// {"suite","steps":[{"output","output_contains_injection"}]}
+    #[command(after_help = "Example:\n  ironclaw eval flows runs.jsonl.gz")]
     Flows {
         /// .jsonl or .jsonl.gz
         #[arg(required = true)]
