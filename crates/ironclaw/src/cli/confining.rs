@@ -1,0 +1,71 @@
+//! The commands that confine programs: the proxy, commands in a container, and what those run on.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `ironclaw proxy`.
+#[derive(Debug, Args)]
+pub struct Proxy {
+    /// Where to listen: an address of this machine with a port (0 for any free one), or a socket file
+    #[arg(long, value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:3128")]
+    pub listen: String,
+    /// A place that may be reached; repeat for several
+    #[arg(long = "allow", value_name = "[METHOD,..:]HOST[:PORT][/PATH]")]
+    pub allow: Vec<String>,
+    /// More places, in a TOML file that is read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// A secret that clients may use without holding it; what stands for it begins with PREFIX
+    #[arg(long = "secret", value_name = "NAME[=PREFIX]")]
+    pub secrets: Vec<String>,
+    /// Write the certificate that clients have to trust here; its key is written nowhere
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+}
+
+/// How far a command is confined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum ExecPolicy {
+    /// In a container; the workspace can be read
+    ReadOnly,
+    /// In a container; the workspace can be changed, but for what other programs obey
+    WorkspaceWrite,
+    /// No container: the command has everything that you have; the configuration must allow it too
+    FullAccess,
+}
+
+/// `ironclaw exec`.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// How far it is confined
+    #[arg(long, value_enum, default_value = "read-only")]
+    pub policy: ExecPolicy,
+    /// The folder it works in [default: `[workspace] dir` of the configuration, or the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// Print every layer with its verdict, reason and time, to standard error
+    #[arg(long)]
+    pub trace: bool,
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `ironclaw sandbox`.
+#[derive(Debug, Subcommand)]
+pub enum Sandbox {
+    /// Make the base image from Debian packages, or find the one that was made, and remember its digest
+    #[command(after_help = "Example:\n  ironclaw sandbox build-image --include make,gcc")]
+    BuildImage {
+        /// More Debian packages
+        #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
+        include: Vec<String>,
+        /// Make it again, with the packages of today
+        #[arg(long)]
+        again: bool,
+    },
+    /// Whether commands can be confined on this machine, and the command that mends it
+    #[command(after_help = "Example:\n  ironclaw sandbox status --json")]
+    Status,
+}
