@@ -30,17 +30,15 @@ pub(super) enum Expect {
 /// The test that notices.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct TestName {
-    pub(super) package: String,
+    /// The integration test target that holds it: one name in the whole workspace.
+    pub(super) target: String,
     /// As libtest takes it: a part of the test's name.
     pub(super) filter: String,
-    /// True for an example in the documentation.
-    pub(super) in_documentation: bool,
 }
 
 impl fmt::Display for TestName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let documentation = if self.in_documentation { "--doc " } else { "" };
-        write!(f, "{} {documentation}{}", self.package, self.filter)
+        write!(f, "{} {}", self.target, self.filter)
     }
 }
 
@@ -89,15 +87,11 @@ fn parse(file: &Path, text: &str) -> anyhow::Result<Patch> {
     })
 }
 
-/// `package filter`, or `package --doc filter` for an example in the documentation.
+/// `target filter`.
 fn test(value: &str) -> anyhow::Result<TestName> {
-    let words: Vec<_> = value.split_whitespace().collect();
-    let (package, filter, in_documentation) = match words[..] {
-        [package, "--doc", filter] => (package, filter, true),
-        [package, filter] => (package, filter, false),
-        _ => anyhow::bail!("`test: {value}` is not `package filter`"),
-    };
-    Ok(TestName { package: package.to_owned(), filter: filter.to_owned(), in_documentation })
+    let (target, filter) =
+        value.split_once(' ').with_context(|| format!("`test: {value}` is not `target filter`"))?;
+    Ok(TestName { target: target.to_owned(), filter: filter.trim().to_owned() })
 }
 
 #[cfg(test)]

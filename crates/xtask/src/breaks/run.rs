@@ -53,38 +53,27 @@ impl Runner {
 
     /// Builds and runs `test`.
     pub(super) fn outcome(&self, test: &TestName) -> anyhow::Result<Outcome> {
-        if test.in_documentation {
-            return self.documentation_outcome(test);
-        }
-        let output = self.cargo(test, &["--no-run", "--message-format=json-render-diagnostics"]).output()?;
+        let output = self.build(test).output()?;
         if !output.status.success() {
             return Ok(Outcome::BuildFailed(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
-        let mut ran = Vec::new();
         for message in Message::parse_stream(output.stdout.as_slice()) {
             if let Message::CompilerArtifact(artifact) = message?
                 && let Some(binary) = artifact.executable.filter(|_| artifact.profile.test)
             {
                 let folder = artifact.manifest_path.parent().context("a manifest stands in a folder")?;
-                ran.push(run_binary(binary.as_std_path(), folder.as_std_path(), &test.filter, TEST_LIMIT)?);
+                return run_binary(binary.as_std_path(), folder.as_std_path(), &test.filter, TEST_LIMIT);
             }
         }
-        Ok(worst(&ran))
+        anyhow::bail!("cargo built no test binary for {}", test.target)
     }
 
-    /// Examples are built by rustdoc while they run, so one command does both.
-    fn documentation_outcome(&self, test: &TestName) -> anyhow::Result<Outcome> {
-        let output = self.cargo(test, &["--doc", "--", &test.filter]).output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        Ok(match counts(&said) {
-            None => Outcome::BuildFailed(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Some(counts) => counts.outcome(output.status.success()),
-        })
-    }
-
-    fn cargo(&self, test: &TestName, arguments: &[&str]) -> Command {
+    /// `--workspace`, although one target is wanted: the foreign packages get the features that the
+    /// whole workspace asks of them, and are those that the tests were built with.
+    fn build(&self, test: &TestName) -> Command {
         let mut cargo = ambient::command("cargo", &self.tree);
-        cargo.args(["test", "--quiet", "--offline", "--package", &test.package]).args(arguments);
+        cargo.args(["test", "--quiet", "--offline", "--workspace", "--test", &test.target]);
+        cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
         cargo.env("CARGO_TARGET_DIR", &self.target);
         cargo
     }
@@ -110,16 +99,6 @@ fn run_binary(binary: &Path, folder: &Path, filter: &str, limit: Duration) -> an
     };
     let succeeded = child.wait()?.success();
     Ok(counts(&String::from_utf8_lossy(&said)).unwrap_or_default().outcome(succeeded))
-}
-
-/// What all binaries of a package came to: one that fails decides.
-fn worst(ran: &[Outcome]) -> Outcome {
-    match () {
-        () if ran.contains(&Outcome::TimedOut) => Outcome::TimedOut,
-        () if ran.contains(&Outcome::Failed) => Outcome::Failed,
-        () if ran.contains(&Outcome::Passed) => Outcome::Passed,
-        () => Outcome::NoSuchTest,
-    }
 }
 
 /// The sums of libtest's closing lines.
@@ -174,7 +153,5 @@ mod tests {
     fn a_crash_is_a_failure_and_nothing_run_is_no_test() {
         assert_eq!(Counts::default().outcome(false), Outcome::Failed);
         assert_eq!(Counts::default().outcome(true), Outcome::NoSuchTest);
-        assert_eq!(worst(&[Outcome::Passed, Outcome::Failed]), Outcome::Failed);
-        assert_eq!(worst(&[]), Outcome::NoSuchTest);
     }
 }

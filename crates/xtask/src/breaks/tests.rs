@@ -5,12 +5,7 @@ use super::*;
 const MANIFEST: &str = "[package]\nname = \"door\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n";
 
 const DOOR: &str = "\
-/// Proof of a check. It is for one use:
-/// ```compile_fail
-/// let pass = door::check(7).unwrap();
-/// door::enter(pass);
-/// door::enter(pass);
-/// ```
+/// Proof of a check.
 pub struct Pass(());
 
 pub fn check(age: u8) -> Option<Pass> {
@@ -18,10 +13,12 @@ pub fn check(age: u8) -> Option<Pass> {
 }
 
 pub fn enter(_pass: Pass) {}
+";
 
+const DOOR_TESTS: &str = "\
 #[test]
 fn a_child_is_refused() {
-    assert!(check(7).is_none());
+    assert!(door::check(7).is_none());
 }
 ";
 
@@ -33,6 +30,8 @@ fn project(patches: &[(&str, &str, &str, &str)]) -> tempfile::TempDir {
     fs::create_dir(root.join("breaks")).unwrap();
     fs::write(root.join("Cargo.toml"), MANIFEST).unwrap();
     fs::write(root.join("src/lib.rs"), DOOR).unwrap();
+    fs::create_dir(root.join("tests")).unwrap();
+    fs::write(root.join("tests/door-tests.rs"), DOOR_TESTS).unwrap();
     fs::write(root.join(".gitignore"), "/target\n").unwrap();
     let mut git = crate::ambient::command("git", root);
     git.args(["init", "--quiet"]);
@@ -56,7 +55,7 @@ fn diff(from: &str, to: &str) -> String {
 }
 
 const NO_CHECK: (&str, &str) = ("    (age >= 18).then_some(Pass(()))", "    (age < 200).then_some(Pass(()))");
-const TEST: &str = "layer: policy\nexpect: test-fails\ntest: door a_child_is_refused\n";
+const TEST: &str = "layer: policy\nexpect: test-fails\ntest: door-tests a_child_is_refused\n";
 
 fn run_one(head: &str, (from, to): (&str, &str)) -> anyhow::Result<bool> {
     let folder = project(&[("only", head, from, to)]);
@@ -77,17 +76,12 @@ fn a_change_that_no_test_minds_is_not_noticed() {
 
 #[test]
 fn a_way_around_that_does_not_type_check_is_noticed_by_its_error_only() {
-    let head = |error| format!("layer: policy\nexpect: build-fails\nerror: {error}\ntest: door a_child\n");
+    let head =
+        |error| format!("layer: policy\nexpect: build-fails\nerror: {error}\ntest: door-tests a_child\n");
     let around = ("pub fn enter(_pass: Pass) {}", "pub fn enter(_pass: Pass) { enter(3) }");
     assert!(run_one(&head("E0308"), around).unwrap());
     assert!(!run_one(&head("E0382"), around).unwrap());
     assert!(!run_one(&head("E0308"), NO_CHECK).unwrap());
-}
-
-#[test]
-fn a_proof_that_can_be_copied_is_noticed_by_its_example() {
-    let head = "layer: policy\nexpect: test-fails\ntest: door --doc Pass\n";
-    assert!(run_one(head, ("pub struct Pass(());", "#[derive(Clone, Copy)] pub struct Pass(());")).unwrap());
 }
 
 #[test]
