@@ -3,7 +3,8 @@
 use types::{Layer, Source};
 
 /// From whom to whom a text is on its way.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Channel {
     /// Text given to the agent: typed, pasted, piped, attached.
     Input,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use types::{Source, Trace, Verdict};
 
 use crate::Channel;
-use crate::finding::{Action, Kind, Report, Severity, Timings};
+use crate::finding::{Action, Finding, Kind, Report, Severity, Timings};
 use crate::leak_detector::{self, KnownValues, LeakDetector};
 use crate::rulebook::{Config, ConfigError, Rulebook};
 use crate::sanitizer::Sanitizer;
@@ -41,7 +41,7 @@ impl Safety {
     pub fn with_key(config: Config, key: &[u8; 32]) -> Result<Self, ConfigError> {
         let prints = Fingerprinter::new(key);
         let leaks = LeakDetector::new(prints.clone()).map_err(ConfigError::Shipped)?;
-        let sanitizer = Sanitizer::new(prints.clone()).map_err(ConfigError::Shipped)?;
+        let sanitizer = Sanitizer::new(prints.clone(), config.thresholds).map_err(ConfigError::Shipped)?;
         let mut ids: Vec<Arc<str>> = leaks.ids().chain(sanitizer.ids()).collect();
         ids.extend(characters::ids().map(Arc::from));
         let shipped: Vec<&[u8]> =
@@ -86,9 +86,8 @@ impl Safety {
         timings.validator = started.elapsed();
 
         let started = Instant::now();
-        if channel.reads_patterns() {
-            self.sanitizer.scan(&cleaned, channel.carries_data(source), &mut signals);
-        }
+        let listed = !channel.reads_patterns()
+            || self.sanitizer.scan(&cleaned, channel.carries_data(source), &mut signals);
         timings.sanitizer = started.elapsed();
 
         let started = Instant::now();
@@ -98,12 +97,15 @@ impl Safety {
         timings.leak_detector = started.elapsed();
 
         let started = Instant::now();
-        let redactions = self.redactions(&leaks, channel, source);
         if channel.strips_controls() {
             leaks.iter_mut().for_each(|leak| leak.span = cleaned.original(leak.span.clone()));
         }
         signals.append(&mut leaks);
-        let judged = self.rulebook.judge(signals, channel, source);
+        let mut judged = self.rulebook.judge(signals, channel, source);
+        if !listed {
+            judged.refuse_cuts();
+        }
+        let redactions = cuts(&judged.findings, &cleaned);
         timings.rulebook = started.elapsed();
         let report = Report {
             verdict: judged.verdict,
@@ -159,16 +161,21 @@ impl Safety {
         });
         Examined { report, cleaned: Cleaned::whole(""), redactions: Vec::new() }
     }
+}
 
-    fn redactions(
-        &self,
-        leaks: &[Signal],
-        channel: Channel,
-        source: &Source,
-    ) -> Vec<(std::ops::Range<usize>, Arc<str>)> {
-        let redacted = |leak: &&Signal| self.rulebook.action(leak, channel, source) == Action::Redact;
-        leaks.iter().filter(redacted).map(|leak| (leak.span.clone(), leak.rule.clone())).collect()
+/// What the findings cut out of the cleaned text, in order and apart.
+fn cuts(findings: &[Finding], cleaned: &Cleaned<'_>) -> Vec<(std::ops::Range<usize>, Arc<str>)> {
+    let mut cuts: Vec<(std::ops::Range<usize>, Arc<str>)> = Vec::new();
+    for finding in findings.iter().filter(|finding| finding.action == Action::Redact) {
+        let span = cleaned.here(&finding.span);
+        match cuts.last_mut() {
+            // What hides characters is gone with them.
+            _ if span.is_empty() => {}
+            Some((last, _)) if span.start < last.end => last.end = last.end.max(span.end),
+            _ => cuts.push((span, finding.rule.clone())),
+        }
     }
+    cuts
 }
 
 /// Says nothing of its contents.
@@ -185,9 +192,8 @@ fn record(report: &Report, text: &str, channel: Channel, trace: &Trace) {
         let part = report.findings.iter().filter(move |finding| part(finding.kind));
         part.max_by_key(|finding| (finding.action, finding.severity))
     };
-    let verdict =
-        |found: Option<&crate::Finding>| found.map_or(Verdict::Allow, |finding| finding.action.into());
-    let say = |found: Option<&crate::Finding>, clean: &str| match found {
+    let verdict = |found: Option<&Finding>| found.map_or(Verdict::Allow, |finding| finding.action.into());
+    let say = |found: Option<&Finding>, clean: &str| match found {
         Some(finding) => format!("{}: {}", finding.rule, finding.reason),
         None => clean.to_owned(),
     };

@@ -12,6 +12,7 @@ mod decode;
 mod fold;
 mod mention;
 pub mod model;
+mod oddities;
 mod rules;
 mod squash;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::finding::{Kind, Severity};
+use crate::rulebook::Thresholds;
 use crate::signal::{Fingerprinter, Signal};
 use crate::validator::characters::Cleaned;
 pub(crate) use mention::QUOTED;
@@ -48,11 +50,14 @@ pub(crate) struct Sanitizer {
     disguised: Rule,
     model: Rule,
     unread: Rule,
+    special: Rule,
+    mixed: Rule,
+    thresholds: Thresholds,
     prints: Fingerprinter,
 }
 
 impl Sanitizer {
-    pub(crate) fn new(prints: Fingerprinter) -> Result<Self, String> {
+    pub(crate) fn new(prints: Fingerprinter, thresholds: Thresholds) -> Result<Self, String> {
         let rule = |id: &str, severity, reason: &str| Rule {
             id: id.into(),
             reason: reason.into(),
@@ -73,13 +78,24 @@ impl Sanitizer {
                 ..rule("model", Severity::Medium, "reads like an order to an assistant")
             },
             unread: rule("too-much-encoded", Severity::Medium, "more text inside the text than is read"),
+            special: rule(
+                "special-characters",
+                Severity::Low,
+                "a stretch of text made mostly of special characters",
+            ),
+            mixed: rule(
+                "mixed-scripts",
+                Severity::Medium,
+                "letters of another script inside a word, each taken for a Latin one",
+            ),
+            thresholds,
             prints,
         })
     }
 
     /// The ids of all rules.
     pub(crate) fn ids(&self) -> impl Iterator<Item = Arc<str>> {
-        let own = [&self.acrostic, &self.disguised, &self.model, &self.unread];
+        let own = [&self.acrostic, &self.disguised, &self.model, &self.unread, &self.special, &self.mixed];
         self.rules.ids().chain(own.map(|rule| rule.id.clone()))
     }
 
@@ -89,13 +105,15 @@ impl Sanitizer {
     }
 
     /// Adds a signal for each pattern under each reading. Spans count in the original. `data` says that
-    /// the text is data from outside, in which an order to an assistant has no place.
-    pub(crate) fn scan(&self, cleaned: &Cleaned<'_>, data: bool, signals: &mut Vec<Signal>) {
+    /// the text is data from outside, in which an order to an assistant has no place. False when there are
+    /// more than were added.
+    pub(crate) fn scan(&self, cleaned: &Cleaned<'_>, data: bool, signals: &mut Vec<Signal>) -> bool {
         let mut scan =
             Scan { sanitizer: self, data, budget: BUDGET + 2 * cleaned.text.len(), exhausted: false };
         let mut found = Vec::new();
         scan.read(&cleaned.text, "plain", 0, &mut found);
         mention::weigh(&cleaned.text, &mut found);
+        found.extend(self.oddities(&cleaned.text));
         for hit in &mut found {
             hit.span = cleaned.original(hit.span.clone());
         }
@@ -110,8 +128,20 @@ impl Sanitizer {
         }
         // The worst come first, so that no flood of faint ones hides them.
         found.sort_by_key(|hit| std::cmp::Reverse(hit.severity()));
+        let listed = found.len() <= MOST_SIGNALS;
         found.truncate(MOST_SIGNALS);
         signals.extend(found.into_iter().map(|hit| self.signal(hit)));
+        listed
+    }
+
+    /// What is odd about the characters of a text, whatever it says.
+    fn oddities(&self, text: &str) -> impl Iterator<Item = Hit> {
+        let special = oddities::special(text, self.thresholds.special_characters);
+        let mixed = oddities::mixed(text);
+        let hit = |rule, spans: Vec<Range<usize>>| {
+            spans.into_iter().map(move |span| Hit::new(rule, span, "characters", text))
+        };
+        hit(&self.special, special).chain(hit(&self.mixed, mixed))
     }
 
     fn signal(&self, hit: Hit) -> Signal {
@@ -190,7 +220,7 @@ impl Scan<'_> {
                 score.add(text, &token);
             }
         });
-        if let Some(span) = score.order() {
+        if let Some(span) = score.order(self.sanitizer.thresholds.model_margin) {
             found.push(Hit::new(&self.sanitizer.model, span, name, text));
         }
         let wanted = |rule: &Rule| self.data || rule.scope == Scope::Anywhere;

@@ -104,10 +104,10 @@ impl Score {
         }
     }
 
-    /// Where the text reads like an order, if its best words score above the threshold.
-    pub(super) fn order(&self) -> Option<Range<usize>> {
+    /// Where the text reads like an order, if its best words score above the threshold and the margin.
+    pub(super) fn order(&self, margin: i32) -> Option<Range<usize>> {
         let [.., a, b, c, d] = *FILE;
-        (self.best >= i32::from_le_bytes([a, b, c, d])).then(|| self.span.clone())
+        (self.best >= i32::from_le_bytes([a, b, c, d]).saturating_add(margin)).then(|| self.span.clone())
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
     fn order(text: &str) -> Option<&str> {
         let mut score = Score::default();
         tokens::each(text, |token| score.add(text, &token));
-        score.order().map(|span| &text[span])
+        score.order(0).map(|span| &text[span])
     }
 
     #[test]

@@ -45,6 +45,21 @@ impl<'a> Cleaned<'a> {
     }
 }
 
+impl Cleaned<'_> {
+    /// Where a span of the original stands in the cleaned text, on character boundaries; empty where all of
+    /// it was removed.
+    pub(crate) fn here(&self, span: &Range<usize>) -> Range<usize> {
+        let forth = |at: usize| {
+            let next = self.anchors.partition_point(|(_, there)| *there <= at);
+            let (here, there) = next.checked_sub(1).map_or((0, 0), |index| self.anchors[index]);
+            let end = self.anchors.get(next).map_or(self.text.len(), |(here, _)| *here);
+            (here + at - there).min(end)
+        };
+        let (start, end) = (forth(span.start), forth(span.end));
+        self.text.floor_char_boundary(start)..self.text.ceil_char_boundary(end)
+    }
+}
+
 /// What every rule of this module is called and says.
 const RULES: [(&str, Kind, Severity, &str); 9] = [
     ("terminal-colour", Kind::Control, Severity::Low, "terminal sequences that change how text looks"),
