@@ -10,7 +10,8 @@ use cedar_policy::{
     PolicySet, Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 use safety::Untrusted;
-use types::{Caller, Command, Integrity, Label, Lane, Outbound, Rule, Source, ToolName};
+use safety::credential_detect::Carried;
+use types::{Caller, Command, Integrity, Label, Lane, Outbound, Refusal, Rule, Source, ToolName};
 
 use crate::manifest::Manifest;
 use crate::rules;
@@ -53,6 +54,17 @@ pub enum Answer {
     Refuse(&'static Rule, String),
 }
 
+impl Answer {
+    /// The policy that permits, where nobody can be asked.
+    pub(crate) fn permitted(self) -> Result<String, Refusal> {
+        match self {
+            Self::Permit(by) => Ok(by),
+            Self::Ask(by) => Err(rules::by_policy(&rules::CEDAR_ASKS, by)),
+            Self::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
+        }
+    }
+}
+
 impl Engine {
     /// Loads the shipped set and the owner's own: pairs of a name and a text.
     pub fn load(own: &[(String, String)]) -> Result<Self, PolicyError> {
@@ -86,8 +98,8 @@ impl Engine {
         self.answer(agent(), "call", uid("Tool", manifest.name.as_str()), context)
     }
 
-    /// May this request be sent now?
-    pub fn request(&self, outbound: &Outbound, label: Label) -> Answer {
+    /// May this request be sent now? `brought` is what the caller brings of credentials of its own.
+    pub fn request(&self, outbound: &Outbound, label: Label, brought: &[Carried]) -> Answer {
         let target = &outbound.target;
         let secrets = outbound
             .secrets
@@ -95,6 +107,7 @@ impl Engine {
             .map(|used| RestrictedExpression::new_string(used.secret.to_string()))
             .collect::<Vec<_>>();
         let text = |value: String| RestrictedExpression::new_string(value);
+        let credentials = brought.iter().map(|carried| text(carried.to_string())).collect::<Vec<_>>();
         let mut context = label_pairs(label);
         context.extend([
             pair("method", text(target.method.to_string())),
@@ -103,6 +116,7 @@ impl Engine {
             pair("port", RestrictedExpression::new_long(target.endpoint.port.get().into())),
             pair("path", text(target.path.to_string())),
             pair("secrets", RestrictedExpression::new_set(secrets)),
+            pair("credentials", RestrictedExpression::new_set(credentials)),
         ]);
         let principal = match &outbound.caller {
             Caller::Tool { tool, .. } => tool_uid(tool),
@@ -231,11 +245,11 @@ mod tests {
     fn the_shipped_set_permits_what_the_floor_let_through() {
         let engine = Engine::load(&[]).unwrap();
         assert_eq!(
-            engine.request(&outbound("https://a.example/", true), Label::CLEAN),
+            engine.request(&outbound("https://a.example/", true), Label::CLEAN, &[]),
             Answer::Permit("default.request".to_owned())
         );
         assert!(matches!(
-            engine.request(&outbound("http://a.example/", true), Label::CLEAN),
+            engine.request(&outbound("http://a.example/", true), Label::CLEAN, &[]),
             Answer::Refuse(rule, _) if *rule == rules::CEDAR_FORBIDS
         ));
     }
@@ -245,16 +259,16 @@ mod tests {
         let forbid =
             with("@id(\"no-b\") forbid (principal, action, resource == Endpoint::\"b.example:443\");");
         assert!(matches!(
-            forbid.request(&outbound("https://b.example/", false), Label::CLEAN),
+            forbid.request(&outbound("https://b.example/", false), Label::CLEAN, &[]),
             Answer::Refuse(rule, by) if *rule == rules::CEDAR_FORBIDS && by == "no-b"
         ));
         assert!(matches!(
-            forbid.request(&outbound("https://a.example/", false), Label::CLEAN),
+            forbid.request(&outbound("https://a.example/", false), Label::CLEAN, &[]),
             Answer::Permit(_)
         ));
         let ask = with("@decision(\"ask\") forbid (principal, action == Action::\"request\", resource);");
         assert_eq!(
-            ask.request(&outbound("https://a.example/", false), Label::CLEAN),
+            ask.request(&outbound("https://a.example/", false), Label::CLEAN, &[]),
             Answer::Ask("own.1".to_owned())
         );
     }

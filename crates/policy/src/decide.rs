@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use audit::{Audit, ChangeError, Seq};
 use safety::Screened;
+use safety::credential_detect::Carried;
 use serde_json::Value;
 use store::{Charge, Lost, Meter, Mutation, Reader, Use};
 use types::{
@@ -225,8 +226,14 @@ impl Policy {
         })))
     }
 
-    /// May this call of a tool send this request now?
-    pub async fn decide_request(&self, scope: &Scope, target: Target) -> Result<Permit<Outbound>, Refusal> {
+    /// May this call of a tool send this request now? `brought` is what its head brings of credentials of
+    /// the tool's own.
+    pub async fn decide_request(
+        &self,
+        scope: &Scope,
+        target: Target,
+        brought: &[Carried],
+    ) -> Result<Permit<Outbound>, Refusal> {
         let since = Instant::now();
         let rules = self.in_force();
         let turn = scope.turn();
@@ -240,7 +247,7 @@ impl Policy {
             return Err(self.refuse(record(Verdict::Block), refusal, turn, "address", since).await);
         }
         let record = |verdict, target: &Target| record(verdict).with(Field::Target, target);
-        let judged = self.judge_request(&rules, scope, &target).await;
+        let judged = self.judge_request(&rules, scope, &target, brought).await;
         let (outbound, by) = match judged {
             Ok(judged) => judged,
             Err(refusal) => {
@@ -258,6 +265,28 @@ impl Policy {
             names => format!("{} lists {}, granted {names}", scope.tool(), target.endpoint),
         });
         Ok(self.mint_request(outbound, seq, turn, &rules))
+    }
+
+    /// The permit again, unless the body brings a credential of the tool's own that policy does not permit.
+    pub async fn admit_body(
+        &self,
+        scope: &Scope,
+        permit: Permit<Outbound>,
+        brought: &[Carried],
+    ) -> Result<Permit<Outbound>, Refusal> {
+        if brought.is_empty() {
+            return Ok(permit);
+        }
+        let (since, turn) = (Instant::now(), scope.turn());
+        let answer = self.in_force().engine.request(permit.effect(), turn.label(), brought);
+        let Err(refusal) = answer.permitted() else { return Ok(permit) };
+        let record = Record::new(Kind::Request, Verdict::Block)
+            .of_turn(turn.id())
+            .with(Field::Of, permit.seq().get())
+            .with(Field::Actor, scope.caller())
+            .with(Field::Call, scope.call())
+            .with(Field::Target, &permit.effect().target);
+        Err(self.refuse(record, refusal, turn, "body", since).await)
     }
 
     /// May the owner's command run now? `shown` is the command line as the record keeps it.
@@ -370,7 +399,7 @@ impl Policy {
             return Ok(called);
         };
         let scope = Scope::open(CallId::new(), tool, turn);
-        let (_, by) = self.judge_request(&rules, &scope, target).await?;
+        let (_, by) = self.judge_request(&rules, &scope, target, &[]).await?;
         Ok(format!("{called}\n{target}: permitted by {by}"))
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use safety::credential_detect::Carried;
 use safety::{Channel, Screened};
 use serde_json::Value;
 use store::{ApprovalState, Mutation};
@@ -72,6 +73,7 @@ impl Policy {
         rules: &InForce,
         scope: &Scope,
         target: &Target,
+        brought: &[Carried],
     ) -> Result<(Outbound, String), Refusal> {
         if !scope.count_request() {
             return Err(Refusal::new(
@@ -92,11 +94,8 @@ impl Policy {
             response: scope.limits().response,
             time: scope.limits().time,
         };
-        match rules.engine.request(&outbound, scope.turn().label()) {
-            cedar::Answer::Permit(by) => Ok((outbound, by)),
-            cedar::Answer::Ask(by) => Err(rules::by_policy(&rules::CEDAR_ASKS, by)),
-            cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
-        }
+        let by = rules.engine.request(&outbound, scope.turn().label(), brought).permitted()?;
+        Ok((outbound, by))
     }
 
     pub(crate) async fn judge_model(
@@ -122,11 +121,8 @@ impl Policy {
             response: MODEL_RESPONSE,
             time: MODEL_TIME,
         };
-        match rules.engine.request(&outbound, turn.label()) {
-            cedar::Answer::Permit(by) => Ok((outbound, by)),
-            cedar::Answer::Ask(by) => Err(rules::by_policy(&rules::CEDAR_ASKS, by)),
-            cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
-        }
+        let by = rules.engine.request(&outbound, turn.label(), &[]).permitted()?;
+        Ok((outbound, by))
     }
 
     /// The uses that the owner granted for what the manifest wishes. Of several grants the one with the
@@ -217,9 +213,5 @@ pub(crate) fn judge_command(rules: &InForce, turn: &Turn, command: &Command) -> 
         return Err(Refusal::new(&rules::FULL_ACCESS, command.program())
             .widened_by("set [sandbox] full_access = true: ironclaw config explain sandbox.full_access"));
     }
-    match rules.engine.run(command, turn.label()) {
-        cedar::Answer::Permit(by) => Ok(by),
-        cedar::Answer::Ask(by) => Err(rules::by_policy(&rules::CEDAR_ASKS, by)),
-        cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
-    }
+    rules.engine.run(command, turn.label()).permitted()
 }

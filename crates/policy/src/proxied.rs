@@ -18,8 +18,8 @@ use crate::decide::{InForce, Policy, not_recorded};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::reach::{self, Reach, ReachRule};
+use crate::rules;
 use crate::turn::Turn;
-use crate::{cedar, rules};
 
 /// The longest answer. A model's weights are smaller, and so is every image of a disk that a build fetches.
 const PROXIED_RESPONSE: Bytes = Bytes::mib(64 * 1024);
@@ -162,11 +162,8 @@ impl Policy {
             response: PROXIED_RESPONSE,
             time: PROXIED_TIME,
         };
-        match rules.engine.request(&outbound, run.turn.label()) {
-            cedar::Answer::Permit(by) => Ok((outbound, format!("{rule}, {by}"))),
-            cedar::Answer::Ask(by) => Err(rules::by_policy(&rules::CEDAR_ASKS, by)),
-            cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
-        }
+        let by = rules.engine.request(&outbound, run.turn.label(), &[]).permitted()?;
+        Ok((outbound, format!("{rule}, {by}")))
     }
 
     /// A place that a secret is bound to takes no other credential, and where the rule says so none but it.

@@ -15,7 +15,7 @@ use http::header;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
 use policy::{Policy, Scope};
-use safety::{Blocked, BodyFault, ScreenedBody};
+use safety::{Blocked, BodyFault, ScreenedBody, credential_detect};
 use tokio::sync::{Notify, Semaphore};
 use types::limits::MAX_REQUEST_BODY;
 use types::{Layer, Refusal, Target};
@@ -146,7 +146,8 @@ impl Exchange {
         let (head, body) = request.into_parts();
         let target = Target::from_parts(head.method, &head.uri)
             .map_err(|error| Refusal::new(&rules::REQUEST, error.to_string()))?;
-        let permit = self.policy.decide_request(&self.scope, target).await?;
+        let brought = credential_detect::carried(&head.headers, target.query());
+        let permit = self.policy.decide_request(&self.scope, target, &brought).await?;
         let body = Limited::new(body, MAX_REQUEST_BODY.as_usize());
         let body = body
             .collect()
@@ -155,6 +156,9 @@ impl Exchange {
                 Refusal::new(&rules::REQUEST, format!("a body cut short or over {MAX_REQUEST_BODY}"))
             })?
             .to_bytes();
+        let media = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let brought = credential_detect::carried_in_body(media, &body);
+        let permit = self.policy.admit_body(&self.scope, permit, &brought).await?;
         let message = Message { headers: head.headers, body: body.into() };
         let response = self.egress.send(permit, message, self.scope.trace()).await?;
         let outcome = self.outcome.clone();

@@ -149,7 +149,7 @@ async fn use_and_close(folder: &Path) {
         let new = Plain::new(value(folder, round).into_bytes());
         parts.vault.put(&secret, new, Some(1 + round as i64)).await.unwrap();
         let url = Target::parse("GET", &format!("https://{host}/{round}")).unwrap();
-        let permit = parts.policy.decide_request(call.as_ref().unwrap(), url).await.unwrap();
+        let permit = parts.policy.decide_request(call.as_ref().unwrap(), url, &[]).await.unwrap();
         let answer = egress.send(permit, Message::default(), &Trace::off()).await.unwrap();
         let mut body = answer.into_body();
         while let Some(piece) = body.next().await {
@@ -166,7 +166,7 @@ async fn one_armed_request(folder: &Path) -> http::Request<()> {
     let call = scope(&parts.policy, &parts.safety, &Trace::off()).await;
     let (host, _) = target(folder);
     let url = format!("https://{host}/");
-    let permit = parts.policy.decide_request(&call, Target::parse("GET", &url).unwrap()).await.unwrap();
+    let permit = parts.policy.decide_request(&call, Target::parse("GET", &url).unwrap(), &[]).await.unwrap();
     let leases = parts.vault.lease(&permit).await.unwrap();
     let (armed, settlement) =
         secrets::inject(leases, permit, http::Request::get(&url).body(()).unwrap()).unwrap();

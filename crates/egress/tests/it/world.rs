@@ -114,7 +114,7 @@ impl World {
     }
 
     pub(crate) async fn decide(&self, method: &str, url: &str) -> Result<Permit<Outbound>, Refusal> {
-        self.policy.decide_request(&self.scope, Target::parse(method, url).unwrap()).await
+        self.policy.decide_request(&self.scope, Target::parse(method, url).unwrap(), &[]).await
     }
 
     /// A permit for a path at the tool's host.

@@ -2,6 +2,7 @@
 
 use policy::manifest::{HostRule, SecretWish};
 use policy::{ModelRule, Settings};
+use safety::credential_detect::Carried;
 use types::{Caller, Digest, Grant, HostName, Injection, PathPrefix, Port, Scheme, SecretName, Target};
 
 use crate::world::{World, grant, turn};
@@ -20,8 +21,11 @@ async fn a_request_is_permitted_with_the_secrets_that_were_granted_for_it() {
     let permit = world.permitted(&turn(), "reader", r#"{"q":"x"}"#).await;
     let scope = permit.scope().clone();
     world.grant(grant(*scope.digest(), "/v1")).await;
-    let request =
-        world.policy.decide_request(&scope, target("GET", "https://API.example/v1/a?b=c")).await.unwrap();
+    let request = world
+        .policy
+        .decide_request(&scope, target("GET", "https://API.example/v1/a?b=c"), &[])
+        .await
+        .unwrap();
     assert_eq!(request.effect().secrets, [grant(*scope.digest(), "/v1").secret_use()]);
     assert_eq!(request.effect().caller, scope.caller());
 }
@@ -44,7 +48,7 @@ async fn what_no_grant_covers_is_refused() {
         world.grant(loose).await;
         let permit = world.permitted(&turn(), "reader", r#"{"q":"x"}"#).await;
         let refusal =
-            world.policy.decide_request(permit.scope(), target("GET", "https://api.example/v1/a")).await;
+            world.policy.decide_request(permit.scope(), target("GET", "https://api.example/v1/a"), &[]).await;
         let refusal = refusal.expect_err(name);
         assert_eq!(refusal.rule.id, "policy.secret-not-granted", "{name}");
         assert!(
@@ -58,16 +62,38 @@ async fn what_no_grant_covers_is_refused() {
 }
 
 #[tokio::test]
+async fn a_tool_brings_no_credential_beside_the_one_that_was_granted() {
+    let world = World::new(Settings::default()).await;
+    let permit = world.permitted(&turn(), "reader", r#"{"q":"x"}"#).await;
+    let scope = permit.scope().clone();
+    world.grant(grant(*scope.digest(), "/v1")).await;
+    let own = [Carried::Query("token")];
+    let to = || target("GET", "https://api.example/v1/a?token=v");
+    let refusal = world.policy.decide_request(&scope, to(), &own).await.unwrap_err();
+    assert_eq!(refusal.rule.id, "policy.cedar-forbids");
+    assert!(refusal.to_string().contains("default.no-credential-beside-a-granted-one"), "{refusal}");
+    // The same for what only its body shows; the permit is used up by the refusal.
+    let permit = world.policy.decide_request(&scope, to(), &[]).await.unwrap();
+    let permit = world.policy.admit_body(&scope, permit, &[]).await.unwrap();
+    let refusal = world.policy.admit_body(&scope, permit, &[Carried::Body("password")]).await.unwrap_err();
+    assert_eq!(refusal.rule.id, "policy.cedar-forbids");
+    // A tool without a granted secret may bring what it likes.
+    let permit = world.permitted(&turn(), "writer", "{}").await;
+    let to = target("POST", "https://post.example/");
+    assert!(world.policy.decide_request(permit.scope(), to, &own).await.is_ok());
+}
+
+#[tokio::test]
 async fn w25_requests_are_counted() {
     let world = World::new(Settings::default()).await;
     let permit = world.permitted(&turn(), "writer", "{}").await;
     let scope = permit.scope();
     let limit = scope.limits().requests;
     for _ in 0..limit {
-        drop(world.policy.decide_request(scope, target("POST", "https://post.example/")).await.unwrap());
+        drop(world.policy.decide_request(scope, target("POST", "https://post.example/"), &[]).await.unwrap());
     }
     let refusal =
-        world.policy.decide_request(scope, target("POST", "https://post.example/")).await.unwrap_err();
+        world.policy.decide_request(scope, target("POST", "https://post.example/"), &[]).await.unwrap_err();
     assert_eq!(refusal.rule.id, "policy.requests");
 }
 

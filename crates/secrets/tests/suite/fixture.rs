@@ -146,7 +146,7 @@ impl World {
         let decision = self.policy.decide_call(&turn, &self.grant.tool, arguments).await.unwrap();
         let Decision::Permit(call) = decision else { panic!("the call was not permitted") };
         let target = Target::parse(method, url).unwrap();
-        self.policy.decide_request(call.scope(), target).await.unwrap()
+        self.policy.decide_request(call.scope(), target, &[]).await.unwrap()
     }
 
     /// Exchanges the row of the grant behind the vault's back.

@@ -142,9 +142,17 @@ async fn w20_a_guest_cannot_set_credentials_or_framing() {
     }
     let failure = world.failure("evil-echo", r#"{"path":"/","headers":{"x-a":"b\r\nx-c: d"}}"#).await;
     assert!(failure.contains("InvalidSyntax"), "{failure}");
-    for header in ["x-forwarded-host", "x-http-method-override", "x-authorization"] {
+    for header in ["x-forwarded-host", "x-http-method-override"] {
         let arguments = format!(r#"{{"path":"/","headers":{{"{header}":"x"}}}}"#);
         assert_eq!(world.refusal("evil-echo", &arguments).await.rule.layer, Layer::Egress, "{header}");
+    }
+    // A key of its own beside the one that was granted would send the data to a stranger's account.
+    for own in [
+        r#"{"path":"/","headers":{"x-authorization":"x"}}"#,
+        r#"{"path":"/","headers":{"x-api-key":"x"}}"#,
+        r#"{"path":"/?%61pi_key=x","headers":{}}"#,
+    ] {
+        assert_eq!(world.refusal("evil-echo", own).await.rule.id, "policy.cedar-forbids", "{own}");
     }
     assert!(upstream.requests().is_empty());
     world.call("evil-echo", r#"{"path":"/","headers":{"x-own":"fine"}}"#).await.unwrap();
