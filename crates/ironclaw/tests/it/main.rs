@@ -8,6 +8,8 @@ mod errors;
 mod exec;
 mod hostile;
 mod installation;
+#[cfg(target_os = "linux")]
+mod joined;
 mod oversight;
 mod proxy;
 mod question;
