@@ -26,7 +26,7 @@ use types::{Command, Confinement, Refusal, Rule, Source, ToolName, Trace, Verdic
 use workspace::{SafeFolder, Surroundings, Survey};
 
 use crate::authority::Authority;
-use crate::config::Config;
+use crate::config::{Config, Downgrade};
 use crate::control::{Control, Target};
 use crate::door::{Connection, Door, Lifeline};
 use crate::engine::Engine;
@@ -36,6 +36,7 @@ use crate::owner::user_for;
 use crate::settle::{fields_of, record};
 use crate::spec::Plan;
 use crate::sweep::sweep;
+use crate::unfit::Unfit;
 use crate::{program, rules};
 
 /// Pieces of output that wait for whoever reads them; beyond it the command waits.
@@ -128,6 +129,7 @@ struct Run {
     quarantine: String,
     config: Config,
     identity: Option<(u64, u64)>,
+    accepted: Vec<(Downgrade, Unfit)>,
 }
 
 impl Sandbox {
@@ -214,6 +216,7 @@ impl Sandbox {
             quarantine,
             config: self.config.clone(),
             identity,
+            accepted: standing.accepted.clone(),
         })
     }
 
@@ -346,7 +349,7 @@ impl Run {
                 quarantine: self.quarantine.clone(),
             })
         });
-        record(settlement, &finished, started.elapsed()).await?;
+        record(settlement, &finished, &self.accepted, started.elapsed()).await?;
         finished
     }
 

@@ -68,7 +68,7 @@ pub async fn start(
         let _ = child.wait().await;
         let _ = pumps.await;
         let finished = Ok(Finished { ended, quarantined: Vec::new(), quarantine: String::new() });
-        record(settlement, &finished, started.elapsed()).await?;
+        record(settlement, &finished, &[], started.elapsed()).await?;
         finished
     }));
     Ok(Running {

