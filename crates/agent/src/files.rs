@@ -13,7 +13,7 @@ use safety::{Safety, Untrusted};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::limits::Bytes;
-use types::{Digest, Field, Refusal, Source, ToolCall, ToolName, Verdict};
+use types::{Digest, Field, Lane, Refusal, Source, ToolCall, ToolName, Verdict};
 use wasm::CallError;
 use workspace::{
     PathError, SafeFolder, Surroundings, UnsafeFolder, Workspace, WorkspaceError, WorkspacePath,
@@ -169,7 +169,8 @@ impl Files {
 fn tool(name: &str, says: &'static str, changes: bool, schema: Value, safety: &Safety) -> Option<Tool> {
     let name = ToolName::parse(name).ok()?;
     let digest = Digest::of_parts([name.as_str().as_bytes(), env!("CARGO_PKG_VERSION").as_bytes()]);
-    Tool::new(Manifest::built_in(name, says, schema, changes), digest, None, safety).ok()
+    let manifest = Manifest::built_in(name, Lane::Files, says.to_owned(), schema, changes);
+    Tool::new(manifest, digest, None, safety).ok()
 }
 
 impl Job {
@@ -255,6 +256,7 @@ mod tests {
     fn no_installed_tool_can_take_the_name_of_one_of_these() {
         let tools = Files::tools(&Safety::new(Default::default()).unwrap());
         let names: Vec<&str> = tools.iter().map(|tool| tool.manifest.name.as_str()).collect();
-        assert_eq!(names, policy::manifest::BUILT_IN);
+        assert_eq!(names, policy::manifest::BUILT_IN[..3]);
+        assert_eq!(crate::shell::NAME, policy::manifest::BUILT_IN[3]);
     }
 }

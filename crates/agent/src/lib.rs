@@ -8,7 +8,7 @@
 //! - [`alert`]: what must not be missed.
 //! - [`transcript`]: what the model reads.
 //! - [`model`]: the offline provider and OpenAI-compatible endpoints.
-//! - [`files`]: the built-in tools.
+//! - [`files`], [`shell`]: the built-in tools.
 
 pub mod alert;
 pub mod files;
@@ -16,6 +16,7 @@ mod gate;
 pub mod model;
 mod outcome;
 pub mod rules;
+pub mod shell;
 pub mod transcript;
 mod turn;
 
@@ -23,5 +24,6 @@ pub use alert::{Alert, AlertCommand};
 pub use files::Files;
 pub use model::{Chat, ChatSettings, Model, ModelName, Offline};
 pub use outcome::{Failure, Outcome};
+pub use shell::Shell;
 pub use transcript::{Message, Transcript};
 pub use turn::{Agent, Ask, Conversation, Input, Parts};

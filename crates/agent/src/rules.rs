@@ -13,6 +13,10 @@ macro_rules! rules {
 rules! {
     /// The turn went round the loop of model and tools [`types::limits::MAX_STEPS`] times.
     STEPS = "agent.steps", "the turn took more steps than a turn may take";
+    /// No shell is configured, or no engine could run it when this program started.
+    NO_SHELL = "shell.off", "there is no shell";
+    /// The turn that wanted the command is over.
+    ABANDONED = "shell.abandoned", "nobody waits for the command any more, so it was ended";
     /// No folder is configured for the file tools.
     NO_WORKSPACE = "files.no-workspace", "no folder is set for the file tools";
     /// The folder would give an agent what its walls are meant to keep.

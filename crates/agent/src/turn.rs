@@ -18,6 +18,7 @@ use crate::gate::{Call, Gate};
 use crate::model::{Model, NoAnswer};
 use crate::outcome::{Failure, Outcome};
 use crate::rules;
+use crate::shell::Shell;
 use crate::transcript::{Message, Transcript};
 
 /// How the owner is asked about a call; `None` when there is nobody to ask. Other work of the program goes on
@@ -43,6 +44,8 @@ pub struct Parts {
     pub sandbox: Arc<Sandbox>,
     /// The file tools, where a workspace is set.
     pub files: Option<Files>,
+    /// The shell, where one is configured and can run.
+    pub shell: Option<Shell>,
     /// The owner's command for alerts.
     pub alert: Option<AlertCommand>,
 }
@@ -54,6 +57,7 @@ pub struct Agent {
     model: Model,
     sandbox: Arc<Sandbox>,
     files: Option<Files>,
+    shell: Option<Shell>,
 }
 
 /// A conversation: what the model reads, and what the turns so far have read. A turn that was stopped or
@@ -87,7 +91,8 @@ impl Agent {
         let tenant = parts.policy.tenant().clone();
         let alarm = Alarm { audit: parts.audit, reader: parts.reader, tenant, command: parts.alert };
         let gate = Gate { safety: parts.safety, alarm };
-        Self { gate, policy: parts.policy, model: parts.model, sandbox: parts.sandbox, files: parts.files }
+        let Parts { policy, model, sandbox, files, shell, .. } = parts;
+        Self { gate, policy, model, sandbox, files, shell }
     }
 
     /// One turn: from a person's text to the reply, or to what stopped it.
@@ -208,10 +213,10 @@ impl Agent {
             },
         };
         let scope = permit.scope().clone();
-        let returned = match (permit.effect().lane, &self.files) {
-            (Lane::Wasm, _) => self.sandbox.call(permit).await,
-            (Lane::Files, Some(files)) => files.call(permit).await,
-            (Lane::Files, None) => return Err(no_workspace()),
+        let returned = match permit.effect().lane {
+            Lane::Wasm => self.sandbox.call(permit).await,
+            Lane::Files => self.files.as_ref().ok_or_else(no_workspace)?.call(permit).await,
+            Lane::Shell => self.shell.as_ref().ok_or_else(no_shell)?.call(permit).await,
         };
         turn.absorb_result(&scope);
         let (text, failed) = match returned {
@@ -277,6 +282,10 @@ fn go_on(refusal: Refusal, refusals: &mut Vec<Refusal>) -> Result<(), Stop> {
 
 fn no_workspace() -> Refusal {
     Refusal::new(&rules::NO_WORKSPACE, "").widened_by("ironclaw config explain workspace.dir")
+}
+
+fn no_shell() -> Refusal {
+    Refusal::new(&rules::NO_SHELL, "").widened_by("ironclaw config explain shell")
 }
 
 impl Conversation {

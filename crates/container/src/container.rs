@@ -25,7 +25,8 @@ use tokio::task::JoinHandle;
 use types::{Command, Confinement, Refusal, Rule, Source, ToolName, Trace, Verdict};
 use workspace::{SafeFolder, Surroundings, Survey};
 
-use crate::config::Config;
+use crate::authority::Authority;
+use crate::config::{Config, Downgrade};
 use crate::control::{Control, Target};
 use crate::door::{Connection, Door, Lifeline};
 use crate::engine::Engine;
@@ -35,6 +36,7 @@ use crate::owner::user_for;
 use crate::settle::{fields_of, record};
 use crate::spec::Plan;
 use crate::sweep::sweep;
+use crate::unfit::Unfit;
 use crate::{program, rules};
 
 /// Pieces of output that wait for whoever reads them; beyond it the command waits.
@@ -46,11 +48,20 @@ const KILLED: i64 = 128 + 9;
 /// Runs commands. Cheap to clone.
 #[derive(Clone)]
 pub struct Sandbox {
-    /// Absent for one that runs commands with full access only.
-    container: Option<(Engine, Image)>,
+    engine: Engine,
+    image: Image,
     config: Config,
     around: Surroundings,
     safety: Arc<Safety>,
+}
+
+/// What a run brings into its container besides the workspace.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Inside {
+    /// Variables of the command's environment. Those that every run has go before one of the same name.
+    pub variables: Vec<(String, String)>,
+    /// The certificate of the one authority that programs inside trust, as PEM text.
+    pub authority: Option<String>,
 }
 
 /// A command that runs.
@@ -111,11 +122,14 @@ struct Run {
     docker: Docker,
     id: String,
     door: Door,
+    /// What was made for this run alone; held until its end.
+    _authority: Option<Authority>,
     folder: SafeFolder,
     survey: Option<Survey>,
     quarantine: String,
     config: Config,
     identity: Option<(u64, u64)>,
+    accepted: Vec<(Downgrade, Unfit)>,
 }
 
 impl Sandbox {
@@ -127,26 +141,19 @@ impl Sandbox {
         around: Surroundings,
         safety: Arc<Safety>,
     ) -> Self {
-        Self { container: Some((engine, image)), config, around, safety }
-    }
-
-    /// For commands with full access, which run in no container. Any other is refused.
-    pub fn without_engine(config: Config, around: Surroundings, safety: Arc<Safety>) -> Self {
-        Self { container: None, config, around, safety }
+        Self { engine, image, config, around, safety }
     }
 
     /// Starts a permitted command. Connections from inside go to `outlet`; when nobody takes them any more, the run
-    /// is ended.
-    pub async fn start(
+    /// is ended. A command with full access is refused: it is none of a container's.
+    pub async fn start_toward(
         &self,
         permit: Permit<Command>,
+        inside: Inside,
         outlet: mpsc::Sender<Connection>,
     ) -> Result<Running, RunError> {
         let (command, settlement) = permit.redeem()?;
-        if command.confinement == Confinement::FullAccess {
-            return crate::unconfined::start(command, settlement, &self.safety, &self.config.limits).await;
-        }
-        match self.prepare(&command).await {
+        match self.prepare(&command, inside).await {
             Ok(run) => self.supervise(run, settlement, outlet).await,
             Err(error) => {
                 settlement.settle(Verdict::Failed, fields_of(&error)).await?;
@@ -156,36 +163,32 @@ impl Sandbox {
     }
 
     /// Everything up to a container that is created and not started.
-    async fn prepare(&self, command: &Command) -> Result<Run, RunError> {
+    async fn prepare(&self, command: &Command, inside: Inside) -> Result<Run, RunError> {
         let unsafe_folder = |fault: workspace::UnsafeFolder| {
             Refusal::new(&rules::WORKSPACE, fault.to_string())
                 .widened_by("choose another folder with --workspace DIR")
         };
-        let (engine, image) = self.container.as_ref().ok_or_else(|| Refusal::new(&rules::UNFIT, ""))?;
+        if command.confinement == Confinement::FullAccess {
+            return Err(Refusal::new(&rules::UNFIT, "full access is no access of a container").into());
+        }
         let folder = SafeFolder::check(&command.workspace, &self.around).map_err(unsafe_folder)?;
         let writes = command.confinement == Confinement::WorkspaceWrite;
         let survey = writes.then(|| Survey::of(&folder)).transpose().map_err(unsafe_folder)?;
         let user = user_for(&folder, writes)?;
         let run = command.id.to_string();
         let short = &run[run.len() - 12..];
-        std::fs::create_dir_all(&self.config.folder).map_err(failed("the folder for runs cannot be made"))?;
-        let program =
-            program::place(&self.config.folder).map_err(failed("the first process cannot be placed"))?;
-        let door = Door::open(self.config.folder.join(short), user)
-            .map_err(failed("the run's socket cannot be opened"))?;
-        let fixed = [(program, init::PROGRAM, true), (door.path().to_owned(), init::SOCKET, false)];
-        let fixed =
-            fixed.map(|(source, target, read_only)| Bind { source, target: target.to_owned(), read_only });
+        let (door, authority, own) = self.own_files(short, user, &inside)?;
         let shared = mounts::workspace(
             folder.path(),
             command.confinement,
             survey.as_ref().unwrap_or(&Survey::default()),
         );
-        let binds: Vec<Bind> = fixed.into_iter().chain(shared).collect();
-        let standing = engine.standing();
+        let binds: Vec<Bind> = own.into_iter().chain(shared).collect();
+        let standing = self.engine.standing();
         let plan = Plan {
-            image: &image.id,
-            volumes: &image.volumes,
+            image: &self.image.id,
+            volumes: &self.image.volumes,
+            inside: &inside,
             user,
             binds: &binds,
             argv: &command.argv,
@@ -193,7 +196,7 @@ impl Sandbox {
             limits: &self.config.limits,
             runtime: &standing.runtime,
         };
-        let docker = engine.docker.clone();
+        let docker = self.engine.docker.clone();
         tokio::spawn(sweep(docker.clone()));
         let created = docker.create_container(None::<CreateContainerOptions>, plan.to_body()).await;
         let id = created.map_err(undone("Docker Engine does not create the container"))?.id;
@@ -203,7 +206,39 @@ impl Sandbox {
             None => None,
         };
         let quarantine = format!("ironclaw-quarantine-{short}");
-        Ok(Run { docker, id, door, folder, survey, quarantine, config: self.config.clone(), identity })
+        Ok(Run {
+            docker,
+            id,
+            door,
+            _authority: authority,
+            folder,
+            survey,
+            quarantine,
+            config: self.config.clone(),
+            identity,
+            accepted: standing.accepted.clone(),
+        })
+    }
+
+    /// What of this program's own stands in the container: its first process, the run's socket and certificate.
+    fn own_files(
+        &self,
+        run: &str,
+        user: (u32, u32),
+        inside: &Inside,
+    ) -> Result<(Door, Option<Authority>, Vec<Bind>), RunError> {
+        let folder = &self.config.folder;
+        std::fs::create_dir_all(folder).map_err(failed("the folder for runs cannot be made"))?;
+        let program = program::place(folder).map_err(failed("the first process cannot be placed"))?;
+        let door = Door::open(folder.join(run), user).map_err(failed("the run's socket cannot be opened"))?;
+        let authority = inside.authority.as_ref().map(|pem| Authority::write(folder, run, pem)).transpose();
+        let authority = authority.map_err(failed("the run's certificate cannot be written"))?;
+        let mut binds = vec![
+            Bind::new(program, init::PROGRAM, true),
+            Bind::new(door.path().to_owned(), init::SOCKET, false),
+        ];
+        binds.extend(authority.iter().flat_map(Authority::binds));
+        Ok((door, authority, binds))
     }
 
     /// Starts the container and the task that answers for it.
@@ -314,7 +349,7 @@ impl Run {
                 quarantine: self.quarantine.clone(),
             })
         });
-        record(settlement, &finished, started.elapsed()).await?;
+        record(settlement, &finished, &self.accepted, started.elapsed()).await?;
         finished
     }
 

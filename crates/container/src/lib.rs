@@ -1,16 +1,19 @@
 //! One permitted command in a fresh container.
 //!
 //! Tier 6. A command runs in a container of Docker Engine that has no network at all and one socket, on whose other
-//! end stands whoever the binary connects: the judging proxy. What the command prints comes out as
+//! end stands the proxy of `egress`, which judges every request. What the command prints comes out as
 //! [`safety::ScreenedBody`], and when it ends, everything in the container ends.
 //!
 //! - [`Engine`]: the engine, and whether it can hold what is promised; [`Unfit`] says what cannot.
 //! - [`config`]: limits, image, downgrades; [`Image`]: the root file system, by digest.
 //! - [`Sandbox::start`]: from a permit to a [`Running`] command; `spec` is the container as data, `seccomp.json` its
 //!   system calls, `door` the host's end of the socket, `mounts` what of the workspace stands where.
+//! - `network`: each connection from inside, given to the proxy; `authority`: whom programs inside trust.
+//! - [`unconfined`]: a command with full access, which has no container.
 //!
 //! The container's first process is the crate `init`, embedded in this one.
 
+mod authority;
 pub mod config;
 mod container;
 mod control;
@@ -18,6 +21,7 @@ mod door;
 mod engine;
 mod image;
 mod mounts;
+mod network;
 mod owner;
 mod program;
 pub mod rules;
@@ -25,11 +29,11 @@ mod runc;
 mod settle;
 mod spec;
 mod sweep;
-mod unconfined;
+pub mod unconfined;
 mod unfit;
 
 pub use config::{Config, Downgrade, Limits};
-pub use container::{Ended, Finished, Outcome, RunError, Running, Sandbox};
+pub use container::{Ended, Finished, Inside, Outcome, RunError, Running, Sandbox};
 pub use control::Control;
 pub use door::{Connection, Dialled};
 pub use engine::{Engine, Standing};

@@ -37,6 +37,10 @@ pub(crate) fn workspace(folder: &Path, confinement: Confinement, survey: &Survey
 }
 
 impl Bind {
+    pub(crate) fn new(source: PathBuf, target: &str, read_only: bool) -> Self {
+        Self { source, target: target.to_owned(), read_only }
+    }
+
     /// Mounts of the host that come or go later do not show, nor do those below the folder.
     pub(crate) fn to_mount(&self) -> Mount {
         Mount {

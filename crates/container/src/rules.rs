@@ -25,6 +25,4 @@ rules! {
     DOOR = "container.door", "what judges the command's connections is gone, so the run was ended";
     /// A folder other than the one that was checked stands in the container.
     SWAPPED = "container.swapped", "the workspace was replaced between check and use";
-    /// This build has no network for commands.
-    NO_NETWORK = "container.no-network", "commands have no network in this build";
 }

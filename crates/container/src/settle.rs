@@ -5,18 +5,22 @@ use std::time::Duration;
 use policy::Settlement;
 use types::{Field, Verdict};
 
+use crate::config::Downgrade;
 use crate::container::{Ended, Finished, RunError};
+use crate::unfit::Unfit;
 
 /// Paths of quarantined names that a record lists; of more it has the number.
 const LISTED: usize = 8;
 
-/// Records the outcome.
+/// Records the outcome, with what the engine does not hold and the owner accepts.
 pub(crate) async fn record(
     settlement: Settlement,
     finished: &Result<Finished, RunError>,
+    accepted: &[(Downgrade, Unfit)],
     took: Duration,
 ) -> Result<(), RunError> {
     let mut fields = vec![(Field::Micros, took.as_micros().to_string())];
+    fields.extend(accepted.iter().map(|(given_up, _)| (Field::Downgrade, given_up.as_str().to_owned())));
     let verdict = match finished {
         Ok(finished) => {
             for path in finished.quarantined.iter().take(LISTED) {

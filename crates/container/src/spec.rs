@@ -8,7 +8,9 @@ use bollard::models::{
 };
 use init::{Invocation, PROXY_PORT};
 
+use crate::authority::TRUSTED;
 use crate::config::Limits;
+use crate::container::Inside;
 use crate::mounts::{Bind, HOME, TEMPORARY, WORKSPACE};
 
 /// The system calls that a container may make; everything else fails with EPERM. One group of calls an entry, each
@@ -27,6 +29,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) image: &'a str,
     /// Folders that the image declares as volumes.
     pub(crate) volumes: &'a [String],
+    pub(crate) inside: &'a Inside,
     pub(crate) user: (u32, u32),
     pub(crate) binds: &'a [Bind],
     pub(crate) argv: &'a [String],
@@ -124,7 +127,7 @@ impl Plan<'_> {
         let volumes = self.volumes.iter().map(String::as_str);
         let writable =
             TEMPORARY.into_iter().chain(["/dev"]).chain(self.writes.then_some(WORKSPACE)).chain(volumes);
-        let env = environment().into_iter().map(|(name, value)| format!("{name}={value}").into());
+        let env = environment(self.inside).map(|(name, value)| format!("{name}={value}").into());
         Invocation {
             env: env.collect(),
             writable: writable.map(Into::into).collect(),
@@ -134,22 +137,24 @@ impl Plan<'_> {
     }
 }
 
-/// The whole environment of a command. Nothing of the caller's own is in it.
-fn environment() -> Vec<(&'static str, String)> {
-    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
-    let mut env = vec![
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-        ("HOME", HOME.to_owned()),
-        ("USER", "sandbox".to_owned()),
-        ("LANG", "C.UTF-8".to_owned()),
-        ("TMPDIR", "/tmp".to_owned()),
-        ("no_proxy", "localhost,127.0.0.1,::1".to_owned()),
-        ("NO_PROXY", "localhost,127.0.0.1,::1".to_owned()),
+/// The whole environment of a command: of two variables of one name the later one holds. Nothing of the caller's own is
+/// in it.
+fn environment(inside: &Inside) -> impl Iterator<Item = (&str, String)> {
+    let local = "localhost,127.0.0.1,::1";
+    let fixed = [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOME", HOME),
+        ("USER", "sandbox"),
+        ("LANG", "C.UTF-8"),
+        ("TMPDIR", "/tmp"),
+        ("no_proxy", local),
+        ("NO_PROXY", local),
     ];
-    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
-        env.push((name, proxy.clone()));
-    }
-    env
+    let own = inside.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    let fixed = fixed.into_iter().map(|(name, value)| (name, value.to_owned()));
+    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
+    own.chain(fixed)
+        .chain(egress::proxy::environment(Some(&proxy), inside.authority.as_ref().map(|_| TRUSTED)))
 }
 
 fn limit(name: &str, value: i64) -> ResourcesUlimits {

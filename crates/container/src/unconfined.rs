@@ -7,30 +7,36 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use policy::Settlement;
+use policy::Permit;
 use rustix::process::{Pid, Signal};
 use safety::Safety;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Child;
 use tokio::sync::mpsc;
-use types::{Command, Field, Verdict};
+use types::{Command, Confinement, Field, Refusal, Verdict};
 
 use crate::config::Limits;
 use crate::container::{Ended, Finished, Outcome, RunError, Running, failed, screened};
 use crate::control::{Control, Target};
 use crate::rules;
-use crate::settle::record;
+use crate::settle::{fields_of, record};
 
 const PIECES: usize = 16;
 const PIECE: usize = 64 * 1024;
 
-/// Starts the command in a process group of its own, which ends when the command does.
-pub(crate) async fn start(
-    command: Command,
-    settlement: Settlement,
+/// Starts a permitted command with full access, in a process group of its own, which ends when the command does. Any
+/// other is refused: it was permitted for a container.
+pub async fn start(
+    permit: Permit<Command>,
     safety: &Arc<Safety>,
     limits: &Limits,
 ) -> Result<Running, RunError> {
+    let (command, settlement) = permit.redeem()?;
+    if command.confinement != Confinement::FullAccess {
+        let error = RunError::from(Refusal::new(&rules::UNFIT, "it was permitted for a container"));
+        settlement.settle(Verdict::Failed, fields_of(&error)).await?;
+        return Err(error);
+    }
     let started = Instant::now();
     let mut child = match spawn(&command) {
         Ok(child) => child,
@@ -62,7 +68,7 @@ pub(crate) async fn start(
         let _ = child.wait().await;
         let _ = pumps.await;
         let finished = Ok(Finished { ended, quarantined: Vec::new(), quarantine: String::new() });
-        record(settlement, &finished, started.elapsed()).await?;
+        record(settlement, &finished, &[], started.elapsed()).await?;
         finished
     }));
     Ok(Running {

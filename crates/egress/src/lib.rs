@@ -10,14 +10,12 @@
 //! - `credential_injector`, `wire`: secrets enter at the last moment; the wire alone sees them.
 //! - `receive`: what comes back is scanned before its reader sees it.
 //! - `account`: trace and audit record of every request, allowed, refused or failed.
-//! - [`closed`]: the answer to a sandbox that has no network.
 //! - [`proxy`]: the same door for programs, as an HTTP proxy that ends their TLS and reads each request.
 //! - [`ca`], [`loopback`]: a real upstream for the demo and for tests.
 
 mod account;
 pub mod address;
 pub mod ca;
-pub mod closed;
 pub mod config;
 mod connect;
 mod credential_injector;

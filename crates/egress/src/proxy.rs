@@ -10,6 +10,7 @@
 //! disagrees is refused with 421.
 
 mod answer;
+mod clients;
 mod leaf;
 mod listen;
 mod placeholder;
@@ -28,6 +29,7 @@ use types::{Digest, Endpoint, Scheme, SecretName};
 
 use crate::Egress;
 use crate::ca::AuthorityError;
+pub use clients::environment;
 use leaf::Leaves;
 pub use listen::serve_tcp;
 #[cfg(unix)]
@@ -162,7 +164,7 @@ impl Proxy {
             Dialled::Host(Scheme::Http, endpoint) => {
                 shared.serve_http(stream, Place::Inside(Scheme::Http, endpoint)).await;
             }
-            Dialled::Host(Scheme::Https, endpoint) => shared.intercept(stream, endpoint).await,
+            Dialled::Host(Scheme::Https, endpoint) => shared.dialled(stream, endpoint).await,
         }
     }
 }

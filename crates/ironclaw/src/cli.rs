@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use confining::{Exec, ExecPolicy, Proxy, Sandbox};
+pub use confining::{Exec, ExecPolicy, Proxy, Reaching, Sandbox};
 pub use keeping::{Db, Grant, Secret, SlotKind, Slots, Vault};
 
 /// An armored runtime for AI agents.
@@ -82,7 +82,7 @@ pub enum Command {
     Db(Db),
     /// Run a command in a fresh container
     #[command(
-        after_help = "Example:\n  ironclaw exec -- git status\n  ironclaw exec --policy workspace-write --workspace ~/project -- make test\n\nThe command has no network: this build answers each of its requests with a refusal. Its exit code is passed on\n(128 and the signal's number where a signal ended it); a refusal exits with 3, an engine that cannot hold the\npromise with 6."
+        after_help = "Example:\n  ironclaw exec -- git status\n  ironclaw exec --policy workspace-write --allow api.example.com/v1 --secret EXAMPLE_KEY -- ./build-and-test.sh\n\nIt reaches what --allow and --rules name and nothing else; each of its requests is decided and recorded. For a secret\nit holds a placeholder, and the key is put in on the way to the place it was granted for. Its exit code is passed on\n(128 and the signal's number where a signal ended it); a refusal exits with 3, an engine that cannot hold the\npromise with 6. With --json its output and the account of its requests are JSON lines."
     )]
     Exec(Exec),
     /// The image and the engine of commands

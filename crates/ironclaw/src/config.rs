@@ -1,5 +1,7 @@
 //! The configuration file: what was written, then what it means. Unknown keys are errors.
 
+mod shell;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use types::{Endpoint, Host, Injection, PathPrefix, Scheme, SecretName, Source, T
 
 use crate::exit::{Code, Failure};
 use crate::home::Home;
+pub use shell::ShellConfig;
 
 /// The whole configuration.
 #[derive(Debug, Default)]
@@ -37,6 +40,8 @@ pub struct Config {
     pub alert: Option<AlertCommand>,
     /// The container sandbox of commands.
     pub sandbox: SandboxConfig,
+    /// The agent's shell, where it has one.
+    pub shell: Option<ShellConfig>,
 }
 
 /// Settings of the container sandbox.
@@ -75,6 +80,7 @@ struct Written {
     budget: Budget,
     alert: WrittenAlert,
     sandbox: WrittenSandbox,
+    shell: Option<shell::WrittenShell>,
 }
 
 #[derive(Deserialize, Default)]
@@ -217,6 +223,7 @@ impl Written {
                 full_access: self.sandbox.full_access,
             },
             sandbox: self.sandbox.mean()?,
+            shell: self.shell.map(shell::WrittenShell::mean).transpose()?,
             alert: AlertCommand::parse(&self.alert.command).map_err(|error| wrong("alert.command", error))?,
         })
     }

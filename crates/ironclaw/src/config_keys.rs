@@ -74,6 +74,11 @@ keys! {
     "sandbox.pids": "Processes and threads.", "512", "pids = 2048";
     "sandbox.seconds": "The time a run may take.", "3600", "seconds = 600";
     "sandbox.output_mib": "What a run may print, in MiB.", "64", "output_mib = 256";
+    "shell": "What the commands of the agent may do. Without it the agent has no shell; it needs a workspace, and an engine that can confine commands.", "no shell", "[shell]\npolicy = \"read-only\"";
+    "shell.policy": "read-only: the workspace can be read. workspace-write: it can be changed, but for what other programs obey.", "read-only", "policy = \"workspace-write\"";
+    "shell.allow": "Where commands may go, as for ironclaw exec --allow, with hosts written in full.", "nowhere", "allow = [\"GET:pypi.org/simple\"]";
+    "shell.secrets": "Secrets that commands may use without holding them, as for ironclaw exec --secret. Each also needs a grant to the proxy.", "none", "secrets = [\"EXAMPLE_KEY\"]";
+    "shell.seconds": "The time of one command, within sandbox.seconds.", "120", "seconds = 600";
     "tools": "What you say about single tools.", "allow", "[tools.weather]\npermission = \"ask\"";
     "tools.*": "One tool.", "allow", "[tools.weather]\npermission = \"ask\"";
     "tools.*.permission": "allow: whenever the floor and the policies permit. ask: before every call. never: refuse.", "allow", "permission = \"ask\"";

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use agent::{Agent, Files, Model};
+use agent::{Agent, Files, Model, Shell};
 use audit::{Audit, Drain};
 use egress::Egress;
 use policy::{Catalog, Policy};
@@ -16,6 +16,7 @@ use workspace::Surroundings;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::home::Home;
+use crate::shell;
 use crate::terminal::Terminal;
 
 /// The database, its one writer, and the scanners: enough for every command that runs nothing.
@@ -80,11 +81,14 @@ impl Parts {
     /// Builds the parts above the base. `workspace` is the folder of the file tools, if any.
     pub async fn build(base: &Base, terminal: &Terminal, workspace: Option<&Path>) -> Result<Self, Failure> {
         let vault = base.unlock(terminal).await?;
-        let files = match workspace.or(base.config.workspace.as_deref()) {
-            Some(folder) => Some(open_files(&base.home, folder)?),
+        let folder = workspace.or(base.config.workspace.as_deref());
+        let files = folder.map(|folder| open_files(&base.home, folder)).transpose()?;
+        let shell = match shell::may(base, folder)? {
+            Some(may) => shell::sandbox(base, terminal).await.map(|sandbox| (sandbox, may)),
             None => None,
         };
-        let built_in = if files.is_some() { Files::tools(&base.safety) } else { Vec::new() };
+        let mut built_in = if files.is_some() { Files::tools(&base.safety) } else { Vec::new() };
+        built_in.extend(shell.as_ref().and_then(|(_, may)| may.tool(&base.safety)));
         let policy = policy(base, catalog(base, built_in))?;
         let egress =
             Egress::new(egress_config(&base.config), base.safety.clone(), vault).map_err(Failure::usage)?;
@@ -92,6 +96,13 @@ impl Parts {
         let sandbox =
             Sandbox::new(sandbox_config(&base.home), egress.clone(), policy.clone(), base.safety.clone());
         let sandbox = Arc::new(sandbox.map_err(Failure::environment)?);
+        let shell = shell.map(|(sandbox, may)| Shell {
+            sandbox,
+            egress: egress.clone(),
+            policy: policy.clone(),
+            safety: base.safety.clone(),
+            may,
+        });
         let model = match &base.config.model {
             Some(settings) => {
                 Model::Chat(Box::new(agent::Chat::new(settings.clone(), policy.clone(), egress)))
@@ -106,6 +117,7 @@ impl Parts {
             model,
             sandbox,
             files,
+            shell,
             alert: base.config.alert.clone(),
         });
         Ok(Self { agent })

@@ -65,6 +65,25 @@ impl Answer {
     }
 }
 
+/// Whose command it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Runner {
+    /// The owner typed it.
+    Owner,
+    /// The agent calls its shell.
+    Agent,
+}
+
+impl Runner {
+    /// One word, as records name who acted.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Agent => "agent",
+        }
+    }
+}
+
 impl Engine {
     /// Loads the shipped set and the owner's own: pairs of a name and a text.
     pub fn load(own: &[(String, String)]) -> Result<Self, PolicyError> {
@@ -88,6 +107,7 @@ impl Engine {
         let lane = match manifest.lane {
             Lane::Wasm => "wasm",
             Lane::Files => "files",
+            Lane::Shell => "shell",
         };
         let mut context = label_pairs(label);
         context.extend([
@@ -126,15 +146,19 @@ impl Engine {
         self.answer(principal, "request", uid("Endpoint", &target.endpoint.to_string()), context)
     }
 
-    /// May this command run now?
-    pub fn run(&self, command: &Command, label: Label) -> Answer {
+    /// May this command run now, whoever runs it?
+    pub fn run(&self, runner: Runner, command: &Command, label: Label) -> Answer {
         let text = RestrictedExpression::new_string;
         let mut context = label_pairs(label);
         context.extend([
             pair("confinement", text(command.confinement.to_string())),
             pair("workspace", text(command.workspace.to_string_lossy().into_owned())),
         ]);
-        self.answer(uid("Owner", "local"), "run", uid("Program", command.program()), context)
+        let principal = match runner {
+            Runner::Owner => uid("Owner", "local"),
+            Runner::Agent => agent(),
+        };
+        self.answer(principal, "run", uid("Program", command.program()), context)
     }
 
     fn answer(

@@ -18,7 +18,7 @@ use types::{
 };
 
 use crate::catalog::Catalog;
-use crate::cedar::{Engine, PolicyError};
+use crate::cedar::{Engine, PolicyError, Runner};
 use crate::judge::{Judged, judge_command, judge_tool};
 use crate::permit::{Authority, Permit};
 use crate::question::{Card, Question};
@@ -296,19 +296,39 @@ impl Policy {
         command: Command,
         shown: &Screened<String>,
     ) -> Result<Permit<Command>, Refusal> {
+        self.decide_run(turn, Runner::Owner, command, shown).await
+    }
+
+    /// May this permitted call of the agent's shell run this command now?
+    pub async fn decide_shell(
+        &self,
+        scope: &Scope,
+        command: Command,
+        shown: &Screened<String>,
+    ) -> Result<Permit<Command>, Refusal> {
+        self.decide_run(scope.turn(), Runner::Agent, command, shown).await
+    }
+
+    async fn decide_run(
+        &self,
+        turn: &Turn,
+        runner: Runner,
+        command: Command,
+        shown: &Screened<String>,
+    ) -> Result<Permit<Command>, Refusal> {
         let since = Instant::now();
         let rules = self.in_force();
         let record = |verdict| {
             Record::new(Kind::Command, verdict)
                 .of_turn(turn.id())
-                .with(Field::Actor, "owner")
+                .with(Field::Actor, runner.as_str())
                 .with(Field::Call, command.id)
                 .with(Field::Command, shown.as_str())
                 .with(Field::Digest, command.digest())
                 .with(Field::Confinement, command.confinement)
                 .with(Field::Workspace, command.workspace.display())
         };
-        let by = match judge_command(&rules, turn, &command) {
+        let by = match judge_command(&rules, turn, runner, &command) {
             Ok(by) => by,
             Err(refusal) => {
                 return Err(self.refuse(record(Verdict::Block), refusal, turn, "command", since).await);

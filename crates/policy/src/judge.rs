@@ -206,12 +206,18 @@ pub(crate) fn judge_tool(rules: &InForce, turn: &Turn, tool: &Tool) -> Result<Ju
     })
 }
 
-/// The owner's own command: the one thing the floor asks of it is that running it outside a sandbox was
-/// allowed in the configuration as well.
-pub(crate) fn judge_command(rules: &InForce, turn: &Turn, command: &Command) -> Result<String, Refusal> {
-    if command.confinement == Confinement::FullAccess && !rules.settings.full_access {
+/// A command: the one thing the floor asks of the owner's own is that running it outside a sandbox was allowed in the
+/// configuration as well. The agent's never runs outside one.
+pub(crate) fn judge_command(
+    rules: &InForce,
+    turn: &Turn,
+    runner: cedar::Runner,
+    command: &Command,
+) -> Result<String, Refusal> {
+    let may_be_free = rules.settings.full_access && runner == cedar::Runner::Owner;
+    if command.confinement == Confinement::FullAccess && !may_be_free {
         return Err(Refusal::new(&rules::FULL_ACCESS, command.program())
             .widened_by("set [sandbox] full_access = true: ironclaw config explain sandbox.full_access"));
     }
-    rules.engine.run(command, turn.label()).permitted()
+    rules.engine.run(runner, command, turn.label()).permitted()
 }

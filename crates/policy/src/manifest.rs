@@ -17,7 +17,7 @@ use types::{
 
 /// The tools that are part of this program. An installed one of that name would run under what the owner said of
 /// these, wherever these are off.
-pub const BUILT_IN: [&str; 3] = ["read_file", "write_file", "list_dir"];
+pub const BUILT_IN: [&str; 4] = ["read_file", "write_file", "list_dir", "shell"];
 
 /// A parsed manifest.
 #[derive(Debug)]
@@ -134,13 +134,14 @@ impl Manifest {
     /// The manifest of a tool that is part of this program.
     pub fn built_in(
         name: ToolName,
-        description: &'static str,
+        lane: Lane,
+        description: String,
         parameters: Value,
         consequential: bool,
     ) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            description: Untrusted::new(Source::Tool(name.clone()), description.to_owned()),
+            description: Untrusted::new(Source::Tool(name.clone()), description),
             keywords: Vec::new(),
             parameters: Untrusted::new(Source::Tool(name.clone()), parameters),
             hosts: Vec::new(),
@@ -151,7 +152,7 @@ impl Manifest {
             consequential,
             component: None,
             component_digest: None,
-            lane: Lane::Files,
+            lane,
             name,
         }
     }
@@ -163,7 +164,7 @@ impl Manifest {
 
     /// True when a call can return something of the owner's: a file, a note, what a key opens.
     pub fn reads_private(&self) -> bool {
-        self.lane == Lane::Files || self.workspace || !self.secrets.is_empty()
+        self.lane != Lane::Wasm || self.workspace || !self.secrets.is_empty()
     }
 
     /// True when a call can change something that outlives it, outside the tool's own workspace.

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use types::limits::Bytes;
 use types::{Endpoint, Host, HostName, PathPrefix, Port, Refusal, Rule, Scheme, SecretName, Source, Target};
 
+use crate::manifest::HostRule;
 use crate::rules;
 
 /// The largest rules file. A rule takes about 100 bytes.
@@ -140,6 +141,18 @@ impl Reach {
 impl ReachRule {
     fn names(&self, endpoint: &Endpoint) -> bool {
         self.port == endpoint.port && self.host.covers(&endpoint.host)
+    }
+
+    /// The rule as a manifest would write it; absent where it is for an address or for several names.
+    pub fn as_host_rule(&self) -> Option<HostRule> {
+        let HostPattern::Exact(Host::Name(host)) = &self.host else { return None };
+        Some(HostRule {
+            host: host.clone(),
+            port: self.port,
+            scheme: self.scheme,
+            methods: self.methods.clone(),
+            path: self.path.clone(),
+        })
     }
 
     fn covers(&self, target: &Target) -> bool {

@@ -16,6 +16,8 @@ pub enum Lane {
     Wasm,
     /// The built-in file tools, confined to one workspace folder.
     Files,
+    /// The built-in shell: a command in a fresh container.
+    Shell,
 }
 
 /// One call of one tool.

@@ -101,6 +101,7 @@ impl World {
             model,
             sandbox: Arc::new(sandbox),
             files: Some(files),
+            shell: None,
             alert: setup.alert,
         });
         Self { agent, reader, key, secret, audit, policy, drain, folder }

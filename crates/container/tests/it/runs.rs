@@ -1,6 +1,6 @@
 //! A run from permit to settlement: streams, signals, exit codes, records.
 
-use container::{Ended, Running, rules};
+use container::{Ended, Inside, Running, rules};
 use futures_util::StreamExt as _;
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt as _;
@@ -30,7 +30,7 @@ async fn input_is_read_output_streams_and_both_streams_are_told_apart() {
         .permit(&["sh", "-c", "read x; echo got $x; echo bad >&2; cat"], Confinement::ReadOnly)
         .await
         .unwrap();
-    let running = world.sandbox().start(permit, outlet).await.unwrap();
+    let running = world.sandbox().start_toward(permit, Inside::default(), outlet).await.unwrap();
     let Running { mut stdout, mut stderr, mut stdin, control: _control, outcome } = running;
     stdin.write_all(b"first\nand the rest of it\n").await.unwrap();
     // A line comes while the command still waits for input, but for its end, which is held back until asked for.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use audit::{Audit, Drain, Log};
 use container::{
-    Config, Connection, Dialled, Downgrade, Ended, Engine, Image, Limits, RunError, Running, Sandbox,
+    Config, Connection, Dialled, Downgrade, Ended, Engine, Image, Inside, Limits, RunError, Running, Sandbox,
 };
 use futures_util::StreamExt as _;
 use policy::{Catalog, Permit, Policy, Settings, Turn};
@@ -130,7 +130,7 @@ impl World {
         outlet: mpsc::Sender<Connection>,
     ) -> Result<Running, RunError> {
         let permit = self.permit(argv, confinement).await?;
-        self.sandbox().start(permit, outlet).await
+        self.sandbox().start_toward(permit, Inside::default(), outlet).await
     }
 
     pub(crate) async fn read_only(&self, script: &str) -> Ran {
@@ -158,7 +158,7 @@ impl World {
     ) -> Result<Ran, RunError> {
         let (outlet, mut connections) = mpsc::channel(16);
         let permit = self.permit(argv, confinement).await?;
-        let running = sandbox.start(permit, outlet).await?;
+        let running = sandbox.start_toward(permit, Inside::default(), outlet).await?;
         let noted = tokio::spawn(async move {
             let mut dialled = Vec::new();
             while let Some(connection) = connections.recv().await {

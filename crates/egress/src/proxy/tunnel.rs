@@ -12,7 +12,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use types::{Endpoint, Host, HostName, Refusal, Scheme};
@@ -23,6 +23,10 @@ use crate::{limits, rules};
 
 /// Requests of one HTTP/2 connection at a time: what browsers and servers settle on.
 const MOST_STREAMS: u32 = 100;
+
+/// A fatal alert `access_denied` (49) in a record of TLS 1.2, as every version reads it before a key is agreed on (RFC
+/// 8446, 6.2).
+const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
 /// Streams that a client may open and reset before it is cut off (CVE-2023-44487).
 const MOST_RESETS: usize = 20;
@@ -119,6 +123,24 @@ impl Shared {
             }
         });
         answer::empty()
+    }
+
+    /// A client that ignores proxies and dialled a name. What it is refused by is on the record; all that TLS lets it be
+    /// told is that.
+    pub(super) async fn dialled<S>(self: Arc<Self>, stream: S, endpoint: Endpoint)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if self.policy.admit_tunnel(&self.run, Scheme::Https, &endpoint).await.is_ok() {
+            return self.intercept(stream, endpoint).await;
+        }
+        let hello =
+            timeout(self.bounds.handshake, LazyConfigAcceptor::new(Acceptor::default(), stream)).await;
+        if let Ok(Ok(mut start)) = hello {
+            // The client may be gone.
+            let _ = start.io.write_all(&ACCESS_DENIED).await;
+            let _ = start.io.shutdown().await;
+        }
     }
 
     /// Ends the TLS of a client that takes this connection for one to `endpoint`.

@@ -4,21 +4,29 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-/// `ironclaw proxy`.
+/// Where programs may go, and with which keys.
 #[derive(Debug, Args)]
-pub struct Proxy {
-    /// Where to listen: an address of this machine with a port (0 for any free one), or a socket file
-    #[arg(long, value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:3128")]
-    pub listen: String,
+pub struct Reaching {
     /// A place that may be reached; repeat for several
     #[arg(long = "allow", value_name = "[METHOD,..:]HOST[:PORT][/PATH]")]
     pub allow: Vec<String>,
     /// More places, in a TOML file that is read again when it changes
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
-    /// A secret that clients may use without holding it; what stands for it begins with PREFIX
+    /// A secret that programs may use without holding it; what stands for it begins with PREFIX
     #[arg(long = "secret", value_name = "NAME[=PREFIX]")]
     pub secrets: Vec<String>,
+}
+
+/// `ironclaw proxy`.
+#[derive(Debug, Args)]
+pub struct Proxy {
+    /// Where to listen: an address of this machine with a port (0 for any free one), or a socket file
+    #[arg(long, value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:3128")]
+    pub listen: String,
+    /// Where its clients may go
+    #[command(flatten)]
+    pub reaching: Reaching,
     /// Write the certificate that clients have to trust here; its key is written nowhere
     #[arg(long, value_name = "FILE")]
     pub ca: PathBuf,
@@ -44,6 +52,9 @@ pub struct Exec {
     /// The folder it works in [default: `[workspace] dir` of the configuration, or the current folder]
     #[arg(long, value_name = "DIR")]
     pub workspace: Option<PathBuf>,
+    /// Where it may go; nowhere otherwise
+    #[command(flatten)]
+    pub reaching: Reaching,
     /// Print every layer with its verdict, reason and time, to standard error
     #[arg(long)]
     pub trace: bool,

@@ -158,7 +158,7 @@ async fn checkpoint(log: &Log, base: &Base, terminal: &Terminal) -> Outcome {
 }
 
 /// Why the log could not be read to its end.
-fn broken(error: Broken) -> Failure {
+pub(super) fn broken(error: Broken) -> Failure {
     match error {
         Broken::Record { seq, fault } => Failure::failed(format!(
             "record {seq} {fault}; the records before it are whole\n  more: ironclaw audit verify"
@@ -169,7 +169,7 @@ fn broken(error: Broken) -> Failure {
 }
 
 /// A record as an object with stable keys.
-fn object(entry: &Entry, safety: &Safety) -> Value {
+pub(super) fn object(entry: &Entry, safety: &Safety) -> Value {
     let fields: Map<String, Value> = entry
         .record
         .fields()

@@ -1,20 +1,23 @@
 //! `ironclaw exec`: one command of the owner's in a fresh container.
 //!
-//! Judge and record, start, carry what is typed and printed, and end with the command's own exit code.
+//! Judge and record, start, carry what is typed and printed, serve what it asks of the network, and end with the
+//! command's own exit code.
 
-mod door;
+mod account;
 mod output;
 mod signals;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use container::{Ended, Finished, RunError, Running, Sandbox};
-use policy::{Permit, Turn};
+use policy::{Permit, Policy, Turn};
 use safety::{Channel, Untrusted};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use types::{CallId, Command, Confinement, Field, Kind, Record, Refusal, Source, Trace, Verdict};
 
+use super::reaching::Reaching;
 use crate::cli::{self, ExecPolicy};
 use crate::exit::{Failure, Outcome};
 use crate::parts::{self, Base};
@@ -35,31 +38,62 @@ pub async fn run(args: &cli::Exec, base: &Base, terminal: &Terminal) -> Outcome 
     };
     let trace = if args.trace { Trace::collecting() } else { Trace::off() };
     let turn = Turn::begin(trace.clone());
-    let outcome = permitted_run(command, &turn, base, terminal).await;
+    let before = account::last_record(base).await?;
+    let finished = match command.confinement {
+        Confinement::FullAccess => unconfined(command, args, &turn, base, terminal).await,
+        _ => confined(command, args, &turn, base, terminal).await,
+    };
     if args.trace {
         trace_view::draw(&trace.steps(), terminal);
     }
-    outcome
+    if terminal.is_json() {
+        account::tell(finished.as_ref(), &turn, before, base, terminal).await?;
+    }
+    report(&finished?, terminal)
 }
 
-async fn permitted_run(command: Command, turn: &Turn, base: &Base, terminal: &Terminal) -> Outcome {
+/// A command in a container, whose network is the proxy.
+async fn confined(
+    command: Command,
+    args: &cli::Exec,
+    turn: &Turn,
+    base: &Base,
+    terminal: &Terminal,
+) -> Result<Finished, Failure> {
+    let reaching = Reaching::read(&args.reaching, base).await?;
     // The vault's values are looked for in the command line and in everything that is printed.
-    base.unlock(terminal).await?;
-    let id = command.id;
-    let confinement = command.confinement;
+    let vault = base.unlock(terminal).await?;
     let sandbox = sandbox(&command, base, terminal).await?;
-    let permit = decide(command, turn, base).await?;
-    if confinement == Confinement::FullAccess {
-        terminal.alert("full access: this command runs outside any container, with everything that you have");
+    let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
+    let permit = decide(command, turn, &policy, base).await?;
+    let proxy = Arc::new(reaching.proxy(vault, policy, turn.clone(), base)?);
+    let running = sandbox.start(permit, proxy.clone()).await.map_err(failure)?;
+    tokio::select! {
+        finished = attend(running, terminal) => finished,
+        never = reaching.watch(&proxy, &base.safety, terminal) => match never {},
     }
-    let (outlet, connections) = door::channel();
-    let refusing = tokio::spawn(door::refuse_all(connections, base.audit.clone(), turn.id(), id));
-    let running = sandbox.start(permit, outlet).await.map_err(failure)?;
-    let finished = attend(running, terminal).await;
-    // Nobody is left to ask.
-    refusing.abort();
-    let _ = refusing.await;
-    report(&finished?, terminal)
+}
+
+/// A command that has everything that its user has, the network included.
+async fn unconfined(
+    command: Command,
+    args: &cli::Exec,
+    turn: &Turn,
+    base: &Base,
+    terminal: &Terminal,
+) -> Result<Finished, Failure> {
+    if Reaching::is_asked(&args.reaching) {
+        return Err(Failure::usage(
+            "with full access nothing stands between a command and the network: \
+             --allow, --rules and --secret mean something with read-only and workspace-write",
+        ));
+    }
+    base.unlock(terminal).await?;
+    let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
+    let permit = decide(command, turn, &policy, base).await?;
+    terminal.alert("full access: this command runs outside any container, with everything that you have");
+    let running = container::unconfined::start(permit, &base.safety, &base.config.sandbox.limits).await;
+    attend(running.map_err(failure)?, terminal).await
 }
 
 /// The folder that the command works in, links resolved.
@@ -70,14 +104,11 @@ fn workspace(option: Option<&Path>, base: &Base) -> Result<PathBuf, Failure> {
     })
 }
 
-/// A sandbox that is fit for the command. What is not is refused on the record, and what the owner accepts is
-/// recorded each time.
+/// A sandbox that is fit for the command. What is not is refused on the record; what the owner accepts is recorded
+/// with each run.
 async fn sandbox(command: &Command, base: &Base, terminal: &Terminal) -> Result<Sandbox, Failure> {
     let config = parts::container_config(&base.home, &base.config);
     let around = parts::surroundings(&base.home);
-    if command.confinement == Confinement::FullAccess {
-        return Ok(Sandbox::without_engine(config, around, base.safety.clone()));
-    }
     let (engine, image) = match super::sandbox::ready(&base.home, &base.config).await {
         Ok(ready) => ready,
         Err(unfit) => {
@@ -92,23 +123,22 @@ async fn sandbox(command: &Command, base: &Base, terminal: &Terminal) -> Result<
             return Err(super::sandbox::unfit(&unfit));
         }
     };
-    for (downgrade, fault) in &engine.standing().accepted {
-        let record = Record::new(Kind::Command, Verdict::Warn)
-            .with(Field::Call, command.id)
-            .with(Field::Downgrade, downgrade.as_str())
-            .with(Field::Reason, fault);
-        base.audit.record(record).await.map_err(Failure::environment)?;
+    for (_, fault) in &engine.standing().accepted {
         terminal.warn(format!("ironclaw: accepted by your configuration: {fault}"));
     }
     Ok(Sandbox::new(engine, image, config, around, base.safety.clone()))
 }
 
 /// The decision. A value of the vault in a command line would be in every process list, so it is refused.
-async fn decide(command: Command, turn: &Turn, base: &Base) -> Result<Permit<Command>, Failure> {
+async fn decide(
+    command: Command,
+    turn: &Turn,
+    policy: &Policy,
+    base: &Base,
+) -> Result<Permit<Command>, Failure> {
     let line = Untrusted::new(Source::Owner, command.argv.join(" "));
     let shown = base.safety.screen(line, Channel::Log, turn.trace());
     let shown = shown.map_err(|blocked| Failure::from(blocked.refusal))?;
-    let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
     Ok(policy.decide_command(turn, command, &shown).await?)
 }
 

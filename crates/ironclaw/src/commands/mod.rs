@@ -18,6 +18,7 @@ pub mod init;
 pub mod policy;
 mod progress;
 pub mod proxy;
+mod reaching;
 pub mod sandbox;
 pub mod scan;
 pub mod secret;

@@ -10,10 +10,10 @@ use types::Host;
 use crate::installation::{Installation, Ran, random, random_key};
 
 /// What Debian ships; that nothing runs without it is a test.
-const DEBIAN: &str = "[sandbox]\ndowngrades = [\"unverifiable-runtime\"]\n";
+pub(crate) const DEBIAN: &str = "[sandbox]\ndowngrades = [\"unverifiable-runtime\"]\n";
 
 /// A folder that any user may write, since the command is none of the test's.
-fn workspace(installation: &Installation) -> PathBuf {
+pub(crate) fn workspace(installation: &Installation) -> PathBuf {
     let folder = installation.folder.path().join("project");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -24,7 +24,7 @@ fn workspace(installation: &Installation) -> PathBuf {
     folder
 }
 
-fn ready(configuration: &str) -> Installation {
+pub(crate) fn ready(configuration: &str) -> Installation {
     let installation = Installation::initialised();
     installation.configure(&format!("{DEBIAN}{configuration}"));
     let lock = std::fs::File::create(std::env::temp_dir().join("ironclaw-test-image.lock")).unwrap();
@@ -33,7 +33,7 @@ fn ready(configuration: &str) -> Installation {
     installation
 }
 
-fn exec(installation: &Installation, options: &[&str], script: &str) -> Ran {
+pub(crate) fn exec(installation: &Installation, options: &[&str], script: &str) -> Ran {
     let folder = workspace(installation);
     let mut arguments = vec!["exec", "--workspace", folder.to_str().unwrap()];
     arguments.extend(options);
@@ -82,14 +82,14 @@ async fn r17_every_request_is_refused_in_json_and_on_the_record() {
     assert_eq!(lines.len(), 5, "{ran:?}");
     for line in &lines[..2] {
         let told: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(told["refused"], "container.no-network");
-        assert_eq!(told["asked"]["endpoint"], "upstream.example:80");
+        assert_eq!(told["error"]["code"], "policy.not-allowed");
+        assert_eq!(told["error"]["asked"], "GET http://upstream.example/x");
     }
     // Through the proxy the tunnel is refused; without one TLS itself is.
     assert!(lines[2..].iter().all(|code| *code != "0"), "{ran:?}");
     assert_eq!(upstream.connections(), 0);
     let audit = installation.run(&["audit", "tail", "-n", "40"]).ok();
-    assert!(audit.stdout.matches("container.no-network").count() >= 4, "{audit:?}");
+    assert!(audit.stdout.matches("policy.not-allowed").count() >= 4, "{audit:?}");
     installation.run(&["audit", "verify"]).ok();
 }
 

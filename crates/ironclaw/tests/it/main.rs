@@ -8,9 +8,13 @@ mod errors;
 mod exec;
 mod hostile;
 mod installation;
+#[cfg(target_os = "linux")]
+mod joined;
 mod oversight;
 mod proxy;
 mod question;
 mod scan;
+#[cfg(target_os = "linux")]
+mod shell;
 mod spine;
 mod vault;

@@ -77,7 +77,7 @@ async fn a_program_uses_a_key_that_it_does_not_hold() {
     let ca = installation.folder.path().join("ca.pem").display().to_string();
     let arguments = ["proxy", "--listen", "127.0.0.1:0", "--allow", &host, "--secret", &secret, "--ca", &ca];
     let ran = installation.run(&arguments);
-    assert!(ran.code == 2 && ran.stderr.contains("ironclaw secret grant"), "{ran:#?}");
+    assert!(ran.code == 3 && ran.stderr.contains("ironclaw secret grant"), "{ran:#?}");
     let grant = [
         "secret", "grant", &secret, "--tool", "proxy", "--host", &host, "--path", "/v1", "--inject", "bearer",
     ];

@@ -4,10 +4,10 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use anstream::adapter::StripBytes;
-use bytes::Bytes;
 use container::{Control, rules};
 use futures_util::StreamExt as _;
 use safety::{BodyFault, ScreenedBody};
+use serde_json::json;
 use types::Refusal;
 
 use crate::terminal::Terminal;
@@ -31,7 +31,7 @@ pub async fn carry(
     control: &Control,
     terminal: &Terminal,
 ) -> Option<Refusal> {
-    let mut filter = is_terminal(to).then(Filter::default);
+    let mut printer = Printer::toward(to, terminal);
     let mut waiting = false;
     loop {
         let next = match waiting {
@@ -40,7 +40,7 @@ pub async fn carry(
                 Ok(next) => next,
                 Err(_) => {
                     waiting = true;
-                    terminal.pass(to == To::Err, &filtered(&mut filter, body.release_lines()));
+                    printer.print(&body.release_lines());
                     continue;
                 }
             },
@@ -48,7 +48,7 @@ pub async fn carry(
         waiting = false;
         let Some(piece) = next else { break };
         match piece {
-            Ok(bytes) => terminal.pass(to == To::Err, &filtered(&mut filter, bytes)),
+            Ok(bytes) => printer.print(&bytes),
             Err(fault) => {
                 let (rule, refusal) = match fault {
                     BodyFault::Blocked(blocked) => (&rules::LEAK, Some(blocked.refusal)),
@@ -63,18 +63,61 @@ pub async fn carry(
     None
 }
 
-fn is_terminal(to: To) -> bool {
-    match to {
-        To::Out => std::io::stdout().is_terminal(),
-        To::Err => std::io::stderr().is_terminal(),
+/// How a stream is printed.
+struct Printer<'a> {
+    to: To,
+    terminal: &'a Terminal,
+    form: Form,
+}
+
+enum Form {
+    /// As it is, into a file or a pipe.
+    Plain,
+    /// For a person's terminal.
+    Filtered(Filter),
+    /// In JSON lines, which hold text; with the beginning of a character whose rest has not come yet.
+    Json(Vec<u8>),
+}
+
+impl<'a> Printer<'a> {
+    fn toward(to: To, terminal: &'a Terminal) -> Self {
+        let is_terminal = match to {
+            To::Out => std::io::stdout().is_terminal(),
+            To::Err => std::io::stderr().is_terminal(),
+        };
+        let form = match (terminal.is_json(), is_terminal) {
+            (true, _) => Form::Json(Vec::new()),
+            (false, true) => Form::Filtered(Filter::default()),
+            (false, false) => Form::Plain,
+        };
+        Self { to, terminal, form }
+    }
+
+    fn print(&mut self, bytes: &[u8]) {
+        let to_stderr = self.to == To::Err;
+        match &mut self.form {
+            Form::Plain => self.terminal.pass(to_stderr, bytes),
+            Form::Filtered(filter) => self.terminal.pass(to_stderr, &filter.pass(bytes)),
+            Form::Json(begun) => {
+                begun.extend_from_slice(bytes);
+                let text = whole_text(begun);
+                if !text.is_empty() {
+                    let stream = if to_stderr { "stderr" } else { "stdout" };
+                    self.terminal.json(&json!({ "stream": stream, "text": text }));
+                }
+            }
+        }
     }
 }
 
-fn filtered(filter: &mut Option<Filter>, bytes: Bytes) -> Bytes {
-    match filter {
-        Some(filter) => filter.pass(&bytes).into(),
-        None => bytes,
-    }
+/// What is a whole character of the bytes, which keep the beginning of one.
+fn whole_text(bytes: &mut Vec<u8>) -> String {
+    let whole = match std::str::from_utf8(bytes) {
+        Err(cut) if cut.error_len().is_none() => cut.valid_up_to(),
+        _ => bytes.len(),
+    };
+    let begun = bytes.split_off(whole);
+    String::from_utf8_lossy(&std::mem::replace(bytes, begun)).into_owned()
 }
 
 /// Takes escape sequences out of what a terminal would obey, and shows every other control.
@@ -91,13 +134,10 @@ impl Filter {
         for part in self.strip.strip_next(bytes) {
             plain.extend_from_slice(part);
         }
-        let whole = match std::str::from_utf8(&plain) {
-            Err(cut) if cut.error_len().is_none() => cut.valid_up_to(),
-            _ => plain.len(),
-        };
-        self.begun = plain.split_off(whole);
-        let mut out = Vec::with_capacity(plain.len());
-        for c in String::from_utf8_lossy(&plain).chars() {
+        let text = whole_text(&mut plain);
+        self.begun = plain;
+        let mut out = Vec::with_capacity(text.len());
+        for c in text.chars() {
             // A carriage return goes back to write over what was printed.
             let shown = if c == '\r' { '\n' } else { c };
             let hidden = crate::terminal::is_hidden(shown) && shown != '\n' && shown != '\t';

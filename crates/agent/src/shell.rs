@@ -1,0 +1,298 @@
+//! The built-in tool `shell`: one command of the model's in a fresh container.
+//!
+//! It runs under the same permits, grants and records as any tool, and takes the way of `ironclaw exec`: the command is
+//! decided by itself, inside the permitted call; what it dials is judged by the proxy of its run; what it prints is
+//! scanned while it streams and released like any tool's result. The owner's configuration says what it may do, and its
+//! description says that to the model.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use container::{Control, Ended, RunError, Running, Sandbox};
+use egress::Egress;
+use egress::proxy::{Bounds, Parts, Proxy};
+use futures_util::StreamExt as _;
+use policy::manifest::{HostRule, Manifest};
+use policy::{Permit, Policy, Reach, Run, Scope, Tool};
+use safety::{BodyFault, Channel, Safety, ScreenedBody, Untrusted};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use types::{
+    CallId, Command, Confinement, Digest, Field, Lane, Refusal, SecretName, Source, ToolCall, ToolName,
+    Verdict,
+};
+use wasm::CallError;
+
+use crate::alert::not_recorded;
+use crate::rules;
+
+/// The name of the tool.
+pub(crate) const NAME: &str = "shell";
+
+/// The longest command. Whoever needs more writes a file and runs it.
+const MAX_COMMAND: usize = 16 * 1024;
+
+/// The shell of one workspace.
+pub struct Shell {
+    /// Where commands run, within the shell's own limits.
+    pub sandbox: Sandbox,
+    /// The door of their requests.
+    pub egress: Arc<Egress>,
+    /// Who decides.
+    pub policy: Policy,
+    /// The scanners.
+    pub safety: Arc<Safety>,
+    /// What commands may do.
+    pub may: May,
+}
+
+/// What the commands of a shell may do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct May {
+    /// The folder they work in, links resolved.
+    pub workspace: PathBuf,
+    /// Whether they may change it.
+    pub writes: bool,
+    /// Where they may go: names that are written in full, so that everyone knows whom they stand for.
+    pub reach: Reach,
+    /// The secrets whose placeholders they hold, with what each begins with.
+    pub secrets: BTreeMap<SecretName, String>,
+}
+
+/// What a command came to.
+struct Printed {
+    code: u8,
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Arguments {
+    command: String,
+}
+
+impl May {
+    /// The tool, for the catalog; none where its texts did not pass the owner's own rules.
+    pub fn tool(&self, safety: &Safety) -> Option<Tool> {
+        let name = ToolName::parse(NAME).ok()?;
+        let schema = json!({
+            "type": "object", "additionalProperties": false, "required": ["command"],
+            "properties": {"command": {"type": "string", "minLength": 1, "maxLength": MAX_COMMAND,
+                "description": "the command line, as for sh -c"}}});
+        let description = self.description();
+        let parts = [NAME.as_bytes(), env!("CARGO_PKG_VERSION").as_bytes(), description.as_bytes()];
+        let digest = Digest::of_parts(parts);
+        let mut manifest = Manifest::built_in(name, Lane::Shell, description, schema, self.writes);
+        manifest.hosts = self.hosts().collect();
+        Tool::new(manifest, digest, None, safety).ok()
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = HostRule> {
+        self.reach.rules().iter().filter_map(policy::reach::ReachRule::as_host_rule)
+    }
+
+    fn description(&self) -> String {
+        let folder = match self.writes {
+            true => "can read and change",
+            false => "can read and not change",
+        };
+        let mut says = format!(
+            "Runs a shell command in a fresh container and gives what it prints. It starts in the workspace, which it {folder}; nothing \
+             else is kept from one command to the next."
+        );
+        let places: Vec<String> = self.hosts().map(|rule| place(&rule)).collect();
+        match places.is_empty() {
+            true => says += " It has no network.",
+            false => says += &format!(" Of the network it reaches {} and nothing else.", places.join(", ")),
+        }
+        let names: Vec<&str> = self.secrets.keys().map(SecretName::as_str).collect();
+        if !names.is_empty() {
+            says += &format!(
+                " {} in its environment stands for a key, which is put in where the owner granted it.",
+                names.join(", ")
+            );
+        }
+        says
+    }
+}
+
+fn place(rule: &HostRule) -> String {
+    let methods = rule.methods.iter().map(http::Method::as_str).collect::<Vec<_>>().join("/");
+    format!("{methods} {}://{}:{}{}", rule.scheme.as_str(), rule.host, rule.port.get(), rule.path.as_str())
+}
+
+impl Shell {
+    /// Runs one permitted call and records what became of it.
+    pub(crate) async fn call(&self, permit: Permit<ToolCall>) -> Result<Untrusted<String>, CallError> {
+        let scope = permit.scope().clone();
+        let (call, settlement) = permit.redeem().map_err(CallError::Refused)?;
+        let source = Source::Tool(call.tool.clone());
+        let (verdict, fields, returned) = match self.run(&scope, &call).await {
+            Ok(Printed { code: 0, text }) => (Verdict::Done, Vec::new(), Ok(Untrusted::new(source, text))),
+            Ok(Printed { code, text }) => {
+                let text = format!("{text}\n(exit code {code})");
+                let failed = CallError::Failed(Untrusted::new(source, text.trim_start().to_owned()));
+                (Verdict::Failed, vec![(Field::Status, code.to_string())], Err(failed))
+            }
+            Err(RunError::Refused(refusal)) => {
+                let mut fields = vec![
+                    (Field::Rule, refusal.rule.id.to_owned()),
+                    (Field::Refusal, refusal.id.to_string()),
+                    (Field::Reason, refusal.detail.clone()),
+                ];
+                fields.extend(refusal.widen.clone().map(|widen| (Field::Widen, widen)));
+                (Verdict::Block, fields, Err(CallError::Refused(refusal)))
+            }
+            Err(error) => {
+                let failed = CallError::Failed(Untrusted::new(source, error.to_string()));
+                (Verdict::Failed, vec![(Field::Reason, error.to_string())], Err(failed))
+            }
+        };
+        settlement.settle(verdict, fields).await.map_err(|error| CallError::Refused(not_recorded(error)))?;
+        returned
+    }
+
+    async fn run(&self, scope: &Scope, call: &ToolCall) -> Result<Printed, RunError> {
+        let Arguments { command } = serde_json::from_str(&call.arguments)
+            .map_err(|_| RunError::Failed("the arguments are no command".to_owned()))?;
+        let shown = Untrusted::new(Source::Model, command.clone());
+        let shown = self.safety.screen(shown, Channel::Log, scope.trace());
+        let shown = shown.map_err(|blocked| RunError::Refused(blocked.refusal))?;
+        let command = Command {
+            id: CallId::new(),
+            argv: ["sh".to_owned(), "-c".to_owned(), command].into(),
+            confinement: match self.may.writes {
+                true => Confinement::WorkspaceWrite,
+                false => Confinement::ReadOnly,
+            },
+            workspace: self.may.workspace.clone(),
+        };
+        let permit = self.policy.decide_shell(scope, command, &shown).await?;
+        let running = self.sandbox.start(permit, Arc::new(self.proxy(scope)?)).await?;
+        attend(running, scope.limits().output.as_usize()).await
+    }
+
+    fn proxy(&self, scope: &Scope) -> Result<Proxy, RunError> {
+        let secrets = self.may.secrets.keys().cloned().collect();
+        let run = Run::open(scope.turn().clone(), self.may.reach.clone(), secrets);
+        let parts = Parts {
+            egress: self.egress.clone(),
+            policy: self.policy.clone(),
+            run: Arc::new(run),
+            bounds: Bounds::default(),
+        };
+        let shape = |name: &SecretName| self.may.secrets.get(name).cloned().unwrap_or_default();
+        Proxy::new(parts, shape).map_err(|error| RunError::Failed(error.to_string()))
+    }
+}
+
+/// Ends the run when whoever waited for it is gone.
+struct Leash(Control);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.stop(&rules::ABANDONED);
+    }
+}
+
+/// Reads what a command prints, up to so many bytes of each stream, and waits for its end.
+async fn attend(running: Running, longest: usize) -> Result<Printed, RunError> {
+    let Running { stdout, stderr, mut stdin, control, outcome } = running;
+    // It has no input. One that has ended already reads no end of it.
+    let _ = stdin.shutdown().await;
+    let leash = Leash(control);
+    let read = |body| read(body, longest / 2, &leash.0);
+    let (out, err) = tokio::join!(read(stdout), read(stderr));
+    let finished = outcome.wait().await;
+    // What was printed is why the run was ended, so it is what is told.
+    let (out, err) = (out?, err?);
+    match finished?.ended {
+        Ended::Exited(code) => {
+            let mut text = out;
+            if !err.is_empty() {
+                text += if text.is_empty() { "" } else { "\n" };
+                text += &format!("(standard error)\n{err}");
+            }
+            Ok(Printed { code, text })
+        }
+        Ended::Stopped(rule) => {
+            Err(Refusal::new(rule, "").widened_by("ironclaw config explain sandbox").into())
+        }
+    }
+}
+
+async fn read(mut body: ScreenedBody, longest: usize, control: &Control) -> Result<String, RunError> {
+    let mut printed = Vec::new();
+    let mut more = 0;
+    while let Some(piece) = body.next().await {
+        match piece {
+            Ok(bytes) => {
+                let fits = bytes.len().min(longest - printed.len());
+                printed.extend_from_slice(&bytes[..fits]);
+                more += bytes.len() - fits;
+            }
+            Err(BodyFault::Blocked(blocked)) => {
+                control.stop(&container::rules::LEAK);
+                return Err(blocked.refusal.into());
+            }
+            Err(_) => {
+                control.stop(&container::rules::OUTPUT);
+                break;
+            }
+        }
+    }
+    let mut text = String::from_utf8_lossy(&printed).into_owned();
+    if more > 0 {
+        text += &format!("\n({more} more bytes were not kept)");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::{Turn, floor};
+    use types::{Confidentiality, Integrity, Label, Trace};
+
+    use super::*;
+
+    fn tool(writes: bool, allow: &[&str]) -> Tool {
+        let may = May {
+            workspace: "/work".into(),
+            writes,
+            reach: Reach::of_words(allow.iter().copied()).unwrap(),
+            secrets: [(SecretName::parse("A_KEY").unwrap(), String::new())].into(),
+        };
+        may.tool(&Safety::new(Default::default()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_description_says_what_commands_may_do() {
+        let says = |writes, allow: &[&str]| tool(writes, allow).description.as_str().to_owned();
+        assert!(
+            says(false, &[]).contains("can read and not change") && says(false, &[]).contains("no network")
+        );
+        let says = says(true, &["GET:a.example/v1"]);
+        assert!(
+            says.contains("can read and change") && says.contains("GET https://a.example:443/v1 and nothing")
+        );
+        assert!(says.contains("A_KEY"));
+    }
+
+    #[test]
+    fn what_was_read_bounds_what_a_shell_may_do_without_the_owner() {
+        let turn = Turn::begin(Trace::off());
+        turn.absorb(Label { integrity: Integrity::Untrusted, confidentiality: Confidentiality::Public });
+        let asks = |tool: &Tool| floor::must_ask(&turn.flow(), &tool.manifest).map(|rule| rule.id);
+        assert_eq!(asks(&tool(false, &[])), None);
+        assert_eq!(asks(&tool(false, &["GET:a.example"])), None);
+        for tool in [tool(true, &[]), tool(false, &["a.example"])] {
+            assert_eq!(asks(&tool), Some("policy.untrusted-drives"));
+        }
+        turn.absorb(Label { integrity: Integrity::Untrusted, confidentiality: Confidentiality::Private });
+        let asks = |tool: &Tool| floor::must_ask(&turn.flow(), &tool.manifest).map(|rule| rule.id);
+        assert_eq!(asks(&tool(false, &[])), None);
+        assert_eq!(asks(&tool(false, &["GET:a.example"])), Some("policy.private-flows-out"));
+    }
+}

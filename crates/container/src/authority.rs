@@ -1,0 +1,41 @@
+//! The certificate of the one authority that programs inside trust, as a file that the engine can mount.
+
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::mounts::Bind;
+
+/// Where it stands in the container.
+pub(crate) const TRUSTED: &str = "/.ironclaw/ca.pem";
+
+/// Where programs look whose environment does not say: Debian, Alpine and Arch Linux, and OpenSSL, GnuTLS and Go on them.
+const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The file of one run. Dropped, it is gone from the disk.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    path: PathBuf,
+}
+
+impl Authority {
+    pub(crate) fn write(folder: &Path, run: &str, pem: &str) -> io::Result<Self> {
+        let authority = Self { path: folder.join(format!("{run}.pem")) };
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o444).open(&authority.path)?;
+        io::Write::write_all(&mut file, pem.as_bytes())?;
+        Ok(authority)
+    }
+
+    /// It takes the place of the system's list: every TLS of a container ends at the proxy, so nobody else has anything
+    /// to prove there.
+    pub(crate) fn binds(&self) -> [Bind; 2] {
+        [TRUSTED, SYSTEM].map(|target| Bind::new(self.path.clone(), target, true))
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

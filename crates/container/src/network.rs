@@ -1,0 +1,62 @@
+//! A command's connections, given to the proxy that judges them.
+
+use std::sync::Arc;
+
+use egress::proxy::{Client, Dialled as Toward, Proxy};
+use policy::Permit;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use types::{Command, Endpoint, Scheme};
+
+use crate::container::{Inside, Outcome, RunError, Running, Sandbox};
+use crate::door::{Connection, Dialled};
+
+/// Connections that wait to be taken.
+const WAITING: usize = 64;
+
+impl Sandbox {
+    /// Starts a permitted command. What it dials is served by `proxy`, whatever that is: each request is read and decided.
+    /// The command holds a placeholder for each secret of the proxy's run, under the secret's name, and trusts the
+    /// proxy's authority alone.
+    pub async fn start(&self, permit: Permit<Command>, proxy: Arc<Proxy>) -> Result<Running, RunError> {
+        let held = proxy.placeholders();
+        let inside = Inside {
+            variables: held.map(|(name, text)| (name.to_string(), text.to_owned())).collect(),
+            authority: Some(proxy.ca_pem().to_owned()),
+        };
+        let (outlet, connections) = mpsc::channel(WAITING);
+        let mut running = self.start_toward(permit, inside, outlet).await?;
+        let serving = tokio::spawn(serve(connections, proxy));
+        let ended = running.outcome;
+        running.outcome = Outcome::of(tokio::spawn(async move {
+            let finished = ended.wait().await;
+            // Nobody is left to serve.
+            let _ = serving.await;
+            finished
+        }));
+        Ok(running)
+    }
+}
+
+/// Serves what comes, until nothing can come any more; what is open then is closed.
+async fn serve(mut connections: mpsc::Receiver<Connection>, proxy: Arc<Proxy>) {
+    let mut open = JoinSet::new();
+    while let Some(Connection { dialled, stream }) = connections.recv().await {
+        let Some(toward) = toward(dialled) else { continue };
+        let proxy = proxy.clone();
+        open.spawn(async move { proxy.serve(stream, toward).await });
+        while open.try_join_next().is_some() {}
+    }
+    open.shutdown().await;
+}
+
+/// The door has proven whose connection it is; what it is for is a claim, and judged as one.
+fn toward(dialled: Dialled) -> Option<Toward> {
+    match dialled {
+        Dialled::Proxy => Some(Toward::Proxy(Client::Proven)),
+        Dialled::Name(name, port) => {
+            let scheme = if port == 80 { Scheme::Http } else { Scheme::Https };
+            Some(Toward::Host(scheme, Endpoint::parse(&name, Some(port)).ok()?))
+        }
+    }
+}

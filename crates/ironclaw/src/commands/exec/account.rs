@@ -1,0 +1,68 @@
+//! The account of a run, for programs: how it ended, and the record of everything that it asked for.
+
+use ::audit::Log;
+use container::{Ended, Finished};
+use policy::Turn;
+use serde_json::{Value, json};
+
+use crate::commands::audit;
+use crate::exit::{Failure, Outcome};
+use crate::parts::Base;
+use crate::terminal::Terminal;
+
+/// Records that are told; of more only the number is. `ironclaw audit tail` has them all.
+const TOLD: usize = 1000;
+
+/// Records that are read at a time.
+const PAGE: u32 = 1000;
+
+/// The last record so far, which is before those of a run that begins now.
+pub async fn last_record(base: &Base) -> Result<u64, Failure> {
+    let tail = Log::new(base.reader.clone()).tail(1).await.map_err(audit::broken)?;
+    Ok(tail.first().map_or(0, |entry| entry.seq))
+}
+
+/// Prints the account as one object, after the lines of the output.
+pub async fn tell(
+    finished: Result<&Finished, &Failure>,
+    turn: &Turn,
+    before: u64,
+    base: &Base,
+    terminal: &Terminal,
+) -> Outcome {
+    let mut ended = match finished {
+        Ok(Finished { ended, quarantined, quarantine }) => {
+            let mut object = match ended {
+                Ended::Exited(code) => json!({ "ended": "exited", "code": code }),
+                Ended::Stopped(rule) => json!({ "ended": "stopped", "rule": rule.id }),
+            };
+            object["quarantine"] = quarantine.as_str().into();
+            object["quarantined"] = quarantined.iter().map(|path| path.display().to_string()).collect();
+            object
+        }
+        Err(_) => json!({ "ended": "refused" }),
+    };
+    let (records, more) = records(turn, before, base).await?;
+    ended["turn"] = turn.id().to_string().into();
+    ended["records"] = records.into();
+    ended["more"] = more.into();
+    terminal.json(&ended);
+    Ok(())
+}
+
+/// The records of the run, in order, and how many more there are.
+async fn records(turn: &Turn, before: u64, base: &Base) -> Result<(Vec<Value>, usize), Failure> {
+    let log = Log::new(base.reader.clone());
+    let (mut told, mut more, mut after) = (Vec::new(), 0, before);
+    loop {
+        let page = log.after(after, PAGE).await.map_err(audit::broken)?;
+        let Some(last) = page.last() else { return Ok((told, more)) };
+        after = last.seq;
+        for entry in page.iter().filter(|entry| entry.record.turn == Some(turn.id())) {
+            match told.len() < TOLD {
+                true => told.push(audit::object(entry, &base.safety)),
+                false => more += 1,
+            }
+        }
+    }
+}

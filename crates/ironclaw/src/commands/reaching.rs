@@ -1,0 +1,153 @@
+//! Where programs may go and with which keys, as `proxy` and `exec` are told on the command line.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use egress::Egress;
+use egress::proxy::{Bounds, Parts, Proxy};
+use policy::reach::{MAX_RULES_FILE, ReachError};
+use policy::{Policy, Reach, Run, Turn};
+use safety::{Channel, Safety};
+use secrets::Vault;
+use tokio::io::AsyncReadExt as _;
+use types::{Refusal, SecretName, Tenant, ToolName, Trace};
+
+use crate::cli;
+use crate::exit::{Code, Failure};
+use crate::parts::{Base, database, egress_config};
+use crate::terminal::Terminal;
+
+/// How often the rules file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What was told, read.
+pub struct Reaching {
+    /// The rules of the command line, which stay.
+    words: Reach,
+    file: Option<RulesFile>,
+    /// Both together, at the start.
+    reach: Reach,
+    /// The beginning of what stands for each secret.
+    secrets: BTreeMap<SecretName, String>,
+}
+
+impl Reaching {
+    /// Reads rules and secrets. One mistake, or a secret that is granted for no place, and there is nothing.
+    pub async fn read(args: &cli::Reaching, base: &Base) -> Result<Self, Failure> {
+        let words = Reach::of_words(args.allow.iter().map(String::as_str)).map_err(broken)?;
+        let mut file = args.rules.as_deref().map(RulesFile::at);
+        let reach = match &mut file {
+            Some(file) => words.clone().and(file.read().await?).map_err(broken)?,
+            None => words.clone(),
+        };
+        Ok(Self { words, file, reach, secrets: secrets(&args.secrets, base).await? })
+    }
+
+    /// True when something was told at all.
+    pub fn is_asked(args: &cli::Reaching) -> bool {
+        !args.allow.is_empty() || args.rules.is_some() || !args.secrets.is_empty()
+    }
+
+    /// The proxy for programs that may do this.
+    pub fn proxy(
+        &self,
+        vault: Option<Arc<Vault>>,
+        policy: Policy,
+        turn: Turn,
+        base: &Base,
+    ) -> Result<Proxy, Failure> {
+        let egress = Egress::new(egress_config(&base.config), base.safety.clone(), vault);
+        let egress = Arc::new(egress.map_err(Failure::usage)?);
+        let run = Run::open(turn, self.reach.clone(), self.secrets.keys().cloned().collect());
+        let parts = Parts { egress, policy, run: Arc::new(run), bounds: Bounds::default() };
+        let shape = |name: &SecretName| self.secrets.get(name).cloned().unwrap_or_default();
+        Proxy::new(parts, shape).map_err(Failure::usage)
+    }
+
+    /// Puts the rules of a changed file in force, for ever. A file that does not load changes nothing: the last good
+    /// rules stay.
+    pub async fn watch(self, proxy: &Proxy, safety: &Safety, terminal: &Terminal) -> Infallible {
+        let Some(mut file) = self.file else { return std::future::pending().await };
+        let mut ticks = tokio::time::interval(LOOK);
+        loop {
+            ticks.tick().await;
+            // A file that is being written may be missing for a moment.
+            let Ok(bytes) = file.bytes().await else { continue };
+            if bytes == file.read {
+                continue;
+            }
+            file.read = bytes;
+            let shown = file.path.display();
+            match Reach::parse(&file.read).and_then(|reach| self.words.clone().and(reach)) {
+                Ok(reach) => {
+                    terminal.warn(format!("{shown} was read again: {} rules", reach.rules().len()));
+                    proxy.run().replace(reach);
+                }
+                Err(error) => {
+                    terminal.warn(format!("{shown} does not load; the last good rules stay: {error}"));
+                    if !terminal.is_json()
+                        && let ReachError::Toml(quoted) = error
+                        && let Ok(quoted) = safety.screen(quoted, Channel::Log, &Trace::off())
+                    {
+                        terminal.show(&quoted);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The names and prefixes of `--secret`, each granted to the proxy for some place.
+async fn secrets(written: &[String], base: &Base) -> Result<BTreeMap<SecretName, String>, Failure> {
+    let grants = base.reader.grants(&Tenant::local(), &ToolName::proxy()).await.map_err(database)?;
+    let mut secrets = BTreeMap::new();
+    for text in written {
+        let (name, prefix) = text.split_once('=').unwrap_or((text, ""));
+        let name = SecretName::parse(name).map_err(|error| Failure::usage(format!("--secret: {error}")))?;
+        if !grants.iter().any(|grant| grant.secret == name) {
+            let refusal = Refusal::new(&policy::rules::SECRET_NOT_GRANTED, format!("{name}, to the proxy"));
+            let widen =
+                format!("ironclaw secret grant {name} --tool proxy --host HOST --path PATH --inject bearer");
+            return Err(refusal.widened_by(widen).into());
+        }
+        secrets.insert(name, prefix.to_owned());
+    }
+    Ok(secrets)
+}
+
+/// A file of rules and what was read of it last.
+struct RulesFile {
+    path: PathBuf,
+    read: Vec<u8>,
+}
+
+impl RulesFile {
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), read: Vec::new() }
+    }
+
+    async fn read(&mut self) -> Result<Reach, Failure> {
+        self.read = self.bytes().await.map_err(|error| {
+            Failure::failed(format!("--rules: {} cannot be read: {}", self.path.display(), error.kind()))
+        })?;
+        Reach::parse(&self.read).map_err(broken)
+    }
+
+    async fn bytes(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = tokio::fs::File::open(&self.path).await?;
+        file.take(MAX_RULES_FILE.0 + 1).read_to_end(&mut bytes).await?;
+        Ok(bytes)
+    }
+}
+
+/// Why rules do not load. The parser quotes the file, so its words are screened.
+fn broken(error: ReachError) -> Failure {
+    match error {
+        ReachError::Toml(quoted) => Failure::Quoting(Code::Usage, "the rules do not load".to_owned(), quoted),
+        other => Failure::usage(other),
+    }
+}
