@@ -4,8 +4,9 @@
 //! A lease is the right that a permit's record gives to use one secret. Using it up *is* the record of the
 //! use: that record claims the lease, and of all records of a database only one may hold a claim, so of
 //! any number of clients one wins (K09). In the same transaction the database looks once more: is the
-//! secret's newest head the one that was read, was the grant taken back, is the permit's record younger
-//! than [`LEASE_LIFETIME`]? Only then is the value handed out. One read and one transaction.
+//! secret's newest head the one that was read, was the grant taken back or has it ended, is the permit's
+//! record younger than [`LEASE_LIFETIME`], all by the database's own clock? Only then is the value handed
+//! out. One read and one transaction.
 //!
 //! [`Leases`] cannot be copied, so that a lease cannot be used twice:
 //!
@@ -149,6 +150,7 @@ impl Vault {
                 revoked: revocation(&self.tenant, &grant.id),
                 permit: permit.seq().get(),
                 lifetime_ms: LEASE_LIFETIME.as_millis() as u64,
+                ends_ms: grant.expires_ms,
             };
             match self.audit.change(record, change).await {
                 Ok(_) => return Ok(value),
@@ -187,6 +189,7 @@ fn lost(error: &ChangeError) -> Refusal {
     match error {
         ChangeError::Lost(Lost::Claimed) => Refusal::new(&rules::LEASE_USED, ""),
         ChangeError::Lost(Lost::Missing) => Refusal::new(&rules::GRANT_REVOKED, ""),
+        ChangeError::Lost(Lost::Ended) => Refusal::new(&rules::GRANT_EXPIRED, ""),
         ChangeError::Lost(Lost::Expired) => {
             Refusal::new(&rules::LEASE_EXPIRED, format!("after {} s", LEASE_LIFETIME.as_secs()))
         }

@@ -31,9 +31,10 @@ pub(crate) async fn apply(db: &mut Session<'_>, mutation: &Mutation, now: u64) -
         Mutation::SetSecretStates { tenant, name, changes } => {
             keys::set_secret_states(db, tenant, name, changes).await
         }
-        Mutation::UseLease { head, history, revoked, permit, lifetime_ms } => {
-            let (permit, lifetime_ms) = (stored(*permit), *lifetime_ms);
-            keys::use_lease(db, &keys::Lease { head, history, revoked, permit, lifetime_ms }, now).await
+        Mutation::UseLease { head, history, revoked, permit, lifetime_ms, ends_ms } => {
+            let (permit, lifetime_ms, ends_ms) = (stored(*permit), *lifetime_ms, *ends_ms);
+            let lease = keys::Lease { head, history, revoked, permit, lifetime_ms, ends_ms };
+            keys::use_lease(db, &lease, now).await
         }
         Mutation::Claim => Ok(Ok(())),
         Mutation::PutSecret { row, expected } => put_secret(db, row, *expected).await,

@@ -96,6 +96,8 @@ pub enum Mutation {
         permit: u64,
         /// How much later than that record the use may be, in milliseconds.
         lifetime_ms: u64,
+        /// When the grant or the secret ends, in milliseconds since 1970.
+        ends_ms: Option<u64>,
     },
     /// Changes nothing but what its record claims.
     Claim,
@@ -256,6 +258,9 @@ pub enum Lost {
     /// The time for an answer or a use is over.
     #[error("it has expired")]
     Expired,
+    /// What allowed it has come to its end.
+    #[error("what allowed it has ended")]
+    Ended,
     /// It breaks a rule of the schema, or is larger than the database takes.
     #[error("the database does not take it")]
     Invalid,
