@@ -16,6 +16,7 @@ use workspace::Surroundings;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::home::Home;
+use crate::renewal;
 use crate::terminal::Terminal;
 
 /// The database, its one writer, and the scanners: enough for every command that runs nothing.
@@ -74,6 +75,8 @@ fn broken_rules(error: safety::rulebook::ConfigError) -> Failure {
 pub struct Parts {
     /// What turns a request into answers.
     pub agent: Agent,
+    /// Renews tokens as long as the agent is there.
+    _renewals: Option<renewal::Kept>,
 }
 
 impl Parts {
@@ -86,9 +89,13 @@ impl Parts {
         };
         let built_in = if files.is_some() { Files::tools(&base.safety) } else { Vec::new() };
         let policy = policy(base, catalog(base, built_in))?;
-        let egress =
-            Egress::new(egress_config(&base.config), base.safety.clone(), vault).map_err(Failure::usage)?;
+        let egress = Egress::new(egress_config(&base.config), base.safety.clone(), vault.clone())
+            .map_err(Failure::usage)?;
         let egress = Arc::new(egress);
+        let renewals = match vault {
+            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await),
+            None => None,
+        };
         let sandbox =
             Sandbox::new(sandbox_config(&base.home), egress.clone(), policy.clone(), base.safety.clone());
         let sandbox = Arc::new(sandbox.map_err(Failure::environment)?);
@@ -108,7 +115,7 @@ impl Parts {
             files,
             alert: base.config.alert.clone(),
         });
-        Ok(Self { agent })
+        Ok(Self { agent, _renewals: renewals })
     }
 }
 

@@ -29,10 +29,11 @@
 use std::time::{Duration, Instant};
 
 use ::store::{Lost, Mutation, SecretState};
-use ::types::{Field, Kind, Outbound, Record, Refusal, SecretUse, Verdict};
-use audit::{ChangeError, Seq};
+use ::types::{Field, Kind, Outbound, Record, Refusal, SecretName, SecretUse, Verdict};
+use audit::{ChangeError, Seq, now_ms};
 use policy::Permit;
 
+use crate::crypto;
 use crate::error::VaultError;
 use crate::grants::revocation;
 use crate::head::{self, Head};
@@ -137,6 +138,10 @@ impl Vault {
             let row = view.secret.filter(|row| row.state == SecretState::Current);
             let row = row.ok_or_else(|| sorted(VaultError::NoSecret(used.secret.clone())))?;
             let value = self.open_row(&row).map_err(sorted)?;
+            let ends_ms = crypto::expiry(&row.sealed);
+            if ends_ms.is_some_and(|end| now_ms() >= end) {
+                return Err(ended(&used.secret));
+            }
             if !has_use {
                 self.take_use(&grant).await?;
                 has_use = true;
@@ -150,11 +155,16 @@ impl Vault {
                 revoked: revocation(&self.tenant, &grant.id),
                 permit: permit.seq().get(),
                 lifetime_ms: LEASE_LIFETIME.as_millis() as u64,
-                ends_ms: grant.expires_ms,
+                ends_ms: grant.expires_ms.into_iter().chain(ends_ms).min(),
             };
             match self.audit.change(record, change).await {
                 Ok(_) => return Ok(value),
                 Err(ChangeError::Lost(Lost::Changed)) => {}
+                Err(ChangeError::Lost(Lost::Ended))
+                    if ends_ms.is_some_and(|end| grant.expires_ms.is_none_or(|other| end < other)) =>
+                {
+                    return Err(ended(&used.secret));
+                }
                 Err(error) => return Err(lost(&error)),
             }
         }
@@ -172,6 +182,12 @@ impl Vault {
 /// What the record of a use claims: one secret of one permit.
 fn claim(of: Seq, index: usize) -> String {
     format!("lease/{:020}/{index}", of.get())
+}
+
+/// The value has ended, as whoever gave it said it would.
+fn ended(name: &SecretName) -> Refusal {
+    Refusal::new(&rules::SECRET_EXPIRED, name.to_string())
+        .widened_by(format!("ironclaw secret refresh {name}, or: ironclaw secret set {name}"))
 }
 
 /// Why a lease was not given, as the rule that says so.
@@ -214,7 +230,7 @@ fn about(permit: &Permit<Outbound>, used: &SecretUse, verdict: Verdict) -> Recor
 #[cfg(test)]
 mod tests {
     use ::audit::Audit;
-    use ::types::{Injection, SecretName};
+    use ::types::Injection;
 
     use super::*;
 

@@ -212,7 +212,7 @@ pub(super) fn tone(verdict: Verdict) -> Tone {
 }
 
 /// A moment in the form of RFC 3339, in UTC, to the second.
-pub(super) fn utc(at_ms: u64) -> String {
+pub(crate) fn utc(at_ms: u64) -> String {
     let seconds = at_ms / 1000;
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

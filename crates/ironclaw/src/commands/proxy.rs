@@ -19,6 +19,7 @@ use types::{Digest, SecretName, Tenant, ToolName, Trace};
 use crate::cli;
 use crate::exit::{Code, Failure, Outcome};
 use crate::parts::{Base, catalog, database, egress_config, policy};
+use crate::renewal;
 use crate::terminal::Terminal;
 
 /// How often the rules file is looked at.
@@ -49,7 +50,8 @@ pub async fn run(args: &cli::Proxy, base: &Base, terminal: &Terminal) -> Outcome
         None => words.clone(),
     };
     let secrets = secrets(&args.secrets, base).await?;
-    let proxy = Arc::new(proxy(reach, &secrets, base, terminal).await?);
+    let (proxy, _renewals) = proxy(reach, &secrets, base, terminal).await?;
+    let proxy = Arc::new(proxy);
     let listener = Listener::open(&args.listen).await?;
     write_certificate(&args.ca, proxy.ca_pem()).await?;
     let token = egress::proxy::token().map_err(Failure::environment)?;
@@ -72,18 +74,19 @@ async fn proxy(
     secrets: &BTreeMap<SecretName, String>,
     base: &Base,
     terminal: &Terminal,
-) -> Result<Proxy, Failure> {
+) -> Result<(Proxy, Option<renewal::Kept>), Failure> {
     let vault = base.unlock(terminal).await?;
-    let egress =
-        Egress::new(egress_config(&base.config), base.safety.clone(), vault).map_err(Failure::usage)?;
-    let run = Run::open(Turn::begin(Trace::off()), reach, secrets.keys().cloned().collect());
-    let parts = Parts {
-        egress: Arc::new(egress),
-        policy: policy(base, catalog(base, Vec::new()))?,
-        run: Arc::new(run),
-        bounds: Bounds::default(),
+    let egress = Egress::new(egress_config(&base.config), base.safety.clone(), vault.clone());
+    let egress = Arc::new(egress.map_err(Failure::usage)?);
+    let policy = policy(base, catalog(base, Vec::new()))?;
+    let renewals = match vault {
+        Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await),
+        None => None,
     };
-    Proxy::new(parts, |name| secrets.get(name).cloned().unwrap_or_default()).map_err(Failure::usage)
+    let run = Run::open(Turn::begin(Trace::off()), reach, secrets.keys().cloned().collect());
+    let parts = Parts { egress, policy, run: Arc::new(run), bounds: Bounds::default() };
+    let proxy = Proxy::new(parts, |name| secrets.get(name).cloned().unwrap_or_default());
+    Ok((proxy.map_err(Failure::usage)?, renewals))
 }
 
 /// The names and prefixes of `--secret`, each granted to the proxy for some place.
