@@ -99,6 +99,14 @@ pub enum Mutation {
         /// When the grant or the secret ends, in milliseconds since 1970.
         ends_ms: Option<u64>,
     },
+    /// Takes the bytes of old records out of the log of a file; their links stay. On a server the owner of the
+    /// tables does it ([`detach`](crate::detach)), for nobody else changes what is written.
+    Detach {
+        /// The first one.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
     /// Changes nothing but what its record claims.
     Claim,
     /// Installs a tool or replaces its code. Grants of replaced code stay in the table; they bind a
@@ -197,7 +205,7 @@ impl Mutation {
             | Self::FinishRotation { .. }
             | Self::AbortRotation { .. } => Scope::Installation,
             // The log, which only the installation reads.
-            Self::UseLease { .. } | Self::Claim => Scope::Installation,
+            Self::UseLease { .. } | Self::Detach { .. } | Self::Claim => Scope::Installation,
             Self::RewrapTenantKey { row, .. } => (&row.tenant).into(),
             Self::PutSecret { row, .. } => (&row.tenant).into(),
             Self::InstallTool { row, .. } => (&row.tenant).into(),
