@@ -10,6 +10,7 @@
 //! - [`merkle`] and [`checkpoint`]: one signed hash for all records, and proofs that lead to it.
 //! - `seal`: the checkpoints that are records themselves.
 //! - [`Log`]: reading, and finding the first bad record.
+//! - [`archive`]: old records in files of their own, by which the log stays bounded.
 //! - `clock`: the only reading of the wall clock, for rows as well ([`now_ms`]).
 //!
 //! Several processes may hold one database: each reads the head inside its write transaction, so
@@ -17,6 +18,7 @@
 //! as a whole. When the disk is full or the database gone, every record is
 //! refused with an error until it returns; reading goes on.
 
+pub mod archive;
 pub mod chain;
 pub mod checkpoint;
 mod clock;

@@ -17,7 +17,7 @@ const NEAR_THE_END: u32 = 4096;
 /// The log, for those who read it.
 #[derive(Clone)]
 pub struct Log {
-    reader: Reader,
+    pub(crate) reader: Reader,
 }
 
 /// One record as it stands in the log.
@@ -43,13 +43,24 @@ impl Log {
     pub async fn tail(&self, count: u32) -> Result<Vec<Entry>, Broken> {
         let mut rows = self.reader.audit_last(count).await?;
         rows.reverse();
-        rows.iter().map(Entry::read).collect()
+        let detached = self.detached().await?;
+        rows.iter().filter(|row| !is_detached(row, detached)).map(Entry::read).collect()
     }
 
-    /// Up to `limit` records after number `seq`, in order.
+    /// Up to `limit` records after number `seq`, in order; those that are in an archive are passed over.
     pub async fn after(&self, seq: u64, limit: u32) -> Result<Vec<Entry>, Broken> {
-        let Ok(seq) = i64::try_from(seq) else { return Ok(Vec::new()) };
-        self.reader.audit_after(seq, limit).await?.iter().map(Entry::read).collect()
+        let Ok(mut seq) = i64::try_from(seq) else { return Ok(Vec::new()) };
+        let detached = self.detached().await?;
+        loop {
+            let rows = self.reader.audit_after(seq, limit).await?;
+            let Some(last) = rows.last() else { return Ok(Vec::new()) };
+            seq = last.seq;
+            let here = rows.iter().filter(|row| !is_detached(row, detached));
+            let entries: Vec<Entry> = here.map(Entry::read).collect::<Result<_, _>>()?;
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+        }
     }
 
     /// What the newest seal near the end says, whoever signed it.
@@ -65,6 +76,11 @@ impl Log {
             return Ok(None);
         };
         let rows = self.reader.audit_after(before, 1).await?;
+        if rows.first().is_some_and(|row| row.seq == before + 1 && row.record.is_empty())
+            && seq <= self.detached().await?
+        {
+            return Err(Broken::Record { seq, fault: Fault::Detached });
+        }
         let entry = rows.first().map(Entry::read).transpose()?;
         Ok(entry.filter(|entry| entry.seq == seq))
     }
@@ -98,7 +114,7 @@ impl Log {
     /// that was rewritten or went on from an older state; the first bad record is then known to lie after
     /// the last seal that still holds.
     pub async fn verify_against(&self, against: &Against) -> Result<Verified, Broken> {
-        verify::run(&self.reader, against).await
+        verify::run(self, against).await
     }
 
     /// The roots of subtrees, as [`merkle`](crate::merkle) asks for them in a proof. One pass over the log.
@@ -122,6 +138,11 @@ impl Log {
         }
         Ok(trees.iter().map(Tree::root).collect())
     }
+}
+
+/// Whether a row stands for a record whose bytes are in an archive.
+fn is_detached(row: &AuditRow, detached: u64) -> bool {
+    row.record.is_empty() && u64::try_from(row.seq).is_ok_and(|seq| seq <= detached)
 }
 
 impl Entry {

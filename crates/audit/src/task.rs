@@ -129,10 +129,11 @@ struct Tail<'w> {
 
 impl<'w> Tail<'w> {
     /// Reads the head under the write lock, so that of two processes each continues the other's
-    /// chain, and the clock after it, so that their times do not cross.
+    /// chain, and the clock after it, so that their times do not cross. The clock is the server's where
+    /// there is one: what a record allows for a while is over at one moment for every process.
     async fn read(mut batch: Batch<'w>) -> Result<Self, AuditError> {
-        let head = batch.head().await.map_err(AuditError::Unavailable)?;
-        let now_ms = clock::now_ms();
+        let (head, clock) = batch.head_and_clock().await.map_err(AuditError::Unavailable)?;
+        let now_ms = clock.unwrap_or_else(clock::now_ms);
         let Some(head) = head else {
             return Ok(Self { batch, seq: 0, chain: chain::genesis(), now_ms });
         };

@@ -4,8 +4,10 @@ use store::{AuditRow, Reader, StoreError};
 use tokio::sync::mpsc;
 use types::{Digest, Field, Kind, Record};
 
+use crate::archive::{Archive, stays};
 use crate::chain;
 use crate::checkpoint::{Checkpoint, CheckpointError, Signed, Verifier};
+use crate::log::Log;
 use crate::merkle::Tree;
 use crate::seal::Seal;
 use crate::task::refusal_of;
@@ -36,6 +38,8 @@ pub struct Verified {
     pub root: Digest,
     /// The last seal in it.
     pub sealed: Option<Checkpoint>,
+    /// How many records have only their links here; their bytes are in archives.
+    pub detached: u64,
 }
 
 /// The first record that is not as it was written, or the reason why nobody can tell.
@@ -96,19 +100,25 @@ pub enum Fault {
     /// A seal over something else than the records before it, or with a signature that does not fit.
     #[error("is a seal that does not fit the records before it")]
     Seal,
+    /// Its bytes are in a file of their own.
+    #[error("is in an archive; to read it: ironclaw audit export --archive FILE")]
+    Detached,
+    /// A record of its segment, which the archive's record says stayed whole, did not.
+    #[error("or one that was archived with it lost more than an archive takes")]
+    Stripped,
     /// A seal of another key than the one that was given or the one of the seals before.
     #[error("is a seal of another key")]
     Key,
 }
 
 /// Reads ahead in a task of its own, and looks at each stride as it comes.
-pub(crate) async fn run(reader: &Reader, against: &Against) -> Result<Verified, Broken> {
+pub(crate) async fn run(log: &Log, against: &Against) -> Result<Verified, Broken> {
     if let (Some(key), Some(checkpoint)) = (&against.key, &against.checkpoint) {
         key.check(checkpoint).map_err(Broken::Checkpoint)?;
     }
     let (send, mut strides) = mpsc::channel(AHEAD);
-    let reading = tokio::spawn(read(reader.clone(), send));
-    let mut walk = Walk::new(against.clone());
+    let mut walk = Walk::new(against.clone(), log.archives().await?);
+    let reading = tokio::spawn(read(log.reader.clone(), send));
     while let Some(rows) = strides.recv().await {
         let rows = rows?;
         // Hashing and decoding would hold up the tasks that share this thread.
@@ -149,6 +159,11 @@ async fn read(reader: Reader, send: mpsc::Sender<Result<Vec<AuditRow>, StoreErro
 struct Walk {
     against: Against,
     records: u64,
+    /// The segments whose bytes may be missing, the next one last: a record further on says where they are.
+    archives: Vec<Archive>,
+    detached: u64,
+    /// The records of the segment at hand that stayed whole.
+    kept: u64,
     head: Digest,
     tree: Tree,
     sealed: Option<Checkpoint>,
@@ -159,9 +174,20 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(against: Against) -> Self {
-        let (head, tree) = (chain::genesis(), Tree::default());
-        let mut walk = Self { against, records: 0, head, tree, sealed: None, at_checkpoint: None, holds: 0 };
+    fn new(against: Against, mut archives: Vec<Archive>) -> Self {
+        archives.reverse();
+        let mut walk = Self {
+            against,
+            records: 0,
+            archives,
+            detached: 0,
+            kept: 0,
+            head: chain::genesis(),
+            tree: Tree::default(),
+            sealed: None,
+            at_checkpoint: None,
+            holds: 0,
+        };
         walk.reach();
         walk
     }
@@ -175,6 +201,21 @@ impl Walk {
             Ok(seq) if seq > expected => return broken(expected, Fault::Missing),
             _ => return broken(expected, Fault::Number),
         }
+        let archive = self.archives.last().copied().filter(|archive| archive.first <= expected);
+        match archive {
+            Some(archive) if row.record.is_empty() => self.pass(row, archive, expected),
+            Some(archive) => {
+                self.kept += u64::from(stays(row));
+                self.check_whole(row, expected)?;
+                self.leave(archive, expected)
+            }
+            None => self.check_whole(row, expected),
+        }
+    }
+
+    /// A record whose bytes are here.
+    fn check_whole(&mut self, row: &AuditRow, expected: u64) -> Result<(), Broken> {
+        let broken = |seq, fault| Err(Broken::Record { seq, fault });
         let head = chain::link(&self.head, expected, &row.record);
         if row.chain != head.as_bytes() {
             return broken(expected, Fault::Chain);
@@ -194,6 +235,31 @@ impl Walk {
         self.tree.push(head.as_bytes());
         (self.records, self.head) = (expected, head);
         self.reach();
+        Ok(())
+    }
+
+    /// A record whose bytes are in an archive. Its link is as good as the next record, which hangs on it, and the next
+    /// seal, which stands for it.
+    fn pass(&mut self, row: &AuditRow, archive: Archive, seq: u64) -> Result<(), Broken> {
+        let broken = |fault| Broken::Record { seq, fault };
+        if row.refusal.is_some() || stays(row) {
+            return Err(broken(Fault::Index));
+        }
+        let link = row.chain.as_slice().try_into().map_err(|_| broken(Fault::Chain))?;
+        self.tree.push(&row.chain);
+        (self.records, self.head, self.detached) = (seq, Digest::from_bytes(link), self.detached + 1);
+        self.reach();
+        self.leave(archive, seq)
+    }
+
+    /// At the end of a segment as many records are whole as its archive's record says.
+    fn leave(&mut self, archive: Archive, seq: u64) -> Result<(), Broken> {
+        if seq == archive.last {
+            if std::mem::take(&mut self.kept) != archive.kept {
+                return Err(Broken::Record { seq: archive.first, fault: Fault::Stripped });
+            }
+            self.archives.pop();
+        }
         Ok(())
     }
 
@@ -243,6 +309,7 @@ impl Walk {
             }
         }
         let root = self.tree.root();
-        Ok(Verified { records: self.records, head: self.head, root, sealed: self.sealed })
+        let (records, head, sealed, detached) = (self.records, self.head, self.sealed, self.detached);
+        Ok(Verified { records, head, root, sealed, detached })
     }
 }

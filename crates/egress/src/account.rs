@@ -153,6 +153,14 @@ impl Account {
         error
     }
 
+    /// Settles a request whose answer went into the vault.
+    pub(crate) async fn close_captured(self, settlement: Settlement, received: usize) {
+        let mut fields = self.fields();
+        fields.push((Field::Received, received.to_string()));
+        // What it brought is on record already, as a change of the secret.
+        let _ = settlement.settle(Verdict::Done, fields).await;
+    }
+
     /// Settles a request whose answer was read, or dropped half-way. Called from where nothing can
     /// wait. `failed` says how the exchange broke, if it did.
     pub(crate) fn close_with_body(self, settlement: Settlement, end: BodyEnd, failed: Option<&Failure>) {

@@ -126,5 +126,7 @@ faults! {
         Switched = "the answer changes the protocol",
         /// A content encoding that cannot be decoded, and so not be scanned.
         Encoding = "the answer's encoding is not one that can be scanned",
+        /// More bytes than such an answer can have.
+        BodyTooLarge = "the answer is longer than such an answer can be",
     }
 }

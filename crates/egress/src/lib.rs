@@ -9,6 +9,7 @@
 //! - [`headers`]: what a sender has no word in.
 //! - `credential_injector`, `wire`: secrets enter at the last moment; the wire alone sees them.
 //! - `receive`: what comes back is scanned before its reader sees it.
+//! - `renew`: the vault's own request for a new token, whose answer the vault alone reads.
 //! - `account`: trace and audit record of every request, allowed, refused or failed.
 //! - [`proxy`]: the same door for programs, as an HTTP proxy that ends their TLS and reads each request.
 //! - [`ca`], [`loopback`]: a real upstream for the demo and for tests.
@@ -26,6 +27,7 @@ pub mod loopback;
 mod payload;
 pub mod proxy;
 mod receive;
+mod renew;
 mod resolve;
 pub mod rules;
 mod send;

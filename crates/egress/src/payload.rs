@@ -136,6 +136,13 @@ impl Outflow {
     }
 }
 
+/// A body that the vault filled in; it is not scanned, for it holds what it is for.
+impl From<Bytes> for Outflow {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes))
+    }
+}
+
 /// A body that ended before its end; the meter knows why.
 #[derive(Debug, thiserror::Error)]
 #[error("the request was cut off")]

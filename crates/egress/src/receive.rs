@@ -115,6 +115,14 @@ pub(crate) fn is_events(head: &response::Parts) -> bool {
     kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
+/// Refuses an answer that is encoded in any way.
+pub(crate) fn refuse_encoded(headers: &HeaderMap) -> Result<(), SendError> {
+    match encoding(headers)? {
+        None => Ok(()),
+        Some(_) => Err(Failure::Upstream(UpstreamFault::Encoding).into()),
+    }
+}
+
 /// One encoding that can be undone, or none.
 fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Failure> {
     let unknown = Failure::Upstream(UpstreamFault::Encoding);

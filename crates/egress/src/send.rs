@@ -41,15 +41,15 @@ pub struct Egress {
     connect: std::time::Duration,
     resolver: Resolver,
     tls: Tls,
-    safety: Arc<Safety>,
-    vault: Option<Arc<Vault>>,
+    pub(crate) safety: Arc<Safety>,
+    pub(crate) vault: Option<Arc<Vault>>,
 }
 
 /// A request that may leave, the line it leaves on, and the secrets it leaves with.
-struct Ready {
-    request: Request<Outflow>,
-    leases: Leases,
-    connected: Connected,
+pub(crate) struct Ready {
+    pub(crate) request: Request<Outflow>,
+    pub(crate) leases: Leases,
+    pub(crate) connected: Connected,
 }
 
 impl Egress {
@@ -113,7 +113,7 @@ impl Egress {
 
     /// Everything that can refuse a request before a byte of it leaves: build, resolve, scan, lease,
     /// connect.
-    async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         permit: &Permit<Outbound>,
         message: Message,

@@ -1,5 +1,6 @@
 //! The command line, as people type it.
 
+mod auditing;
 mod confining;
 mod keeping;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use auditing::{Audit, ExportFormat};
 pub use confining::{Exec, ExecPolicy, Proxy, Reaching, Sandbox};
 pub use keeping::{Db, Grant, Secret, SlotKind, Slots, Vault};
 
@@ -384,60 +386,6 @@ pub enum Approvals {
         /// Its id
         id: String,
     },
-}
-
-/// `ironclaw audit`.
-#[derive(Debug, Subcommand)]
-pub enum Audit {
-    /// The last records
-    #[command(after_help = "Example:\n  ironclaw audit tail -n 50")]
-    Tail {
-        /// How many
-        #[arg(short = 'n', long, default_value_t = 20)]
-        lines: u32,
-    },
-    /// One record
-    #[command(after_help = "Example:\n  ironclaw audit show 12")]
-    Show {
-        /// Its number
-        seq: u64,
-    },
-    /// Check every record, the chain and its seals; names the first bad record
-    #[command(
-        after_help = "Example:\n  ironclaw audit verify\n  ironclaw audit verify --against yesterday.checkpoint\n\nThe checkpoint and the key belong on another machine: against them also a log that was cut, rewritten whole or put back to an older state is found."
-    )]
-    Verify {
-        /// A checkpoint that was kept elsewhere
-        #[arg(long, value_name = "FILE")]
-        against: Option<PathBuf>,
-        /// The key of the log, as `audit checkpoint` prints it [default: the key of this installation]
-        #[arg(long, value_name = "KEY")]
-        key: Option<String>,
-    },
-    /// Verify the log, then print a signed checkpoint of it to keep elsewhere
-    #[command(after_help = "Example:\n  ironclaw audit checkpoint > today.checkpoint")]
-    Checkpoint,
-    /// Print the records as JSON lines, for another system
-    #[command(
-        after_help = "Example:\n  ironclaw audit export --after 1000\n  ironclaw audit export --format ocsf | vector --config sink.toml\n\nIt only reads: a reader that is slow or gone holds up nothing and loses nothing. Go on later with --after and the last number."
-    )]
-    Export {
-        /// The form of a line
-        #[arg(long, value_enum, default_value = "json")]
-        format: ExportFormat,
-        /// Only records after this number
-        #[arg(long, value_name = "SEQ", default_value_t = 0)]
-        after: u64,
-    },
-}
-
-/// The form of an exported record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum ExportFormat {
-    /// As `audit tail --json` prints it
-    Json,
-    /// OCSF 1.4, class API Activity
-    Ocsf,
 }
 
 /// `ironclaw config`.

@@ -14,6 +14,7 @@ mod home;
 mod line_editor;
 mod logging;
 mod parts;
+mod renewal;
 mod shell;
 mod signing;
 mod terminal;

@@ -16,6 +16,7 @@ use workspace::Surroundings;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::home::Home;
+use crate::renewal;
 use crate::shell;
 use crate::terminal::Terminal;
 
@@ -75,6 +76,8 @@ fn broken_rules(error: safety::rulebook::ConfigError) -> Failure {
 pub struct Parts {
     /// What turns a request into answers.
     pub agent: Agent,
+    /// Renews tokens as long as the agent is there.
+    _renewals: Option<renewal::Kept>,
 }
 
 impl Parts {
@@ -90,9 +93,13 @@ impl Parts {
         let mut built_in = if files.is_some() { Files::tools(&base.safety) } else { Vec::new() };
         built_in.extend(shell.as_ref().and_then(|(_, may)| may.tool(&base.safety)));
         let policy = policy(base, catalog(base, built_in))?;
-        let egress =
-            Egress::new(egress_config(&base.config), base.safety.clone(), vault).map_err(Failure::usage)?;
+        let egress = Egress::new(egress_config(&base.config), base.safety.clone(), vault.clone())
+            .map_err(Failure::usage)?;
         let egress = Arc::new(egress);
+        let renewals = match vault {
+            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await),
+            None => None,
+        };
         let sandbox =
             Sandbox::new(sandbox_config(&base.home), egress.clone(), policy.clone(), base.safety.clone());
         let sandbox = Arc::new(sandbox.map_err(Failure::environment)?);
@@ -120,7 +127,7 @@ impl Parts {
             shell,
             alert: base.config.alert.clone(),
         });
-        Ok(Self { agent })
+        Ok(Self { agent, _renewals: renewals })
     }
 }
 

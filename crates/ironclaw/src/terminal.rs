@@ -107,6 +107,11 @@ impl Terminal {
         self.out(&json_line(value));
     }
 
+    /// The same; false once nobody reads standard output any more.
+    pub fn json_while_read(&self, value: &Value) -> bool {
+        writeln!(std::io::stdout().lock(), "{}", json_line(value)).is_ok()
+    }
+
     /// Prints to standard error.
     pub fn warn(&self, words: impl Display) {
         self.err(&visible(&words.to_string()));

@@ -142,6 +142,7 @@ impl Engine {
             Caller::Tool { tool, .. } => tool_uid(tool),
             Caller::Agent => agent(),
             Caller::Client { .. } => uid("Client", "proxy"),
+            Caller::Vault => uid("Vault", "local"),
         };
         self.answer(principal, "request", uid("Endpoint", &target.endpoint.to_string()), context)
     }

@@ -20,6 +20,7 @@ mod permit;
 mod proxied;
 mod question;
 pub mod reach;
+mod renewal;
 pub mod rules;
 mod settings;
 mod turn;

@@ -245,7 +245,9 @@ fn field(field: &'static str, why: impl std::fmt::Display) -> ManifestError {
 impl Written {
     fn mean(self) -> Result<Manifest, ManifestError> {
         let name = ToolName::parse(&self.name).map_err(|error| field("name", error))?;
-        if name == ToolName::agent() || name == ToolName::proxy() || BUILT_IN.contains(&name.as_str()) {
+        if [ToolName::agent(), ToolName::proxy(), ToolName::vault()].contains(&name)
+            || BUILT_IN.contains(&name.as_str())
+        {
             return Err(field("name", "the name is reserved for the agent and its own tools"));
         }
         let numbers = self.version.split('.').filter(|part| part.parse::<u32>().is_ok()).count();
@@ -341,6 +343,9 @@ impl WrittenSecret {
             None => Err(field("secrets.host", "the host is not among the manifest's hosts")),
             Some(rule) if rule.scheme == Scheme::Http => {
                 Err(field("secrets.host", "a secret never travels in clear text"))
+            }
+            Some(_) if matches!(inject, Injection::Refresh { .. }) => {
+                Err(field("secrets.inject", "only the vault itself refreshes tokens"))
             }
             Some(_) => Ok(SecretWish { secret, host, inject }),
         }

@@ -208,7 +208,7 @@ fn brings(asked: &Asked, place: &Injection) -> bool {
             pairs.filter_map(|pair| pair.split('=').next()).any(|own| own.eq_ignore_ascii_case(name))
         }
         // A path has no place of its own: the rule's prefix says what it may be.
-        Injection::Path => false,
+        Injection::Path | Injection::Refresh { .. } => false,
     }
 }
 

@@ -66,6 +66,8 @@ rules! {
     /// A credential of the program's own toward a place that a secret is bound to.
     OTHER_CREDENTIAL = "policy.other-credential",
         "this host is reached with the owner's key only, and the request carries another credential";
+    /// Another process asks for the new token, or asked a moment ago.
+    RENEWAL_TAKEN = "policy.renewal-taken", "a new token is being asked for already";
     /// Two grants put different secrets in one place.
     GRANTS_TIE = "policy.grants-tie", "two grants put a secret in the same place of this request";
     /// A command without a container, where the configuration does not allow any.

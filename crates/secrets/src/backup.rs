@@ -6,6 +6,7 @@
 //! sealed = the format of `crypto` under the key of the passphrase, bound to the cost
 //! plain = item*          item = kind[1] field*               each field behind its 4-byte length
 //!         's' name state value        'g' canonical bytes of a grant
+//!         't' name state end value    end: when the value ends, 8 bytes of milliseconds since 1970
 //! ```
 //!
 //! It holds the version in use of every secret and the grants that are authentic. Bringing it back puts
@@ -59,7 +60,7 @@ pub struct Restored {
 
 /// One entry of a backup.
 enum Item {
-    Secret { name: SecretName, state: SecretState, value: Plain },
+    Secret { name: SecretName, state: SecretState, expires_ms: Option<u64>, value: Plain },
     Grant(Grant),
 }
 
@@ -74,11 +75,11 @@ impl Vault {
             self.agreed(&info.name, Some((info.version, info.state)), self.head(&info.name).await?)?;
             let Some(row) = self.reader.secret(&self.tenant, &info.name).await? else { continue };
             let value = self.open_row(&row)?;
-            item(
-                &mut plain,
-                b's',
-                &[row.name.as_str().as_bytes(), row.state.as_str().as_bytes(), value.expose()],
-            );
+            let (name, state) = (row.name.as_str().as_bytes(), row.state.as_str().as_bytes());
+            match crypto::expiry(&row.sealed) {
+                None => item(&mut plain, b's', &[name, state, value.expose()]),
+                Some(end) => item(&mut plain, b't', &[name, state, &end.to_be_bytes(), value.expose()]),
+            }
             count += 1;
         }
         for info in self.grants().await?.iter().filter(|info| info.authentic) {
@@ -113,14 +114,14 @@ impl Vault {
                 Item::Secret { name, .. } if self.reader.secret(&self.tenant, &name).await?.is_some() => {
                     restored.kept.push(name);
                 }
-                Item::Secret { name, state, value } => {
+                Item::Secret { name, state, expires_ms, value } => {
                     let last = self.reader.last_secret_version(&self.tenant, &name).await?;
                     if last > 0 && !revive {
                         restored.destroyed.push(name);
                         continue;
                     }
                     if !dry {
-                        self.put(&name, value, None).await?;
+                        self.put_until(&name, value, None, expires_ms).await?;
                         if state == SecretState::Disabled {
                             self.disable(&name).await?;
                         }
@@ -176,9 +177,13 @@ fn items(mut rest: &[u8]) -> Option<Vec<Item>> {
             Some(field)
         };
         items.push(match kind {
-            b's' => Item::Secret {
+            b's' | b't' => Item::Secret {
                 name: SecretName::parse(std::str::from_utf8(field()?).ok()?).ok()?,
                 state: SecretState::parse(std::str::from_utf8(field()?).ok()?)?,
+                expires_ms: match kind {
+                    b't' => Some(u64::from_be_bytes(field()?.try_into().ok()?)),
+                    _ => None,
+                },
                 value: Plain::new(field()?.to_vec()),
             },
             b'g' => Item::Grant(Grant::decode(field()?).ok()?),

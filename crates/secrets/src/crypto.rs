@@ -16,7 +16,8 @@
 //!   is decrypted. So a wrong key or a row that was moved ([`OpenError::Binding`]) and altered data
 //!   ([`OpenError::Altered`]) are told apart.
 //! - Format and key generation come first, so that a reader knows which key to fetch.
-//! - `expires_ms` is 0. A reader refuses any other value, until secrets with an expiry exist.
+//! - `expires_ms` is when the value ends, 0 for never. It goes into the key and the associated data, so that
+//!   whoever moves it changes the key. Opening does not judge it: who opens may only want to look.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -91,7 +92,7 @@ pub struct CryptoError;
 /// Why sealed bytes do not open. In every case nothing was decrypted or all of it was discarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Too short, or of a format, algorithm or expiry that this program does not write.
+    /// Too short, or of a format or algorithm that this program does not write.
     #[error("the sealed bytes have an unknown format")]
     Format,
     /// Sealed under another generation of the key.
@@ -117,8 +118,19 @@ pub(crate) fn seal(
     place: &Place<'_>,
     plain: &[u8],
 ) -> Result<Vec<u8>, CryptoError> {
+    seal_until(None, key, generation, place, plain)
+}
+
+/// The same, for a value that ends at that moment, in milliseconds since 1970.
+pub(crate) fn seal_until(
+    expires_ms: Option<u64>,
+    key: &Key,
+    generation: u32,
+    place: &Place<'_>,
+    plain: &[u8],
+) -> Result<Vec<u8>, CryptoError> {
     let mut sealed = Vec::with_capacity(OVERHEAD + plain.len());
-    sealed.extend_from_slice(&prefix(generation));
+    sealed.extend_from_slice(&prefix(generation, expires_ms.unwrap_or(NEVER)));
     let mut salt = [0; SALT];
     rand::fill(&mut salt).map_err(|_| CryptoError)?;
     sealed.extend_from_slice(&salt);
@@ -159,6 +171,12 @@ pub(crate) fn open(
     let length = cipher.open_in_place(nonce(), associated, &mut plain).map_err(|_| OpenError::Altered)?.len();
     plain.truncate(length);
     Ok(plain)
+}
+
+/// When what is sealed ends. True only once the bytes were opened.
+pub(crate) fn expiry(sealed: &[u8]) -> Option<u64> {
+    let bytes = sealed.get(6..PREFIX)?.try_into().ok()?;
+    Some(u64::from_be_bytes(bytes)).filter(|at| *at != NEVER)
 }
 
 /// Derives a key of its own from another for a purpose that seals nothing.
@@ -239,18 +257,18 @@ impl hkdf::KeyType for BothHalves {
     }
 }
 
-fn prefix(generation: u32) -> [u8; PREFIX] {
+fn prefix(generation: u32, expires_ms: u64) -> [u8; PREFIX] {
     let mut prefix = [0; PREFIX];
     prefix[0] = FORMAT;
     prefix[1] = ALGORITHM;
     prefix[2..6].copy_from_slice(&generation.to_be_bytes());
-    prefix[6..].copy_from_slice(&NEVER.to_be_bytes());
+    prefix[6..].copy_from_slice(&expires_ms.to_be_bytes());
     prefix
 }
 
 fn check_prefix(found: &[u8], held: u32) -> Result<(), OpenError> {
     let sealed = found[2..6].try_into().map(u32::from_be_bytes).map_err(|_| OpenError::Format)?;
-    if found != prefix(sealed) {
+    if found[..2] != [FORMAT, ALGORITHM] {
         return Err(OpenError::Format);
     }
     if sealed != held {
@@ -326,6 +344,21 @@ mod tests {
         );
         *sealed.last_mut().unwrap() ^= 1;
         assert_eq!(open(&key(1), 3, &here, &sealed).err(), Some(OpenError::Altered));
+    }
+
+    #[test]
+    fn k04_the_end_of_a_value_cannot_be_moved() {
+        let here = place("local", "A_KEY", 1);
+        let sealed = seal_until(Some(1_000), &key(1), 3, &here, b"value").unwrap();
+        assert_eq!(expiry(&sealed), Some(1_000));
+        assert_eq!(*open(&key(1), 3, &here, &sealed).unwrap(), b"value");
+        for end in [0, 999, 1_001, u64::MAX] {
+            let mut moved = sealed.clone();
+            moved[6..PREFIX].copy_from_slice(&u64::to_be_bytes(end));
+            assert_eq!(open(&key(1), 3, &here, &moved).err(), Some(OpenError::Binding));
+        }
+        assert_eq!(expiry(&seal(&key(1), 3, &here, b"value").unwrap()), None);
+        assert_eq!(expiry(b"short"), None);
     }
 
     #[test]

@@ -72,6 +72,11 @@ pub enum VaultError {
         /// The version.
         version: i64,
     },
+    /// No grant to the vault says how to get a new one.
+    #[error(
+        "nothing says where a new {0} comes from; grant its refresh token: ironclaw secret grant REFRESH_TOKEN --tool vault --host HOST --path /token --method POST --inject refresh:{0}:CLIENT_ID"
+    )]
+    NotRenewable(SecretName),
     /// There is no such slot.
     #[error("there is no key slot with that id")]
     NoSlot,

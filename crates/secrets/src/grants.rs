@@ -92,7 +92,11 @@ impl Vault {
         let now = now_ms();
         let in_force = authentic.iter().filter(|(_, grant)| grant.expires_ms.is_none_or(|end| now < end));
         if let Some((row, grant)) = in_force.min_by_key(|(_, grant)| grant.max_uses.is_some()) {
-            return Ok(Covering { id: row.id.clone(), max_uses: grant.max_uses });
+            return Ok(Covering {
+                id: row.id.clone(),
+                max_uses: grant.max_uses,
+                expires_ms: grant.expires_ms,
+            });
         }
         let rule = if !authentic.is_empty() {
             &rules::GRANT_EXPIRED
@@ -150,6 +154,7 @@ impl Vault {
 pub(crate) struct Covering {
     pub(crate) id: String,
     pub(crate) max_uses: Option<u32>,
+    pub(crate) expires_ms: Option<u64>,
 }
 
 /// What the record of a revocation claims.

@@ -17,7 +17,7 @@
 
 use std::time::Instant;
 
-use ::types::{Field, Injection, Outbound, Refusal, SecretName, Target, Verdict};
+use ::types::{Caller, Field, Injection, Outbound, Refusal, SecretName, Target, Verdict};
 use audit::Seq;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -29,6 +29,7 @@ use policy::{Permit, Settlement};
 use zeroize::Zeroizing;
 
 use crate::lease::{Lease, Leases};
+use crate::renewal::{self, Capture};
 use crate::rules;
 use crate::types::breaks_a_line;
 
@@ -51,9 +52,33 @@ pub fn inject<B>(
     permit: Permit<Outbound>,
     request: Request<B>,
 ) -> Result<(Armed<B>, Settlement), Refusal> {
+    let keep = |body, form: Option<Bytes>| form.is_none().then_some(body);
+    let (armed, settlement, _) = use_up(leases, permit, request, keep)?;
+    Ok((armed, settlement))
+}
+
+/// The same for the vault's own request for a new token: its body is the form that the vault fills in. The
+/// [`Capture`] says what becomes of the answer.
+pub fn inject_renewal<B: From<Bytes>>(
+    leases: Leases,
+    permit: Permit<Outbound>,
+    request: Request<B>,
+) -> Result<(Armed<B>, Settlement, Capture), Refusal> {
+    let fill = |_, form: Option<Bytes>| form.map(B::from);
+    let (armed, settlement, effect) = use_up(leases, permit, request, fill)?;
+    let capture = Capture::of(&effect).ok_or_else(|| Refusal::new(&rules::REQUEST_MISMATCH, "no renewal"))?;
+    Ok((armed, settlement, capture))
+}
+
+fn use_up<B>(
+    leases: Leases,
+    permit: Permit<Outbound>,
+    request: Request<B>,
+    body: impl FnOnce(B, Option<Bytes>) -> Option<B>,
+) -> Result<(Armed<B>, Settlement, Outbound), Refusal> {
     let (effect, settlement) = permit.redeem()?;
-    match arm(leases, &effect, settlement.of(), request, Instant::now()) {
-        Ok(armed) => Ok((armed, settlement)),
+    match arm(leases, &effect, settlement.of(), request, body) {
+        Ok(armed) => Ok((armed, settlement, effect)),
         Err(refusal) => {
             let fields = [
                 (Field::Rule, refusal.rule.id.to_owned()),
@@ -71,18 +96,25 @@ fn arm<B>(
     effect: &Outbound,
     of: Seq,
     request: Request<B>,
-    now: Instant,
+    fill: impl FnOnce(B, Option<Bytes>) -> Option<B>,
 ) -> Result<Armed<B>, Refusal> {
-    let leases = leases.take(of, &effect.secrets, now)?;
+    let leases = leases.take(of, &effect.secrets, Instant::now())?;
     let (mut parts, body) = request.into_parts();
     let target = Target::from_parts(parts.method.clone(), &parts.uri).ok();
     if target.as_ref() != Some(&effect.target) {
         return Err(Refusal::new(&rules::REQUEST_MISMATCH, format!("permitted: {}", effect.target)));
     }
     let mut address = Address::of(&effect.target);
+    let mut form = None;
     for lease in &leases {
-        place(lease, &mut parts.headers, &mut address)?;
+        match &lease.used.inject {
+            Injection::Refresh { client, .. } if effect.caller == Caller::Vault && form.is_none() => {
+                form = Some(renewal::form(client, lease.value.expose()));
+            }
+            _ => place(lease, &mut parts.headers, &mut address)?,
+        }
     }
+    let body = fill(body, form).ok_or_else(|| Refusal::new(&rules::NO_PLACE, "a form"))?;
     if address.is_armed {
         parts.uri = address.into_uri(&effect.target)?;
     }
@@ -101,6 +133,7 @@ fn place(lease: &Lease, headers: &mut HeaderMap, address: &mut Address) -> Resul
         Injection::Header { name: place } => header(headers, place, name, joined(b"", value)),
         Injection::Query { name: parameter } => address.append(parameter, name, value),
         Injection::Path => address.fill(name, value),
+        Injection::Refresh { .. } => Err(Refusal::new(&rules::NO_PLACE, name.to_string())),
     }
 }
 
@@ -251,7 +284,7 @@ fn percent_decoded(text: &[u8]) -> Vec<u8> {
 }
 
 /// Everything but the unreserved characters of RFC 3986 as `%XX`.
-fn percent_encoded(value: &[u8]) -> Zeroizing<Vec<u8>> {
+pub(crate) fn percent_encoded(value: &[u8]) -> Zeroizing<Vec<u8>> {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = Zeroizing::new(Vec::with_capacity(value.len() * 3));
     for byte in value {

@@ -4,8 +4,9 @@
 //! A lease is the right that a permit's record gives to use one secret. Using it up *is* the record of the
 //! use: that record claims the lease, and of all records of a database only one may hold a claim, so of
 //! any number of clients one wins (K09). In the same transaction the database looks once more: is the
-//! secret's newest head the one that was read, was the grant taken back, is the permit's record younger
-//! than [`LEASE_LIFETIME`]? Only then is the value handed out. One read and one transaction.
+//! secret's newest head the one that was read, was the grant taken back or has it ended, is the permit's
+//! record younger than [`LEASE_LIFETIME`], all by the database's own clock? Only then is the value handed
+//! out. One read and one transaction.
 //!
 //! [`Leases`] cannot be copied, so that a lease cannot be used twice:
 //!
@@ -28,10 +29,11 @@
 use std::time::{Duration, Instant};
 
 use ::store::{Lost, Mutation, SecretState};
-use ::types::{Field, Kind, Outbound, Record, Refusal, SecretUse, Verdict};
-use audit::{ChangeError, Seq};
+use ::types::{Field, Kind, Outbound, Record, Refusal, SecretName, SecretUse, Verdict};
+use audit::{ChangeError, Seq, now_ms};
 use policy::Permit;
 
+use crate::crypto;
 use crate::error::VaultError;
 use crate::grants::revocation;
 use crate::head::{self, Head};
@@ -136,6 +138,10 @@ impl Vault {
             let row = view.secret.filter(|row| row.state == SecretState::Current);
             let row = row.ok_or_else(|| sorted(VaultError::NoSecret(used.secret.clone())))?;
             let value = self.open_row(&row).map_err(sorted)?;
+            let ends_ms = crypto::expiry(&row.sealed);
+            if ends_ms.is_some_and(|end| now_ms() >= end) {
+                return Err(ended(&used.secret));
+            }
             if !has_use {
                 self.take_use(&grant).await?;
                 has_use = true;
@@ -149,10 +155,16 @@ impl Vault {
                 revoked: revocation(&self.tenant, &grant.id),
                 permit: permit.seq().get(),
                 lifetime_ms: LEASE_LIFETIME.as_millis() as u64,
+                ends_ms: grant.expires_ms.into_iter().chain(ends_ms).min(),
             };
             match self.audit.change(record, change).await {
                 Ok(_) => return Ok(value),
                 Err(ChangeError::Lost(Lost::Changed)) => {}
+                Err(ChangeError::Lost(Lost::Ended))
+                    if ends_ms.is_some_and(|end| grant.expires_ms.is_none_or(|other| end < other)) =>
+                {
+                    return Err(ended(&used.secret));
+                }
                 Err(error) => return Err(lost(&error)),
             }
         }
@@ -172,6 +184,12 @@ fn claim(of: Seq, index: usize) -> String {
     format!("lease/{:020}/{index}", of.get())
 }
 
+/// The value has ended, as whoever gave it said it would.
+fn ended(name: &SecretName) -> Refusal {
+    Refusal::new(&rules::SECRET_EXPIRED, name.to_string())
+        .widened_by(format!("ironclaw secret refresh {name}, or: ironclaw secret set {name}"))
+}
+
 /// Why a lease was not given, as the rule that says so.
 fn sorted(error: VaultError) -> Refusal {
     match error {
@@ -187,6 +205,7 @@ fn lost(error: &ChangeError) -> Refusal {
     match error {
         ChangeError::Lost(Lost::Claimed) => Refusal::new(&rules::LEASE_USED, ""),
         ChangeError::Lost(Lost::Missing) => Refusal::new(&rules::GRANT_REVOKED, ""),
+        ChangeError::Lost(Lost::Ended) => Refusal::new(&rules::GRANT_EXPIRED, ""),
         ChangeError::Lost(Lost::Expired) => {
             Refusal::new(&rules::LEASE_EXPIRED, format!("after {} s", LEASE_LIFETIME.as_secs()))
         }
@@ -211,7 +230,7 @@ fn about(permit: &Permit<Outbound>, used: &SecretUse, verdict: Verdict) -> Recor
 #[cfg(test)]
 mod tests {
     use ::audit::Audit;
-    use ::types::{Injection, SecretName};
+    use ::types::Injection;
 
     use super::*;
 

@@ -2,10 +2,12 @@
 //!
 //! Tier 4. A key slot ([`slot`]: keychain, systemd credential, file, passphrase or recovery code) opens the master key, the master key
 //! opens a tenant's key, and that key opens one version of one secret ([`crypto`] has the format).
-//! Two roads lead out of here:
+//! Three roads lead out of here:
 //!
 //! - [`Vault::lease`] and [`inject`]: a secret becomes part of one permitted request, which comes out
 //!   as an [`Armed`] one that only the wire takes apart;
+//! - [`inject_renewal`] and [`Vault::capture`]: a refresh token goes to the place that gives new tokens, and
+//!   what comes back goes into the vault;
 //! - [`Vault::known_values`]: keyed fingerprints, by which the leak detector knows every value
 //!   without holding one.
 //!
@@ -25,6 +27,7 @@ mod lease;
 mod master;
 pub mod passphrase;
 pub mod recovery;
+mod renewal;
 mod rotation;
 pub mod rules;
 pub mod slot;
@@ -36,10 +39,11 @@ pub use self::store::{SecretInfo, Vault};
 pub use self::types::{Plain, ValueError};
 pub use error::VaultError;
 pub use grants::{GrantInfo, revoke};
-pub use injector::{Armed, inject};
+pub use injector::{Armed, inject, inject_renewal};
 pub use key::can_lock;
 pub use keychain::KeychainState;
 pub use lease::{LEASE_LIFETIME, Leases};
 pub use master::{SlotInfo, add_slot, remove_slot, slots};
+pub use renewal::{Capture, Captured, Renewal, expires_ms};
 pub use rotation::{Progress, abort_rotation, rotate};
 pub use slot::{SlotKind, Unlock};

@@ -23,6 +23,10 @@ rules! {
     GRANT_REVOKED = "vault.grant-revoked", "a grant that was taken back was put back outside of this program";
     /// There is no such secret in use.
     SECRET_MISSING = "vault.secret-missing", "the secret does not exist or is disabled";
+    /// The value has come to its end.
+    SECRET_EXPIRED = "vault.secret-expired", "the secret has expired";
+    /// The place that gives new tokens gave none.
+    NOT_RENEWED = "vault.not-renewed", "the token endpoint gave no new token";
     /// Another version, or another state of it, is in use than the newest record says.
     ROLLED_BACK = "vault.rolled-back", "the secret in use is not the one that the log tells of";
     /// The sealed value does not open.

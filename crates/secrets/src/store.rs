@@ -51,6 +51,8 @@ pub struct SecretInfo {
     pub state: SecretState,
     /// When that version was put, in milliseconds since 1970.
     pub created_ms: u64,
+    /// When its value ends, in milliseconds since 1970.
+    pub expires_ms: Option<u64>,
 }
 
 impl Vault {
@@ -136,6 +138,17 @@ impl Vault {
         value: Plain,
         expected: Option<i64>,
     ) -> Result<Seq, VaultError> {
+        self.put_until(name, value, expected, None).await
+    }
+
+    /// The same, for a value that ends at that moment, in milliseconds since 1970. Past it no lease is given.
+    pub async fn put_until(
+        &self,
+        name: &SecretName,
+        value: Plain,
+        expected: Option<i64>,
+        expires_ms: Option<u64>,
+    ) -> Result<Seq, VaultError> {
         value.check()?;
         let fingerprints =
             Fingerprints::of(self.fingerprint_key.as_bytes(), value.expose()).map_err(ValueError::Weak)?;
@@ -146,8 +159,8 @@ impl Vault {
             name: name.clone(),
             version,
             state: SecretState::Current,
-            sealed: self.seal(Purpose::Secret, name, version, value.expose())?,
-            fingerprints: self.seal(Purpose::Fingerprints, name, version, &fingerprints.to_bytes())?,
+            sealed: self.seal(expires_ms, Purpose::Secret, name, version, value.expose())?,
+            fingerprints: self.seal(None, Purpose::Fingerprints, name, version, &fingerprints.to_bytes())?,
             created_ms: now_ms(),
         };
         let next = head.next(version, SecretState::Current);
@@ -161,6 +174,7 @@ impl Vault {
             version: row.version,
             state: row.state,
             created_ms: row.created_ms,
+            expires_ms: crypto::expiry(&row.sealed),
         };
         Ok(self.reader.secrets(&self.tenant).await?.into_iter().map(info).collect())
     }
@@ -269,12 +283,13 @@ impl Vault {
 
     fn seal(
         &self,
+        expires_ms: Option<u64>,
         purpose: Purpose,
         name: &SecretName,
         version: i64,
         plain: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        crypto::seal(&self.key, FIRST, &self.place(purpose, name, version), plain)
+        crypto::seal_until(expires_ms, &self.key, FIRST, &self.place(purpose, name, version), plain)
     }
 
     fn unseal(

@@ -132,11 +132,13 @@ pub(crate) struct Lease<'a> {
     pub(crate) revoked: &'a str,
     pub(crate) permit: i64,
     pub(crate) lifetime_ms: u64,
+    pub(crate) ends_ms: Option<u64>,
 }
 
 /// Looks, in the transaction that records the use, whether it is still one: the newest head of the secret
-/// is the one that was read, nobody took the grant back, and the permit's record is young enough. One
-/// statement.
+/// is the one that was read, nobody took the grant back, neither it nor the secret has ended, and the
+/// permit's record is young enough. One statement. `now` and the permit's time are both of the clock that
+/// stamps records: a server's own, for every process that uses it.
 pub(crate) async fn use_lease(db: &mut Session<'_>, lease: &Lease<'_>, now: u64) -> Applied {
     const WHAT: &str = "audit_record";
     let query = sql("SELECT
@@ -157,6 +159,9 @@ pub(crate) async fn use_lease(db: &mut Session<'_>, lease: &Lease<'_>, now: u64)
     }
     if head.as_deref() != Some(lease.head.as_bytes()) {
         return Ok(Err(Lost::Changed));
+    }
+    if lease.ends_ms.is_some_and(|end| now >= end) {
+        return Ok(Err(Lost::Ended));
     }
     let decided = permit.and_then(|record| Record::decode(&record).ok()).map(|(at_ms, _)| at_ms);
     match decided {

@@ -30,6 +30,7 @@ mod apply;
 mod connection;
 mod copy;
 mod decode;
+mod detach;
 mod error;
 mod folder;
 mod keys;
@@ -50,6 +51,7 @@ mod writer;
 use std::path::Path;
 
 pub use copy::{Copied, CopyError, copy};
+pub use detach::detach;
 pub use error::{Exposure, Power, StoreError, Unfit};
 pub use mutation::{Charge, Lost, Mutation, StateChange, Use};
 pub use reader::Reader;

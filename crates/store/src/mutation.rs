@@ -96,6 +96,16 @@ pub enum Mutation {
         permit: u64,
         /// How much later than that record the use may be, in milliseconds.
         lifetime_ms: u64,
+        /// When the grant or the secret ends, in milliseconds since 1970.
+        ends_ms: Option<u64>,
+    },
+    /// Takes the bytes of old records out of the log of a file; their links stay. On a server the owner of the
+    /// tables does it ([`detach`](crate::detach)), for nobody else changes what is written.
+    Detach {
+        /// The first one.
+        first: u64,
+        /// The last one.
+        last: u64,
     },
     /// Changes nothing but what its record claims.
     Claim,
@@ -195,7 +205,7 @@ impl Mutation {
             | Self::FinishRotation { .. }
             | Self::AbortRotation { .. } => Scope::Installation,
             // The log, which only the installation reads.
-            Self::UseLease { .. } | Self::Claim => Scope::Installation,
+            Self::UseLease { .. } | Self::Detach { .. } | Self::Claim => Scope::Installation,
             Self::RewrapTenantKey { row, .. } => (&row.tenant).into(),
             Self::PutSecret { row, .. } => (&row.tenant).into(),
             Self::InstallTool { row, .. } => (&row.tenant).into(),
@@ -256,6 +266,9 @@ pub enum Lost {
     /// The time for an answer or a use is over.
     #[error("it has expired")]
     Expired,
+    /// What allowed it has come to its end.
+    #[error("what allowed it has ended")]
+    Ended,
     /// It breaks a rule of the schema, or is larger than the database takes.
     #[error("the database does not take it")]
     Invalid,

@@ -210,6 +210,13 @@ impl Reader {
         Ok(self.records(sql(query).bind(low.as_bytes()).bind(high.as_bytes())).await?.pop())
     }
 
+    /// Every record whose claim lies from `low` to before `high`, by claim.
+    pub async fn claims(&self, low: &str, high: &str) -> Result<Vec<AuditRow>, StoreError> {
+        let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal, claim FROM audit_record
+             WHERE claim >= $1 AND claim < $2 ORDER BY claim";
+        self.records(sql(query).bind(low.as_bytes()).bind(high.as_bytes())).await
+    }
+
     /// The records that hold one refusal, in order.
     pub async fn audit_by_refusal(&self, id: RefusalId) -> Result<Vec<AuditRow>, StoreError> {
         let query = "SELECT seq, substr(record, 1, 65536) AS record, chain, refusal, claim FROM audit_record

@@ -77,11 +77,31 @@ impl Batch<'_> {
     /// The last record of the chain, read under the write lock: nobody can append after it but
     /// this batch.
     pub async fn head(&mut self) -> Result<Option<AuditRow>, StoreError> {
+        Ok(self.head_and_clock().await?.0)
+    }
+
+    /// The same, and what the server's clock says under that lock, in milliseconds since 1970. `None` for
+    /// a file: whoever shares it shares this machine's clock.
+    pub async fn head_and_clock(&mut self) -> Result<(Option<AuditRow>, Option<u64>), StoreError> {
+        const WHAT: &str = "read the head of the log";
         self.send().await?;
         self.declare(Scope::Installation).await?;
-        let last = sql("SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1");
-        let rows = self.session().rows(last, "read the head of the log").await?;
-        Ok(rows.first().map(crate::decode::audit_row))
+        if self.is_in_file() {
+            let last = "SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1";
+            let rows = self.session().rows(sql(last), WHAT).await?;
+            return Ok((rows.first().map(crate::decode::audit_row), None));
+        }
+        // One statement, so that the clock costs no round trip.
+        let last = "SELECT last.seq, last.record, last.chain, last.refusal,
+                 CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS at
+             FROM (SELECT 1) AS one LEFT JOIN
+                 (SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1) AS last ON true";
+        let rows = self.session().rows(sql(last), WHAT).await?;
+        let row = rows.first().ok_or_else(|| StoreError::failed(WHAT))?;
+        let at: i64 = row.named("at").map_err(StoreError::at(WHAT))?;
+        let empty = row.named::<Option<i64>>("seq").map_err(StoreError::at(WHAT))?.is_none();
+        let last = (!empty).then(|| crate::decode::audit_row(row));
+        Ok((last, Some(u64::try_from(at).unwrap_or(0))))
     }
 
     /// The links of the chain after number `seq`, in order; at most `limit` of them.

@@ -108,6 +108,8 @@ pub enum Caller {
         /// The run of the program, or of the proxy where it serves any client.
         run: CallId,
     },
+    /// The vault itself, to a place that gives it a new token.
+    Vault,
 }
 
 impl Caller {
@@ -117,13 +119,17 @@ impl Caller {
     /// The name under which grants know whoever speaks to the proxy. No tool can be installed under it.
     pub const PROXY: &'static str = "proxy";
 
-    /// The name and the digest of code that a grant must bind to serve this caller. The agent and the proxy are part
-    /// of this program, so their digests are constants.
+    /// The name under which grants know the vault itself. No tool can be installed under it.
+    pub const VAULT: &'static str = "vault";
+
+    /// The name and the digest of code that a grant must bind to serve this caller. The agent, the proxy and the
+    /// vault are part of this program, so their digests are constants.
     pub fn identity(&self) -> (ToolName, Digest) {
         match self {
             Self::Tool { tool, digest, .. } => (tool.clone(), *digest),
             Self::Agent => (ToolName::agent(), Digest::of(b"ironclaw agent")),
             Self::Client { .. } => (ToolName::proxy(), Digest::of(b"ironclaw proxy")),
+            Self::Vault => (ToolName::vault(), Digest::of(b"ironclaw vault")),
         }
     }
 }
@@ -134,6 +140,7 @@ impl fmt::Display for Caller {
             Self::Tool { tool, .. } => write!(f, "tool {tool}"),
             Self::Agent => f.write_str("agent"),
             Self::Client { .. } => f.write_str("client of the proxy"),
+            Self::Vault => f.write_str("vault"),
         }
     }
 }
@@ -184,19 +191,29 @@ pub enum Injection {
     },
     /// The segment part `{SECRET_NAME}` of the path.
     Path,
+    /// `refresh_token=VALUE` in the form that asks for a new token (RFC 6749, section 6). For the vault alone.
+    Refresh {
+        /// The secret that the answer's access token becomes.
+        into: SecretName,
+        /// The client's id; empty where a granted `basic:ID` at the same place says it.
+        client: String,
+    },
 }
 
 /// Why an injection was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the place of a secret is one of bearer, basic:USER, header:NAME, query:NAME and path")]
+#[error(
+    "the place of a secret is one of bearer, basic:USER, header:NAME, query:NAME, path and, for --tool vault, refresh:SECRET:CLIENT_ID"
+)]
 pub struct InjectionError;
 
 impl Injection {
-    /// Reads `bearer`, `basic:USER`, `header:NAME`, `query:NAME` or `path`.
+    /// Reads `bearer`, `basic:USER`, `header:NAME`, `query:NAME`, `path` or `refresh:SECRET:CLIENT_ID`.
     pub fn parse(text: &str) -> Result<Self, InjectionError> {
+        // Ids of clients are the longest of these; Google's have 73 characters.
         let plain = |name: &str| {
             !name.is_empty()
-                && name.len() <= 64
+                && name.len() <= 128
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         };
         match text.split_once(':') {
@@ -204,6 +221,14 @@ impl Injection {
             None if text == "path" => Ok(Self::Path),
             Some(("basic", user)) if user.is_empty() || plain(user) => {
                 Ok(Self::Basic { user: user.to_owned() })
+            }
+            Some(("refresh", rest)) => {
+                let (into, client) = rest.split_once(':').unwrap_or((rest, ""));
+                if !client.is_empty() && !plain(client) || rest.ends_with(':') {
+                    return Err(InjectionError);
+                }
+                let into = SecretName::parse(into).map_err(|_| InjectionError)?;
+                Ok(Self::Refresh { into, client: client.to_owned() })
             }
             Some(("query", name)) if plain(name) => Ok(Self::Query { name: name.to_owned() }),
             Some(("header", name)) if plain(name) => {
@@ -237,6 +262,8 @@ impl fmt::Display for Injection {
             Self::Header { name } => write!(f, "header:{name}"),
             Self::Query { name } => write!(f, "query:{name}"),
             Self::Path => f.write_str("path"),
+            Self::Refresh { into, client } if client.is_empty() => write!(f, "refresh:{into}"),
+            Self::Refresh { into, client } => write!(f, "refresh:{into}:{client}"),
         }
     }
 }
@@ -247,12 +274,31 @@ mod tests {
 
     #[test]
     fn injections_read_themselves_back() {
-        for text in ["bearer", "basic:app", "basic:", "header:x-api-key", "query:appid", "path"] {
+        for text in [
+            "bearer",
+            "basic:app",
+            "basic:",
+            "header:x-api-key",
+            "query:appid",
+            "path",
+            "refresh:A_TOKEN",
+            "refresh:A_TOKEN:id.7",
+        ] {
             assert_eq!(Injection::parse(text).unwrap().to_string(), text);
         }
-        for bad in
-            ["", "Bearer", "header:", "header:host", "header:proxy-authorization", "query:a b", "cookie:x"]
-        {
+        for bad in [
+            "",
+            "Bearer",
+            "header:",
+            "header:host",
+            "header:proxy-authorization",
+            "query:a b",
+            "cookie:x",
+            "refresh:",
+            "refresh:A:",
+            "refresh:a b",
+            "refresh:A:b&c",
+        ] {
             assert!(Injection::parse(bad).is_err(), "{bad}");
         }
     }

@@ -86,6 +86,11 @@ impl ToolName {
     pub fn proxy() -> Self {
         Self(crate::Caller::PROXY.into())
     }
+
+    /// The reserved name of the vault itself.
+    pub fn vault() -> Self {
+        Self(crate::Caller::VAULT.into())
+    }
 }
 
 impl Tenant {

@@ -86,6 +86,8 @@ closed! {
         Command = 19 "command",
         /// The image that commands run in was made or chosen.
         Image = 20 "image",
+        /// The bytes of old records were written to a file and taken out of the database.
+        Archive = 40 "archive",
     }
 }
 
@@ -194,6 +196,8 @@ closed! {
         Workspace = 52 "workspace",
         /// A promise that was given up by the configuration.
         Downgrade = 53 "downgrade",
+        /// How many records of a detached segment stayed whole.
+        Kept = 60 "kept",
     }
 }
 

@@ -76,6 +76,38 @@ async fn child_records_a_range() {
     drain.finish().await;
 }
 
+/// K10: how old a permit is, is told by one clock, that of the server, whatever the processes' say.
+#[tokio::test]
+async fn k10_a_process_whose_clock_is_wrong_records_by_the_clock_of_the_server() {
+    let fixture = Fixture::on_server().await;
+    fixture.audit.record(numbered(1)).await.unwrap();
+    let tomorrow = ["env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "faketime", "-f", "+1d"];
+    let mut other = Other::start_under(&tomorrow, "processes::child_says_the_time", &fixture.path());
+    let believed: u64 = other.next("believed").unwrap().parse().unwrap();
+    other.finish();
+    fixture.audit.record(numbered(3)).await.unwrap();
+    let now = audit::now_ms();
+    const HOUR: u64 = 60 * 60 * 1000;
+    assert!(believed > now + 23 * HOUR, "the other process knows the time");
+    let entries = whole(&fixture.reader).await;
+    assert_eq!(entries.iter().map(number_of).collect::<Vec<_>>(), [1, 2, 3], "the clock went back");
+    assert!(entries.is_sorted_by_key(|entry| entry.at_ms));
+    assert!(entries.iter().all(|entry| entry.at_ms.abs_diff(now) < HOUR));
+}
+
+/// Not a test of its own: the other process of the one above.
+#[tokio::test]
+#[ignore = "started by k10_a_process_whose_clock_is_wrong_records_by_the_clock_of_the_server"]
+async fn child_says_the_time() {
+    let Some(path) = told_path() else { return };
+    let (_reader, writer) = open(&path).await.unwrap();
+    let (audit, drain) = Audit::start(writer);
+    audit.record(numbered(2)).await.unwrap();
+    say("believed", audit::now_ms());
+    drop(audit);
+    drain.finish().await;
+}
+
 #[tokio::test]
 async fn l11_a_writer_with_an_old_head_continues_the_newest_one() {
     for fixture in Fixture::both().await {

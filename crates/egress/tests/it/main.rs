@@ -18,5 +18,6 @@ mod names;
 mod proxy;
 mod raw;
 mod records;
+mod renewals;
 mod requests;
 mod world;

@@ -67,8 +67,8 @@ pub(crate) struct World {
     pub(crate) key: String,
     setup: Setup,
     scope: Scope,
-    audit: Audit,
-    reader: Reader,
+    pub(crate) audit: Audit,
+    pub(crate) reader: Reader,
     drain: Drain,
     pub(crate) folder: tempfile::TempDir,
 }
@@ -111,6 +111,12 @@ impl World {
         let trace = Trace::collecting();
         let scope = scope(&policy, &safety, &trace).await;
         Self { egress, policy, trace, key, setup, scope, audit, reader, drain, folder }
+    }
+
+    /// The vault, opened as another process would.
+    pub(crate) async fn vault(&self) -> Vault {
+        let unlock = Unlock::File(self.folder.path().join("keys"));
+        Vault::open(self.reader.clone(), self.audit.clone(), &unlock).await.unwrap()
     }
 
     pub(crate) async fn decide(&self, method: &str, url: &str) -> Result<Permit<Outbound>, Refusal> {

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 pub enum Secret {
     /// Store a value, read from a prompt, standard input or a file, never from the command line
     #[command(
-        after_help = "Example:\n  ironclaw secret set WEATHER_KEY\n  pass show weather | ironclaw secret set WEATHER_KEY"
+        after_help = "Example:\n  ironclaw secret set WEATHER_KEY\n  pass show weather | ironclaw secret set WEATHER_KEY --days 90"
     )]
     Set {
         /// Its name
@@ -17,6 +17,17 @@ pub enum Secret {
         /// Read the value from a file instead
         #[arg(long, value_name = "FILE")]
         from_file: Option<PathBuf>,
+        /// Never send this value after so many days
+        #[arg(long, value_name = "N")]
+        days: Option<u32>,
+    },
+    /// Ask for a new token with the refresh token that was granted to the vault
+    #[command(
+        after_help = "Example:\n  ironclaw secret set MAIL_REFRESH\n  ironclaw secret grant MAIL_REFRESH --tool vault --host login.example.com --path /oauth/token --inject refresh:MAIL_TOKEN:my-client-id\n  ironclaw secret refresh MAIL_TOKEN\n  ironclaw secret grant MAIL_TOKEN --tool mail --host api.example.com --inject bearer\n\nThe answer goes into the vault and is shown to nobody. A client that has a secret of its own proves itself with a\nsecond grant to the vault for the same place: --inject basic:my-client-id. While `ask`, `chat` or `proxy` runs, tokens\nthat are about to end are renewed by themselves."
+    )]
+    Refresh {
+        /// The name of the token, not of the refresh token
+        name: String,
     },
     /// List the names; values are never shown
     #[command(after_help = "Example:\n  ironclaw secret list")]
@@ -100,7 +111,7 @@ pub enum Secret {
 pub struct Grant {
     /// The secret's name
     pub name: String,
-    /// The tool; `agent` is the agent itself, toward its model
+    /// The tool; `agent` is the agent itself, toward its model; `vault` is the vault, for new tokens
     #[arg(long)]
     pub tool: String,
     /// The host, with a port where it is not 443
@@ -112,7 +123,7 @@ pub struct Grant {
     /// Only paths under this one
     #[arg(long, default_value = "/")]
     pub path: String,
-    /// Where it stands: bearer, basic:USER, header:NAME, query:NAME or path
+    /// Where it stands: bearer, basic:USER, header:NAME, query:NAME or path; for `vault` refresh:SECRET:CLIENT_ID
     #[arg(long, value_name = "KIND")]
     pub inject: String,
     /// End the grant after so many days

@@ -1,6 +1,6 @@
 //! `ironclaw audit`: the last records, one record, whether the log is whole, and checkpoints of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use audit::checkpoint::{Signed, Verifier};
 use audit::{Against, Broken, Entry, Log};
@@ -14,6 +14,7 @@ use crate::parts::Base;
 use crate::signing;
 use crate::terminal::{Terminal, Tone};
 
+mod archive;
 mod export;
 
 /// Fields that a list leaves out: numbers and digests that `audit show` prints.
@@ -34,11 +35,22 @@ pub async fn run(args: &cli::Audit, base: &Base, terminal: &Terminal) -> Outcome
     match args {
         cli::Audit::Tail { lines } => tail(&log, *lines, base, terminal).await,
         cli::Audit::Show { seq } => show(&log, *seq, base, terminal).await,
-        cli::Audit::Verify { against, key } => {
-            verify(&log, &compared(against.as_deref(), key.as_deref(), base)?, terminal).await
+        cli::Audit::Verify { against, key, archives } => {
+            let against = compared(against.as_deref(), key.as_deref(), base)?;
+            verify(&log, &against, archives, terminal).await
         }
         cli::Audit::Checkpoint => checkpoint(&log, base, terminal).await,
-        cli::Audit::Export { format, after } => export::run(&log, *format, *after, base, terminal).await,
+        cli::Audit::Archive { file, days, through, owner, password_file } => {
+            let owner = owner.as_deref().map(|url| (url, password_file.as_deref()));
+            let what = archive::What { days: *days, through: *through, owner };
+            archive::run(&log, file, what, base, terminal).await
+        }
+        cli::Audit::Export { format, archive: Some(file), after, .. } => {
+            archive::export(&log, file, *format, *after, base, terminal).await
+        }
+        cli::Audit::Export { format, after, follow, archive: None } => {
+            export::run(&log, *format, *after, *follow, base, terminal).await
+        }
     }
 }
 
@@ -107,9 +119,14 @@ fn compared(file: Option<&Path>, key: Option<&str>, base: &Base) -> Result<Again
     Ok(Against { key, checkpoint: file.map(read).transpose()? })
 }
 
-async fn verify(log: &Log, against: &Against, terminal: &Terminal) -> Outcome {
+async fn verify(log: &Log, against: &Against, archives: &[PathBuf], terminal: &Terminal) -> Outcome {
     match log.verify_against(against).await {
         Ok(verified) => {
+            let mut read = 0;
+            for file in archives {
+                let archive = archive::read(log, file, |_| {}).await?;
+                read += archive.last + 1 - archive.first;
+            }
             let (records, head, root) =
                 (verified.records, verified.head.to_string(), verified.root.to_string());
             let sealed = verified.sealed.map_or(0, |seal| seal.size);
@@ -120,9 +137,21 @@ async fn verify(log: &Log, against: &Against, terminal: &Terminal) -> Outcome {
                 None => "Keep a checkpoint elsewhere, for what this cannot see: ironclaw audit checkpoint"
                     .to_owned(),
             };
+            let detached = match (verified.detached, read) {
+                (0, 0) => String::new(),
+                (detached, 0) => format!(
+                    "\n{detached} of them have only their links here; the rest is in archives: --archive FILE"
+                ),
+                (detached, read) => format!(
+                    "\n{detached} of them have only their links here; the archives hold {read} records, each as it was written"
+                ),
+            };
             terminal.done(
-                json!({ "ok": true, "records": records, "head": head, "root": root, "sealed": sealed }),
-                format!("{records} records, each as it was written, {sealed} of them sealed\nhead {head}\n{compared}"),
+                json!({
+                    "ok": true, "records": records, "head": head, "root": root, "sealed": sealed,
+                    "detached": verified.detached, "archived": read,
+                }),
+                format!("{records} records, each as it was written, {sealed} of them sealed{detached}\nhead {head}\n{compared}"),
             );
             Ok(())
         }
@@ -212,7 +241,7 @@ pub(super) fn tone(verdict: Verdict) -> Tone {
 }
 
 /// A moment in the form of RFC 3339, in UTC, to the second.
-pub(super) fn utc(at_ms: u64) -> String {
+pub(crate) fn utc(at_ms: u64) -> String {
     let seconds = at_ms / 1000;
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

@@ -97,7 +97,8 @@ fn refused(error: VaultError) -> Failure {
     }
 }
 
-fn create(file: &Path) -> Result<std::fs::File, Failure> {
+/// Makes a new file that only its owner can read.
+pub(super) fn create(file: &Path) -> Result<std::fs::File, Failure> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -66,7 +66,8 @@ async fn confined(
     let sandbox = sandbox(&command, base, terminal).await?;
     let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
     let permit = decide(command, turn, &policy, base).await?;
-    let proxy = Arc::new(reaching.proxy(vault, policy, turn.clone(), base)?);
+    let (proxy, _renewals) = reaching.proxy(vault, policy, turn.clone(), base, terminal).await?;
+    let proxy = Arc::new(proxy);
     let running = sandbox.start(permit, proxy.clone()).await.map_err(failure)?;
     tokio::select! {
         finished = attend(running, terminal) => finished,

@@ -18,6 +18,7 @@ use types::{Refusal, SecretName, Tenant, ToolName, Trace};
 use crate::cli;
 use crate::exit::{Code, Failure};
 use crate::parts::{Base, database, egress_config};
+use crate::renewal;
 use crate::terminal::Terminal;
 
 /// How often the rules file is looked at.
@@ -51,20 +52,25 @@ impl Reaching {
         !args.allow.is_empty() || args.rules.is_some() || !args.secrets.is_empty()
     }
 
-    /// The proxy for programs that may do this.
-    pub fn proxy(
+    /// The proxy for programs that may do this, and what renews its tokens as long as it is kept.
+    pub async fn proxy(
         &self,
         vault: Option<Arc<Vault>>,
         policy: Policy,
         turn: Turn,
         base: &Base,
-    ) -> Result<Proxy, Failure> {
-        let egress = Egress::new(egress_config(&base.config), base.safety.clone(), vault);
+        terminal: &Terminal,
+    ) -> Result<(Proxy, Option<renewal::Kept>), Failure> {
+        let egress = Egress::new(egress_config(&base.config), base.safety.clone(), vault.clone());
         let egress = Arc::new(egress.map_err(Failure::usage)?);
+        let renewals = match vault {
+            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await),
+            None => None,
+        };
         let run = Run::open(turn, self.reach.clone(), self.secrets.keys().cloned().collect());
         let parts = Parts { egress, policy, run: Arc::new(run), bounds: Bounds::default() };
         let shape = |name: &SecretName| self.secrets.get(name).cloned().unwrap_or_default();
-        Proxy::new(parts, shape).map_err(Failure::usage)
+        Ok((Proxy::new(parts, shape).map_err(Failure::usage)?, renewals))
     }
 
     /// Puts the rules of a changed file in force, for ever. A file that does not load changes nothing: the last good

@@ -19,7 +19,10 @@ use crate::terminal::Terminal;
 /// Runs the command.
 pub async fn run(args: &cli::Secret, base: &Base, terminal: &Terminal) -> Outcome {
     match args {
-        cli::Secret::Set { name, from_file } => set(name, from_file.as_deref(), base, terminal).await,
+        cli::Secret::Set { name, from_file, days } => {
+            set(name, from_file.as_deref(), *days, base, terminal).await
+        }
+        cli::Secret::Refresh { name } => crate::renewal::run(&secret_name(name)?, base, terminal).await,
         cli::Secret::Import { file, dry_run, replace } => {
             let how = super::import::How { dry: *dry_run, replace: *replace };
             super::import::run(file, how, base, terminal).await
@@ -68,12 +71,18 @@ pub async fn run(args: &cli::Secret, base: &Base, terminal: &Terminal) -> Outcom
     }
 }
 
-async fn set(name: &str, from_file: Option<&Path>, base: &Base, terminal: &Terminal) -> Outcome {
+async fn set(
+    name: &str,
+    from_file: Option<&Path>,
+    days: Option<u32>,
+    base: &Base,
+    terminal: &Terminal,
+) -> Outcome {
     let name = secret_name(name)?;
     let vault = base.vault(terminal).await?;
     let value = read_value(&name, from_file, terminal)?;
     let current = base.reader.secret(&Tenant::local(), &name).await.map_err(database)?.map(|row| row.version);
-    vault.put(&name, value, current).await.map_err(Failure::failed)?;
+    vault.put_until(&name, value, current, days.map(in_days)).await.map_err(Failure::failed)?;
     let version = base.reader.last_secret_version(&Tenant::local(), &name).await.map_err(database)?;
     if terminal.is_json() {
         terminal.json(&json!({ "secret": name.as_str(), "version": version }));
@@ -123,11 +132,24 @@ async fn list(base: &Base, terminal: &Terminal) -> Outcome {
         if terminal.is_json() {
             terminal.json(&json!({
                 "secret": row.name.as_str(), "version": row.version, "state": row.state.as_str(),
-                "created_ms": row.created_ms, "grants": count,
+                "created_ms": row.created_ms, "expires_ms": secrets::expires_ms(row), "grants": count,
             }));
         } else {
-            terminal
-                .say(format!("{:<32} version {:<4} {:<9} {count} grants", row.name, row.version, row.state));
+            let end = match secrets::expires_ms(row) {
+                Some(end) if end <= audit::now_ms() => {
+                    format!(
+                        ", ended {}: ironclaw secret refresh {1}, or set {1}",
+                        super::audit::utc(end),
+                        row.name
+                    )
+                }
+                Some(end) => format!(", until {}", super::audit::utc(end)),
+                None => String::new(),
+            };
+            terminal.say(format!(
+                "{:<32} version {:<4} {:<9} {count} grants{end}",
+                row.name, row.version, row.state
+            ));
         }
     }
     Ok(())
@@ -218,8 +240,21 @@ async fn wanted(args: &cli::Grant, base: &Base) -> Result<Grant, Failure> {
         Target::parse(&text.to_ascii_uppercase(), "https://x.example/")
             .map(|target: Target| -> Method { target.method })
     };
-    let methods = args.methods.iter().map(method).collect::<Result<Vec<_>, _>>();
-    let days = |days: u32| audit::now_ms() + u64::from(days) * 86_400_000;
+    let mut methods = args.methods.iter().map(method).collect::<Result<Vec<_>, _>>();
+    let inject =
+        Injection::parse(&args.inject).map_err(|error| Failure::usage(format!("--inject: {error}")))?;
+    let renews = matches!(inject, Injection::Refresh { .. });
+    if tool == ToolName::vault() {
+        if !renews && !matches!(inject, Injection::Basic { .. }) {
+            return Err(Failure::usage(
+                "--tool vault: --inject is refresh:SECRET:CLIENT_ID, or basic:CLIENT_ID for the client's own secret",
+            ));
+        }
+        // The one method of a token endpoint (RFC 6749, section 3.2).
+        methods = Ok(vec![Method::POST]);
+    } else if renews {
+        return Err(Failure::usage("--inject refresh: only the vault itself refreshes: --tool vault"));
+    }
     Ok(Grant {
         digest: digest_of(&tool, base).await?,
         tool,
@@ -228,11 +263,15 @@ async fn wanted(args: &cli::Grant, base: &Base) -> Result<Grant, Failure> {
         port: endpoint.port,
         methods: methods.map_err(|error| Failure::usage(format!("--method: {error}")))?,
         path: PathPrefix::parse(&args.path).map_err(|error| Failure::usage(format!("--path: {error}")))?,
-        inject: Injection::parse(&args.inject)
-            .map_err(|error| Failure::usage(format!("--inject: {error}")))?,
-        expires_ms: args.days.map(days),
+        inject,
+        expires_ms: args.days.map(in_days),
         max_uses: args.uses,
     })
+}
+
+/// The moment so many days from now, in milliseconds since 1970.
+fn in_days(days: u32) -> u64 {
+    audit::now_ms() + u64::from(days) * 86_400_000
 }
 
 async fn digest_of(tool: &ToolName, base: &Base) -> Result<Digest, Failure> {
@@ -241,6 +280,9 @@ async fn digest_of(tool: &ToolName, base: &Base) -> Result<Digest, Failure> {
     }
     if *tool == ToolName::proxy() {
         return Ok(Caller::Client { run: CallId::new() }.identity().1);
+    }
+    if *tool == ToolName::vault() {
+        return Ok(Caller::Vault.identity().1);
     }
     Ok(catalog(base, Vec::new()).find(tool).await?.digest)
 }

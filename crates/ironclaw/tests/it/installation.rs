@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use egress::loopback::{Loopback, Reply};
 use http::Request;
@@ -64,19 +64,13 @@ impl Installation {
     }
 
     /// Runs the binary with that standard input, in an environment that holds nothing of the tester's.
-    #[allow(clippy::disallowed_methods, reason = "the program under test is a process")]
     pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ironclaw"))
-            .arg("--home")
-            .arg(self.home())
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        self.run_under(&["env"], arguments, input)
+    }
+
+    /// The same under a command that ends by running its arguments.
+    pub(crate) fn run_under(&self, command: &[&str], arguments: &[&str], input: &str) -> Ran {
+        let mut child = self.start_under(command, arguments);
         // A command that reads no input may be gone before it is written.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
@@ -85,6 +79,25 @@ impl Installation {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// Starts it, with pipes to all three of its streams.
+    #[allow(clippy::disallowed_methods, reason = "the program under test is a process")]
+    pub(crate) fn start_under(&self, command: &[&str], arguments: &[&str]) -> Child {
+        Command::new(command[0])
+            .args(&command[1..])
+            .arg(env!("CARGO_BIN_EXE_ironclaw"))
+            .arg("--home")
+            .arg(self.home())
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// Starts a service and tells the installation that its name leads to it.

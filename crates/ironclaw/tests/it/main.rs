@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up should fail loudly")]
 
 mod attacks;
+mod auditing;
 mod database;
 mod errors;
 #[cfg(target_os = "linux")]

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::installation::{Installation, random_key};
+use crate::installation::{Installation, random, random_key};
 
 impl Installation {
     fn slots(&self) -> Vec<Value> {
@@ -155,6 +155,83 @@ fn a_backup_comes_back_on_another_machine() {
         .json()
         .remove(0);
     assert_eq!(kept["destroyed"], serde_json::json!(["A_KEY"]));
+}
+
+/// A token that is about to end is renewed before anything is asked of the agent, and by hand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_renewed_by_hand_and_by_themselves() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let mut installation = Installation::initialised();
+    let (host, first) = (format!("{}.example", random("login")), random_key());
+    let given = std::sync::Arc::new(AtomicU32::new(0));
+    let (count, stem) = (given.clone(), first.clone());
+    let service = installation
+        .service(&host, move |request| {
+            assert_eq!(request.uri().path(), "/oauth/token");
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            // The first one is good for a moment only.
+            let life = if number == 0 { 1 } else { 3600 };
+            let answer =
+                format!(r#"{{"access_token":"{stem}-{number}","token_type":"bearer","expires_in":{life}}}"#);
+            egress::loopback::reply(http::StatusCode::OK, answer)
+        })
+        .await;
+    let refresh = random_key();
+    installation.run_with(&["secret", "set", "A_REFRESH", "--days", "30"], &refresh).ok();
+    let missing = installation.run(&["secret", "refresh", "A_TOKEN"]);
+    assert!(missing.code == 1 && missing.stderr.contains("--inject refresh:A_TOKEN:"), "{missing:#?}");
+    let to = |tool, inject| {
+        [
+            "secret",
+            "grant",
+            "A_REFRESH",
+            "--tool",
+            tool,
+            "--host",
+            &host,
+            "--path",
+            "/oauth/token",
+            "--inject",
+            inject,
+        ]
+        .map(str::to_owned)
+    };
+    let grant = |tool, inject| {
+        let words = to(tool, inject);
+        installation.run(&words.each_ref().map(String::as_str))
+    };
+    assert_eq!(grant("agent", "refresh:A_TOKEN:id").code, 2);
+    assert_eq!(grant("vault", "bearer").code, 2);
+    grant("vault", "refresh:A_TOKEN:my-client").ok();
+
+    let renewed = installation.run(&["--json", "secret", "refresh", "A_TOKEN"]).ok();
+    assert_eq!(renewed.json()[0]["refresh_token_replaced"], Value::Null);
+    let again = installation.run(&["secret", "refresh", "A_TOKEN"]);
+    assert!(again.code == 1 && again.stderr.contains("less than a minute ago"), "{again:#?}");
+    assert_eq!(
+        service.requests()[0].body(),
+        &format!("grant_type=refresh_token&refresh_token={refresh}&client_id=my-client")
+    );
+    let listed = installation.run(&["--json", "secret", "list"]).ok().json();
+    let of = |name: &str| listed.iter().find(|row| row["secret"] == name).unwrap()["expires_ms"].as_u64();
+    assert!(of("A_TOKEN") < of("A_REFRESH"));
+    for ran in [
+        &renewed,
+        &again,
+        &installation.run(&["audit", "export"]),
+        &installation.run(&["secret", "show", "A_TOKEN"]),
+    ] {
+        assert!(!format!("{ran:?}").contains(&first), "a token is shown");
+    }
+    assert!(!installation.everything_on_disk().windows(20).any(|part| part == &first.as_bytes()[..20]));
+    installation.run(&["audit", "verify"]).ok();
+
+    // A token that is not there yet is fetched when an agent starts.
+    grant("vault", "refresh:B_TOKEN:my-client").ok();
+    installation.run(&["ask", "hello"]);
+    assert_eq!(given.load(Ordering::SeqCst), 2);
+    let listed = installation.run(&["--json", "secret", "list"]).ok().json();
+    assert!(listed.iter().any(|row| row["secret"] == "B_TOKEN" && row["expires_ms"].as_u64().is_some()));
 }
 
 /// K12: the program itself, while it runs.

@@ -35,11 +35,20 @@ impl Home {
 
     /// The database, opened as another process would.
     pub(crate) async fn open(&self) -> (Reader, Audit, Drain) {
-        let Some(database) = &self.server else { return open(self.path()).await };
-        let server = store::Server::parse(&database.runtime()).unwrap();
-        let (reader, writer) = store::connect(&server).await.unwrap();
-        let (audit, drain) = Audit::start(writer);
-        (reader, audit, drain)
+        match self.url() {
+            Some(url) => connect(&url).await,
+            None => open(self.path()).await,
+        }
+    }
+
+    /// Another machine of the same installation: the same server, and a key file of its own.
+    pub(crate) fn another_node(&self) -> Self {
+        Self { server: self.server.clone(), ..Self::new() }
+    }
+
+    /// The URL of the server, where there is one.
+    pub(crate) fn url(&self) -> Option<String> {
+        self.server.as_ref().map(testkit::Database::runtime)
     }
 
     /// The vault, opened as another process would.
@@ -59,6 +68,13 @@ impl Home {
     pub(crate) fn unlock(&self) -> Unlock {
         Unlock::File(self.keys())
     }
+}
+
+/// The database of a server.
+pub(crate) async fn connect(url: &str) -> (Reader, Audit, Drain) {
+    let (reader, writer) = store::connect(&store::Server::parse(url).unwrap()).await.unwrap();
+    let (audit, drain) = Audit::start(writer);
+    (reader, audit, drain)
 }
 
 /// The database of a home folder.

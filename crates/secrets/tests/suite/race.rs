@@ -27,6 +27,7 @@ fn using(permit: u64, head: &str) -> (Record, Mutation) {
             revoked: "revoked/local/none".into(),
             permit,
             lifetime_ms: 600_000,
+            ends_ms: None,
         },
     )
 }
@@ -97,6 +98,7 @@ async fn k10_a_lease_that_is_late_stale_or_revoked_is_refused_by_the_database() 
             revoked: revoked.clone(),
             permit: 1,
             lifetime_ms: 0,
+            ends_ms: None,
         };
         assert_eq!(lost((record(), late)).await, Some(Lost::Expired));
         let claim = Record::new(Kind::Revoke, Verdict::Done).with(Field::Claim, &revoked);

@@ -10,7 +10,7 @@ use secrets::recovery;
 use secrets::{Progress, SlotKind, Unlock, Vault, VaultError};
 use store::Reader;
 
-use crate::fixture::{Home, name, open, plain, random_value};
+use crate::fixture::{Home, connect, name, open, plain, random_value};
 
 const PHRASE: &str = "correct horse battery";
 
@@ -80,36 +80,45 @@ async fn k08_whoever_stops_between_two_steps_leaves_a_vault_that_opens_and_a_rot
 }
 
 const HOME: &str = "IRONCLAW_TEST_HOME";
+const SERVER: &str = "IRONCLAW_TEST_SERVER";
 const STEPS: usize = 8;
 
 #[tokio::test]
 async fn k08_kill_9_anywhere_in_a_rotation() {
     for told in 0..STEPS {
-        let home = Home::new();
-        // Without the passphrase, whose slowness would say nothing here.
-        let (reader, audit, _) = home.open().await;
-        let vault = Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
-        vault.put(&name("ONE_KEY"), plain(&random_value()), None).await.unwrap();
-        let hands = quick_hands(home.path());
-        secrets::add_slot(&reader, &audit, &hands[0], &hands[1]).await.unwrap();
-        let all_opens = async || assert_eq!(home.vault().await.check().await.unwrap(), 1);
-        #[allow(clippy::disallowed_methods, reason = "this test binary again, as another process")]
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "rotation::child_rotates_for_ever", "--ignored", "--nocapture"])
-            .env(HOME, home.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let did = lines.map_while(Result::ok).filter(|line| line.contains("> did")).take(told).count();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(did, told);
-        all_opens().await;
-        while step(&reader, &audit, &hands).await != Progress::Finished {}
-        all_opens().await;
+        for home in Home::both().await {
+            killed_after(told, &home).await;
+        }
     }
+}
+
+/// Another process rotates without end and is killed after so many steps, in the middle of the next.
+async fn killed_after(told: usize, home: &Home) {
+    // Without the passphrase, whose slowness would say nothing here.
+    let (reader, audit, _) = home.open().await;
+    let vault = Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
+    vault.put(&name("ONE_KEY"), plain(&random_value()), None).await.unwrap();
+    let hands = quick_hands(home.path());
+    secrets::add_slot(&reader, &audit, &hands[0], &hands[1]).await.unwrap();
+    let all_opens = async || assert_eq!(home.vault().await.check().await.unwrap(), 1);
+    #[allow(clippy::disallowed_methods, reason = "this test binary again, as another process")]
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "rotation::child_rotates_for_ever", "--ignored", "--nocapture"])
+        .env(HOME, home.path())
+        .env(SERVER, home.url().unwrap_or_default())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let did = lines.map_while(Result::ok).filter(|line| line.contains("> did")).take(told).count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(did, told);
+    all_opens().await;
+    while step(&reader, &audit, &hands).await != Progress::Finished {}
+    all_opens().await;
+    audit::Log::new(reader).verify().await.unwrap();
 }
 
 fn quick_hands(folder: &Path) -> [Unlock; 2] {
@@ -123,7 +132,10 @@ fn quick_hands(folder: &Path) -> [Unlock; 2] {
 #[allow(clippy::disallowed_methods, reason = "the parent says by the environment where the vault is")]
 async fn child_rotates_for_ever() {
     let Some(folder) = std::env::var_os(HOME).map(PathBuf::from) else { return };
-    let (reader, audit, _drain) = open(&folder).await;
+    let (reader, audit, _drain) = match std::env::var(SERVER).ok().filter(|url| !url.is_empty()) {
+        Some(url) => connect(&url).await,
+        None => open(&folder).await,
+    };
     let hands = quick_hands(&folder);
     loop {
         step(&reader, &audit, &hands).await;
@@ -159,6 +171,78 @@ async fn a_slot_that_does_not_open_here_holds_the_switch_up_until_it_opens_or_go
         assert_eq!(step(&reader, &audit, &here).await, Progress::Finished);
         all_opens(&home, 2).await;
     }
+}
+
+/// Two nodes of one installation, each with a key of its own that the other cannot reach.
+#[tokio::test]
+async fn k08_no_key_is_in_force_before_every_node_has_proved_that_it_holds_it() {
+    let [_, one] = Home::both().await;
+    let two = one.another_node();
+    let (reader, audit, _) = one.open().await;
+    let vault = Vault::create(reader.clone(), &audit, &one.unlock()).await.unwrap();
+    vault.put(&name("ONE_KEY"), plain(&random_value()), None).await.unwrap();
+    secrets::add_slot(&reader, &audit, &one.unlock(), &two.unlock()).await.unwrap();
+    let running = two.vault().await;
+    let here = [one.unlock()];
+    let left = loop {
+        match step(&reader, &audit, &here).await {
+            Progress::Waits(left) => break left,
+            Progress::Switched => panic!("in force although the other node has not proved anything"),
+            _ => {}
+        }
+    };
+    assert_eq!(left.len(), 1);
+    for _ in 0..3 {
+        assert!(matches!(step(&reader, &audit, &here).await, Progress::Waits(_)));
+    }
+    // The other node, killed in between or not, opens what is in force and with it makes its proof.
+    assert_eq!(two.vault().await.check().await.unwrap(), 1);
+    assert_eq!(step(&reader, &audit, &here).await, Progress::Switched);
+    // Both work in the time of grace and after it, and so does the node that was running all along.
+    let all_work = async || {
+        for node in [&one, &two] {
+            assert_eq!(node.vault().await.check().await.unwrap(), 1);
+        }
+        assert_eq!(running.check().await.unwrap(), 1);
+    };
+    all_work().await;
+    assert_eq!(step(&reader, &audit, &here).await, Progress::Finished);
+    all_work().await;
+    assert!(secrets::slots(&reader).await.unwrap().iter().all(|slot| slot.generation == 2));
+}
+
+/// Last night's copy of the database is worth nothing once the key that opened it is gone (K18).
+#[tokio::test]
+async fn k18_after_an_exchange_no_older_copy_of_the_database_opens() {
+    let home = Home::new();
+    let (reader, audit, drain) = home.open().await;
+    let vault = Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
+    vault.put(&name("ONE_KEY"), plain(&random_value()), None).await.unwrap();
+    let data = home.path().join("data");
+    let copy = |to: &Path| {
+        for file in ["ironclaw.db", "ironclaw.db-wal"] {
+            let bytes = std::fs::read(data.join(file)).unwrap_or_default();
+            std::fs::write(to.join(file), bytes).unwrap();
+        }
+    };
+    let night = tempfile::tempdir().unwrap();
+    copy(night.path());
+    vault.delete(&name("ONE_KEY"), 1).await.unwrap();
+    let hands = [home.unlock()];
+    while step(&reader, &audit, &hands).await != Progress::Finished {}
+    drop((vault, audit));
+    reader.close().await;
+    drain.finish().await;
+
+    for file in ["ironclaw.db", "ironclaw.db-wal"] {
+        std::fs::copy(night.path().join(file), data.join(file)).unwrap();
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(data.join(file), closed).unwrap();
+    }
+    let (reader, audit, _) = home.open().await;
+    let opened = Vault::open(reader, audit, &home.unlock()).await;
+    let refused = opened.err().unwrap();
+    assert!(matches!(refused, VaultError::Slot(_)), "{refused:?}");
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 //! The log is its own spool: an export reads a page at a time and holds nothing open between two pages,
 //! so whoever reads slowly, or not at all, holds up no one who records.
 
+use std::time::Duration;
+
 use audit::{Entry, Log};
 use serde_json::{Value, json};
 use types::{Field, Verdict};
@@ -16,25 +18,87 @@ use crate::terminal::Terminal;
 /// Records read at a time.
 const PAGE: u32 = 512;
 
-/// Prints every record after number `after`.
+/// How often the end of the log is looked at by who follows it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Prints every record after number `after`; where it is followed, also those to come, as long as somebody reads.
 pub(super) async fn run(
     log: &Log,
     format: ExportFormat,
     mut after: u64,
+    follow: bool,
     base: &Base,
     terminal: &Terminal,
 ) -> Outcome {
-    loop {
-        let entries = log.after(after, PAGE).await.map_err(broken)?;
-        let Some(last) = entries.last() else { return Ok(()) };
-        after = last.seq;
-        for entry in &entries {
-            let record = object(entry, &base.safety);
-            terminal.json(&match format {
-                ExportFormat::Json => record,
-                ExportFormat::Ocsf => ocsf(entry, record, &|text| stored(text, &base.safety)),
-            });
+    let work = async {
+        loop {
+            let entries = log.after(after, PAGE).await.map_err(broken)?;
+            match entries.last() {
+                Some(last) => after = last.seq,
+                None if follow => tokio::time::sleep(LOOK).await,
+                None => return Ok(()),
+            }
+            if !print(&entries, format, base, terminal) {
+                return Ok(());
+            }
         }
+    };
+    // Ctrl-C is how one stops following.
+    terminal.unless_interrupted(work).await.unwrap_or(Ok(()))
+}
+
+/// Prints records in a form; false once nobody reads them.
+pub(super) fn print(entries: &[Entry], format: ExportFormat, base: &Base, terminal: &Terminal) -> bool {
+    let shown = |text: String| stored(text, &base.safety);
+    let line = |value: &Value| terminal.json_while_read(value);
+    match format {
+        ExportFormat::Otlp if entries.is_empty() => true,
+        ExportFormat::Otlp => line(&otlp(entries, &shown)),
+        ExportFormat::Json => entries.iter().all(|entry| line(&object(entry, &base.safety))),
+        ExportFormat::Ocsf => {
+            entries.iter().all(|entry| line(&ocsf(entry, object(entry, &base.safety), &shown)))
+        }
+    }
+}
+
+/// Log records of OpenTelemetry in the JSON form of OTLP 1 (`LogsData`), as its file exporter writes and its receivers
+/// read them. The turn is the trace: what one request caused stands together.
+fn otlp(entries: &[Entry], shown: &dyn Fn(String) -> String) -> Value {
+    let text = |key: &str, value: String| json!({ "key": key, "value": { "stringValue": value } });
+    let record = |entry: &Entry| {
+        let (kind, verdict) = (entry.record.kind.as_str(), entry.record.verdict.as_str());
+        let mut attributes = vec![
+            // 64-bit integers are strings in protobuf's JSON.
+            json!({ "key": "ironclaw.seq", "value": { "intValue": entry.seq.to_string() } }),
+            text("ironclaw.verdict", verdict.to_owned()),
+            text("ironclaw.chain", entry.chain.to_string()),
+        ];
+        let fields = entry.record.fields().iter();
+        attributes.extend(
+            fields.map(|(field, value)| text(&format!("ironclaw.{}", field.as_str()), shown(value.clone()))),
+        );
+        let turn = entry.record.turn.as_ref().map(|turn| turn.to_string().replace('-', ""));
+        let nanos = entry.at_ms.saturating_mul(1_000_000).to_string();
+        let (number, name) = severity(entry.record.verdict);
+        json!({
+            "timeUnixNano": nanos, "observedTimeUnixNano": nanos, "severityNumber": number, "severityText": name,
+            "eventName": format!("ironclaw.audit.{kind}"), "body": { "stringValue": format!("{kind} {verdict}") },
+            "attributes": attributes, "traceId": turn.unwrap_or_default(),
+        })
+    };
+    let records: Vec<Value> = entries.iter().map(record).collect();
+    json!({ "resourceLogs": [{
+        "resource": { "attributes": [text("service.name", "ironclaw".to_owned())] },
+        "scopeLogs": [{ "scope": { "name": "ironclaw.audit", "version": env!("CARGO_PKG_VERSION") }, "logRecords": records }],
+    }] })
+}
+
+/// Severity numbers of OpenTelemetry's log data model: 9 INFO, 13 WARN, 17 ERROR.
+fn severity(verdict: Verdict) -> (u8, &'static str) {
+    match verdict {
+        Verdict::Allow | Verdict::Done | Verdict::Abandoned => (9, "INFO"),
+        Verdict::Warn | Verdict::Redact | Verdict::Flag | Verdict::Ask | Verdict::Block => (13, "WARN"),
+        Verdict::Failed => (17, "ERROR"),
     }
 }
 

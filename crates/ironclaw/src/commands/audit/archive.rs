@@ -1,0 +1,169 @@
+//! `ironclaw audit archive`: old records out of the database and into a file, and back before a reader's eyes.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::path::Path;
+
+use audit::archive::{Archive, ArchiveError};
+use audit::{Against, ChangeError, Entry, Log};
+use serde_json::json;
+use store::Mutation;
+
+use super::{broken, export};
+use crate::cli::ExportFormat;
+use crate::commands::backup::create;
+use crate::exit::{Failure, Outcome};
+use crate::parts::{Base, database};
+use crate::signing;
+use crate::terminal::Terminal;
+
+/// Records read at a time while the youngest one that is old enough is looked for.
+const PAGE: u32 = 512;
+
+/// Which records go, and who may take them.
+pub(super) struct What<'a> {
+    /// Only those that are older than so many days.
+    pub(super) days: u32,
+    /// Only those up to this number.
+    pub(super) through: Option<u64>,
+    /// The owner of the tables on a server, and the file of the owner's password.
+    pub(super) owner: Option<(&'a str, Option<&'a Path>)>,
+}
+
+/// Verifies the log, writes the file, records what it holds, and only then lets the bytes go.
+pub(super) async fn run(log: &Log, file: &Path, what: What<'_>, base: &Base, terminal: &Terminal) -> Outcome {
+    let owner = match (&base.config.store, what.owner) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            return Err(Failure::usage("--as is for a server, and the configuration names none"));
+        }
+        (Some(_), Some((url, password))) => {
+            Some(crate::config::server(url, password).map_err(Failure::usage)?)
+        }
+        (Some(server), None) => {
+            return Err(Failure::usage(format!(
+                "on a server the owner of the tables takes records out of the log; {} only adds to it\n  ironclaw audit archive FILE --as 'postgres://OWNER@HOST/DATABASE'",
+                server.user()
+            )));
+        }
+    };
+    let against = Against { key: signing::verifier(&base.home)?, checkpoint: None };
+    let verified = log.verify_against(&against).await.map_err(broken)?;
+    let archives = log.archives().await.map_err(broken)?;
+    // One that was interrupted between its record and its end.
+    if let (Some(owner), Some(last)) = (&owner, archives.last()) {
+        store::detach(owner, last.first, last.last, |_| {}).await.map_err(database)?;
+    }
+    let first = archives.last().map_or(1, |archive| archive.last + 1);
+    // What no seal stands for stays: nothing would hold its links.
+    let most = verified.sealed.map_or(0, |seal| seal.size).min(what.through.unwrap_or(u64::MAX));
+    let last = old(log, first, what.days, most).await?;
+    if last < first {
+        terminal.done(
+            json!({ "archived": 0 }),
+            format!(
+                "No record after {} is sealed and older than {} days; nothing was done.",
+                first - 1,
+                what.days
+            ),
+        );
+        return Ok(());
+    }
+    let archive = write(log, first, last, file).await?;
+    let (record, kept) = (archive.record(), archive.kept);
+    let mutation = match &owner {
+        None => Mutation::Detach { first, last },
+        Some(_) => Mutation::Claim,
+    };
+    if let Err(error) = base.audit.change(record, mutation).await {
+        if let ChangeError::Lost(_) = error {
+            let _ = std::fs::remove_file(file);
+            return Err(Failure::failed("somebody else archived these records in this very moment"));
+        }
+        return Err(Failure::failed(error));
+    }
+    if let Some(owner) = &owner {
+        let mut progress = crate::commands::progress::Progress::of_rows(last + 1 - first);
+        store::detach(owner, first, last, |rows| progress.add(rows)).await.map_err(database)?;
+    }
+    terminal.done(
+        json!({
+            "archived": last + 1 - first, "first": first, "last": last, "kept": kept,
+            "file": file.display().to_string(), "digest": archive.digest.to_string(),
+        }),
+        format!(
+            "Records {first} to {last} are in {}; {kept} of them stay here whole, of the others their links.\nKeep the file: nothing else holds them. To prove it: ironclaw audit verify --archive {}",
+            file.display(),
+            file.display()
+        ),
+    );
+    Ok(())
+}
+
+/// The last record from `first` on, up to `most`, that is older than so many days, and all before it.
+async fn old(log: &Log, first: u64, days: u32, most: u64) -> Result<u64, Failure> {
+    let age = (u64::from(days) * 24 * 60 * 60 * 1000).max(audit::archive::YOUNGEST_MS);
+    let before = audit::now_ms().saturating_sub(age);
+    let mut last = first - 1;
+    loop {
+        let entries = log.after(last, PAGE).await.map_err(broken)?;
+        for entry in &entries {
+            if entry.seq > most || entry.at_ms >= before {
+                return Ok(last);
+            }
+            last = entry.seq;
+        }
+        if entries.is_empty() {
+            return Ok(last);
+        }
+    }
+}
+
+/// The file is on the disk, and its name in its folder, before the log lets anything go.
+async fn write(log: &Log, first: u64, last: u64, file: &Path) -> Result<Archive, Failure> {
+    let mut out = BufWriter::new(create(file)?);
+    let written = log.write_archive(first, last, &mut out).await;
+    let synced = |archive: Archive| {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        out.get_ref().sync_all()?;
+        File::open(folder)?.sync_all()?;
+        Ok(archive)
+    };
+    written.and_then(synced).map_err(|error| {
+        // A file that holds not all of it would be taken for an archive.
+        let _ = std::fs::remove_file(file);
+        failed(file, error)
+    })
+}
+
+/// Reads an archive, each record proved against the log before it is handed out.
+pub(super) async fn read(log: &Log, file: &Path, each: impl FnMut(Entry)) -> Result<Archive, Failure> {
+    let opened = File::open(file).map_err(|error| failed(file, error.into()))?;
+    log.read_archive(BufReader::new(opened), each).await.map_err(|error| failed(file, error))
+}
+
+/// Prints the records of an archive as an export prints those of the log.
+pub(super) async fn export(
+    log: &Log,
+    file: &Path,
+    format: ExportFormat,
+    after: u64,
+    base: &Base,
+    terminal: &Terminal,
+) -> Outcome {
+    // Nothing of a file is shown before all of it is known to be right.
+    read(log, file, |_| {}).await?;
+    let print = |entry: Entry| {
+        if entry.seq > after {
+            export::print(&[entry], format, base, terminal);
+        }
+    };
+    read(log, file, print).await.map(drop)
+}
+
+fn failed(file: &Path, error: ArchiveError) -> Failure {
+    match error {
+        ArchiveError::Log(error) => broken(error),
+        error => Failure::failed(format!("{}: {error}", file.display())),
+    }
+}

@@ -1,0 +1,143 @@
+//! `ironclaw audit archive` and `audit export`: old records leave, and records reach other systems.
+
+use std::io::{BufRead as _, BufReader};
+
+use serde_json::Value;
+use testkit::Postgres;
+
+use crate::installation::{Installation, random_key};
+
+/// Three days ago, for whoever runs under it.
+const THEN: [&str; 3] = ["faketime", "-f", "-3d"];
+
+fn seqs(records: &[Value]) -> Vec<u64> {
+    records.iter().map(|record| record["seq"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn l10_old_records_move_into_a_file_and_the_log_still_verifies() {
+    let installation = Installation::new();
+    installation.run_under(&THEN, &["init", "--slot", "file"], "").ok();
+    for _ in 0..3 {
+        installation.run_under(&THEN, &["secret", "set", "A_KEY"], &random_key()).ok();
+    }
+    let all = installation.run(&["audit", "export"]).ok().json();
+    let checkpoint = installation.run(&["audit", "checkpoint"]).ok().stdout;
+    let kept = installation.folder.path().join("kept.checkpoint");
+    std::fs::write(&kept, checkpoint).unwrap();
+    installation.run_with(&["secret", "set", "B_KEY"], &random_key()).ok();
+
+    let file = installation.folder.path().join("old.archive");
+    let file = file.to_str().unwrap();
+    let nothing = installation.run(&["audit", "archive", file, "--json"]).ok();
+    assert_eq!(nothing.json()[0]["archived"], 0, "nothing is 90 days old");
+    assert_eq!(installation.run(&["audit", "archive", file, "--as", "postgres://o@/d?host=/run"]).code, 2);
+    let archived =
+        installation.run(&["audit", "archive", file, "--days", "2", "--json"]).ok().json().remove(0);
+    let last = archived["last"].as_u64().unwrap();
+    assert_eq!((archived["first"].as_u64(), archived["archived"].as_u64()), (Some(1), Some(last)));
+    assert!(last >= all.len() as u64 - 1, "{archived}");
+    assert_eq!(
+        installation.run(&["audit", "archive", file, "--days", "2"]).code,
+        0,
+        "nothing is left to archive"
+    );
+
+    let against = ["audit", "verify", "--json", "--against", kept.to_str().unwrap(), "--archive", file];
+    let verified = installation.run(&against).ok().json().remove(0);
+    assert_eq!(verified["archived"].as_u64(), Some(last));
+    assert_eq!(verified["detached"].as_u64().unwrap() + archived["kept"].as_u64().unwrap(), last);
+    // What is there and what was there together are all that was.
+    let here = seqs(&installation.run(&["audit", "export"]).ok().json());
+    let there = installation.run(&["audit", "export", "--archive", file]).ok().json();
+    assert_eq!(there, all[..last as usize]);
+    assert!(here.iter().filter(|seq| **seq <= last).count() as u64 == archived["kept"].as_u64().unwrap());
+    let gone = installation.run(&["audit", "show", "1"]);
+    assert!(gone.code == 1 && gone.stderr.contains("audit export --archive"), "{gone:#?}");
+    // The secret's head is read from the log: it is there, and so the secret opens and goes on.
+    installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    installation.run(&["vault", "check"]).ok();
+
+    let changed = std::fs::read_to_string(file).unwrap().replacen("\n2 ", "\n2 A", 1);
+    std::fs::write(file, changed).unwrap();
+    assert_eq!(installation.run(&against).code, 1);
+}
+
+#[test]
+fn l10_on_a_server_the_owner_of_the_tables_archives() {
+    let installation = Installation::new();
+    let database = Postgres::shared();
+    installation.configure(&format!("[store]\nurl = \"{}\"\n", database.runtime()));
+    installation.run(&["db", "migrate", "--as", &database.owner()]).ok();
+    installation.run(&["init", "--slot", "file"]).ok();
+    installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    let file = installation.folder.path().join("old.archive");
+    let file = file.to_str().unwrap();
+    let refused = installation.run(&["audit", "archive", file]);
+    assert!(refused.code == 2 && refused.stderr.contains("--as"), "{refused:#?}");
+    // Records bear the server's time, so it is this program for which three days have gone by.
+    let later = ["faketime", "-f", "+3d"];
+    let archive = ["audit", "archive", file, "--days", "2", "--json", "--as", &database.owner()];
+    let archived = installation.run_under(&later, &archive, "").ok().json().remove(0);
+    assert!(archived["archived"].as_u64().unwrap() > 1, "{archived}");
+    let verified = installation.run(&["audit", "verify", "--archive", file, "--json"]).ok().json().remove(0);
+    assert_eq!(verified["archived"], archived["archived"]);
+    assert!(verified["detached"].as_u64() > Some(0));
+    installation.run(&["vault", "check"]).ok();
+}
+
+#[test]
+fn records_are_exported_as_logs_of_opentelemetry() {
+    let installation = Installation::initialised();
+    installation.run(&["ask", "hello"]);
+    let records = installation.run(&["audit", "export"]).ok().json();
+    let lines = installation.run(&["audit", "export", "--format", "otlp"]).ok().json();
+    let logs: Vec<&Value> = lines
+        .iter()
+        .flat_map(|line| line["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap())
+        .collect();
+    assert!(logs.len() >= records.len());
+    for (log, record) in logs.iter().zip(&records) {
+        let attribute = |key: &str| {
+            let all = log["attributes"].as_array().unwrap();
+            all.iter().find(|attribute| attribute["key"] == key).map(|attribute| attribute["value"].clone())
+        };
+        assert_eq!(attribute("ironclaw.seq").unwrap()["intValue"], record["seq"].to_string());
+        assert_eq!(attribute("ironclaw.chain").unwrap()["stringValue"], record["chain"]);
+        assert_eq!(log["timeUnixNano"], format!("{}000000", record["at_ms"]));
+        // Hex digits of sixteen bytes, or none.
+        let trace = log["traceId"].as_str().unwrap();
+        assert!(
+            matches!(trace.len(), 0 | 32) && trace.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{trace}"
+        );
+        assert_eq!(trace.is_empty(), record["turn"].is_null());
+    }
+    assert!(logs.iter().any(|log| log["traceId"] != ""));
+}
+
+/// L08: the log is the spool of every export. A reader that stops reading, or goes, holds nobody up.
+#[test]
+fn l08_a_dead_reader_of_an_export_blocks_nothing_and_loses_nothing() {
+    let installation = Installation::initialised();
+    let mut following =
+        installation.start_under(&["env"], &["audit", "export", "--format", "otlp", "--follow"]);
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().starts_with(r#"{"resourceLogs""#));
+    // From here on nobody reads what it prints, and everybody goes on recording.
+    for _ in 0..5 {
+        installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    }
+    let so_far = installation.run(&["audit", "verify", "--json"]).ok().json()[0]["records"].as_u64().unwrap();
+    let all = installation.run(&["audit", "export"]).ok().json();
+    assert!(all.len() as u64 >= so_far, "everything is there for whoever asks later");
+    // The reader goes; so does the export, at the next record.
+    drop(lines);
+    let mut rounds = 0;
+    while following.try_wait().unwrap().is_none() {
+        installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+        rounds += 1;
+        assert!(rounds < 200, "it goes on although nobody reads");
+    }
+    assert!(following.wait().unwrap().success());
+}
