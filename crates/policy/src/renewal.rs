@@ -16,8 +16,8 @@ use types::{
 use crate::decide::{InForce, Policy, not_recorded};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
-use crate::turn::Turn;
 use crate::rules;
+use crate::turn::Turn;
 
 /// The longest answer: two tokens and a few words.
 const ANSWER: Bytes = Bytes::kib(64);

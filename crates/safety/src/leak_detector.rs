@@ -15,6 +15,8 @@
 mod adversarial;
 mod blocks;
 mod checksum;
+#[cfg(any(test, fuzzing))]
+mod compiler;
 pub(crate) mod context;
 mod encodings;
 mod engine;
@@ -29,6 +31,8 @@ mod lines;
 pub mod oracle;
 mod placeholder;
 mod private_key;
+#[cfg(any(test, fuzzing))]
+mod rule_file;
 mod rules;
 mod stream;
 mod surroundings;
@@ -36,7 +40,7 @@ mod surroundings;
 mod tests;
 mod views;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub(crate) use known::Cursor;
 pub use known::{Fingerprints, FingerprintsError, KnownValues, TooWeak};
@@ -45,32 +49,31 @@ pub(crate) use stream::LeakStream;
 use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
 use engine::{Engine, Found};
-use rules::LeakRule;
+use rules::{DIGEST, SHIPPED};
 
-/// All rules, compiled.
+/// The shipped rules by their lanes, once for the whole process.
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&SHIPPED));
+
+/// What looks for secrets by the shipped rules.
 pub(crate) struct LeakDetector {
-    rules: Vec<LeakRule>,
-    engine: Engine,
     prints: Fingerprinter,
 }
 
 impl LeakDetector {
-    /// Reads the shipped rules.
-    pub(crate) fn new(prints: Fingerprinter) -> Result<Self, String> {
-        let rules = rules::shipped()?;
-        let engine = Engine::new(&rules);
-        Ok(Self { rules, engine, prints })
+    /// Costs nothing: the rules are part of the program, and the tables of their keys are made by the first text.
+    pub(crate) fn new(prints: Fingerprinter) -> Self {
+        Self { prints }
     }
 
-    /// The text of the rule files.
-    pub(crate) fn shipped() -> impl Iterator<Item = &'static str> {
-        rules::FILES.into_iter()
+    /// What the rule files hold, as a digest.
+    pub(crate) fn shipped() -> &'static [u8] {
+        &DIGEST
     }
 
     /// The ids of all rules.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = Arc<str>> {
-        let own = [private_key::RULE, known::RULE].map(Arc::from);
-        self.rules.iter().map(|rule| rule.id.clone()).chain(own)
+    pub(crate) fn ids() -> impl Iterator<Item = Arc<str>> {
+        let own = [private_key::RULE, known::RULE];
+        SHIPPED.iter().map(|rule| &*rule.id).chain(own).map(Arc::from)
     }
 
     /// Everything in a whole text: what the rules find and the values of a vault, as they stand and encoded.
@@ -97,7 +100,7 @@ impl LeakDetector {
         known: &KnownValues,
         signals: &mut Vec<Signal>,
     ) {
-        let found = self.engine.find(&self.rules, text);
+        let found = ENGINE.find(&SHIPPED, text);
         let mut all = self.encoded(text, &found.runs, known, views::DEPTH);
         self.report(found, text, &mut all);
         all.retain(|signal| signal.span.start < accept);
@@ -112,7 +115,7 @@ impl LeakDetector {
     fn encoded(&self, text: &[u8], runs: &[usize], known: &KnownValues, depth: usize) -> Vec<Signal> {
         let mut signals = Vec::new();
         for view in views::of(text, runs) {
-            let found = self.engine.find(&self.rules, &view.text);
+            let found = ENGINE.find(&SHIPPED, &view.text);
             let mut inner = match depth {
                 0 | 1 => Vec::new(),
                 _ => self.encoded(&view.text, &found.runs, known, depth - 1),
@@ -134,10 +137,10 @@ impl LeakDetector {
             signals.extend(keys.map(|span| private_key::signal(&self.prints, &text[span.clone()], span)));
         }
         signals.extend(found.secrets.into_iter().map(|(index, span, severity)| {
-            let rule = &self.rules[usize::from(index)];
+            let rule = &SHIPPED[usize::from(index)];
             Signal {
-                rule: rule.id.clone(),
-                reason: rule.description.clone(),
+                rule: (*rule.id).into(),
+                reason: (*rule.description).into(),
                 kind: rule.kind,
                 severity,
                 fingerprint: self.prints.of(&rule.id, &text[span.clone()]),

@@ -40,12 +40,14 @@ impl Safety {
     /// cannot be used to try passwords. Entries of the configuration may name either kind.
     pub fn with_key(config: Config, key: &[u8; 32]) -> Result<Self, ConfigError> {
         let prints = Fingerprinter::new(key);
-        let leaks = LeakDetector::new(prints.clone()).map_err(ConfigError::Shipped)?;
+        let leaks = LeakDetector::new(prints.clone());
         let sanitizer = Sanitizer::new(prints.clone(), config.thresholds).map_err(ConfigError::Shipped)?;
-        let mut ids: Vec<Arc<str>> = leaks.ids().chain(sanitizer.ids()).collect();
-        ids.extend(characters::ids().map(Arc::from));
-        let shipped: Vec<&[u8]> =
-            LeakDetector::shipped().chain(Sanitizer::shipped()).map(str::as_bytes).collect();
+        let mut ids: Vec<Arc<str>> = Vec::new();
+        if !config.rules.is_empty() {
+            ids.extend(LeakDetector::ids().chain(sanitizer.ids()).chain(characters::ids().map(Arc::from)));
+        }
+        let patterns = Sanitizer::shipped().map(str::as_bytes);
+        let shipped: Vec<&[u8]> = patterns.chain([LeakDetector::shipped()]).collect();
         let rulebook = Rulebook::new(&config, &ids, &shipped)?;
         let known = RwLock::new(Arc::new(KnownValues::new([0; 32])));
         Ok(Self { rulebook, leaks, sanitizer, prints, known })

@@ -7,8 +7,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 
-/// Bytes of a key: a literal is looked for by its first four, or by all of its three.
-pub(super) const KEY: usize = 4;
+use super::lane::{KEY, Key, NO_FOURTH, fold};
+
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 64;
 
@@ -38,11 +38,6 @@ pub(super) struct Filters {
     pub(super) name: Filter,
 }
 
-/// A letter in its lower case; other bytes in a form of their own that is the same for a key and a text.
-pub(super) const fn fold(byte: u8) -> u8 {
-    byte | 0x20
-}
-
 /// Says for four bytes in a row whether one of a set of keys may be there: a table for the low and one
 /// for the high half of each byte, in which each of eight buckets of keys has a bit (the "Teddy" of
 /// Hyperscan, Wang et al., NSDI 2019).
@@ -54,23 +49,23 @@ pub(super) struct Filter {
 
 impl Filter {
     /// A filter for keys of three or four folded bytes.
-    pub(super) fn new(keys: &mut [Vec<u8>]) -> Self {
-        keys.sort();
+    pub(super) fn new(mut keys: Vec<Key>) -> Self {
+        keys.sort_unstable();
         let mut filter = Self { low: [[0; 16]; KEY], high: [[0; 16]; KEY] };
         // Neighbours in the order share bytes, and keys that share bytes widen a bucket least.
         let share = keys.len().div_ceil(8).max(1);
         for (bucket, keys) in keys.chunks(share).enumerate() {
             for key in keys {
                 for at in 0..KEY {
-                    match key.get(at) {
-                        Some(byte) => {
-                            filter.low[at][usize::from(byte & 15)] |= 1 << bucket;
-                            filter.high[at][usize::from(byte >> 4)] |= 1 << bucket;
-                        }
-                        None => (0..16).for_each(|half| {
+                    match key[at] {
+                        NO_FOURTH => (0..16).for_each(|half| {
                             filter.low[at][half] |= 1 << bucket;
                             filter.high[at][half] |= 1 << bucket;
                         }),
+                        byte => {
+                            filter.low[at][usize::from(byte & 15)] |= 1 << bucket;
+                            filter.high[at][usize::from(byte >> 4)] |= 1 << bucket;
+                        }
                     }
                 }
             }
@@ -139,10 +134,9 @@ mod tests {
     use super::*;
 
     fn filters() -> Filters {
-        let keys = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
-        let any = Filter::new(&mut keys(&["pass", "pwd", "://", "toke", "secr"]));
-        let word = Filter::new(&mut keys(&["ghp\x7f", "akia", "sk-", "eyj"]));
-        Filters { any, word, name: Filter::new(&mut keys(&["acme", "data", "sid"])) }
+        let any = Filter::new(vec![*b"pass", *b"pwd\xff", *b"://\xff", *b"toke", *b"secr"]);
+        let word = Filter::new(vec![*b"ghp\x7f", *b"akia", *b"sk-\xff", *b"eyj\xff"]);
+        Filters { any, word, name: Filter::new(vec![*b"acme", *b"data", *b"sid\xff"]) }
     }
 
     fn text() -> impl Strategy<Value = Vec<u8>> {

@@ -11,7 +11,7 @@ use memchr::{memchr, memrchr};
 
 use super::blocks::{self, BLOCK, Filter, Filters, Masks};
 use super::keys::KeyTable;
-use super::lane::{Keys, Lane, RUN};
+use super::lane::{Key, Lane, RUN, fold};
 use super::private_key;
 use super::rules::LeakRule;
 use crate::finding::Severity;
@@ -67,29 +67,29 @@ struct Progress {
 
 impl Engine {
     pub(super) fn new(rules: &[LeakRule]) -> Self {
-        let (mut anywhere, mut words, mut names) =
-            (KeyTable::default(), KeyTable::default(), KeyTable::default());
+        let (mut anywhere, mut words, mut names) = (Vec::new(), Vec::new(), Vec::new());
         let (mut shortest, mut farthest, mut longest_run) = (usize::MAX, 0, 0);
         for (index, rule) in (0u16..).zip(rules) {
-            match &rule.lane {
-                Lane::Run(keys) | Lane::Word(keys) => words.add(keys, index),
-                Lane::Anywhere { keys, .. } | Lane::Line(keys) => anywhere.add(keys, index),
+            let (table, keys) = match &rule.lane {
+                Lane::Run(keys) | Lane::Word(keys) => (&mut words, keys),
+                Lane::Anywhere { keys, .. } | Lane::Line(keys) => (&mut anywhere, keys),
                 Lane::Assigned { keys, within, run } => {
-                    names.add(keys, index);
                     shortest = shortest.min(*run);
                     farthest = farthest.max(*within);
                     longest_run = longest_run.max(rule.longest - within);
+                    (&mut names, keys)
                 }
-            }
+            };
+            table.extend(keys.iter().map(|key| (*key, index)));
         }
-        let openings = private_key::OPENINGS.iter();
-        let openings: Keys =
-            openings.map(|text| text.bytes().take(blocks::KEY).map(blocks::fold).collect()).collect();
-        anywhere.add(&openings, PRIVATE_KEY);
+        let opening =
+            |text: &str| text.as_bytes().first_chunk().map(|key: &Key| (key.map(fold), PRIVATE_KEY));
+        anywhere.extend(private_key::OPENINGS.iter().filter_map(|text| opening(text)));
+        let [anywhere, words, names] = [anywhere, words, names].map(|keys| KeyTable::new(keys.into_iter()));
         let filters = Filters {
-            any: Filter::new(&mut anywhere.keys()),
-            word: Filter::new(&mut words.keys()),
-            name: Filter::new(&mut names.keys()),
+            any: Filter::new(anywhere.keys()),
+            word: Filter::new(words.keys()),
+            name: Filter::new(names.keys()),
         };
         Self { filters, anywhere, words, names, shortest, farthest, longest_run }
     }

@@ -1,12 +1,9 @@
 //! Which rules have a key at a place: a bitmap that says no, and a table behind it.
 
-use super::blocks::{KEY, fold};
-use super::lane::Keys;
+use super::lane::{KEY, Key, NO_FOURTH, fold};
 
 /// Bits of the bitmap, as a power of two: 4 KiB, at home in the first cache.
 const BITS: u32 = 15;
-/// What stands in the place of the fourth byte of a key of three. No key of four folded bytes ends in it.
-const NO_FOURTH: u32 = 0xff << 24;
 
 /// Rules by key.
 #[derive(Default)]
@@ -20,35 +17,26 @@ pub(super) struct KeyTable {
 }
 
 impl KeyTable {
-    /// Adds a rule under each of its keys.
-    pub(super) fn add(&mut self, keys: &Keys, rule: u16) {
-        self.bits.resize(1 << (BITS - 6), 0);
-        for key in keys {
-            let fourth = key.get(KEY - 1).map_or(NO_FOURTH, |byte| u32::from(*byte) << 24);
-            let number =
-                key.iter().take(KEY - 1).rev().fold(0, |number, byte| number << 8 | u32::from(*byte));
-            self.has_short |= key.len() < KEY;
-            let bit = hash(number | fourth);
-            self.bits[bit / 64] |= 1 << (bit % 64);
-            self.rows.push((number | fourth, rule));
+    /// A table of rules, each under its keys.
+    pub(super) fn new(keys: impl Iterator<Item = (Key, u16)>) -> Self {
+        let mut table = Self { bits: vec![0; 1 << (BITS - 6)], first: vec![0; 1 << BITS], ..Self::default() };
+        table.rows = keys.map(|(key, rule)| (u32::from_le_bytes(key), rule)).collect();
+        table.rows.sort_unstable_by_key(|(key, rule)| (hash(*key), *key, *rule));
+        table.rows.dedup();
+        for (index, (key, _)) in table.rows.iter().enumerate().rev() {
+            let bit = hash(*key);
+            table.bits[bit / 64] |= 1 << (bit % 64);
+            table.first[bit] = u16::try_from(index).unwrap_or(u16::MAX);
+            table.has_short |= key.to_le_bytes()[KEY - 1] == NO_FOURTH;
         }
-        self.rows.sort_unstable_by_key(|(key, rule)| (hash(*key), *key, *rule));
-        self.rows.dedup();
-        self.first = vec![0; 1 << BITS];
-        for (index, (key, _)) in self.rows.iter().enumerate().rev() {
-            self.first[hash(*key)] = u16::try_from(index).unwrap_or(u16::MAX);
-        }
+        table
     }
 
     /// The keys, for a filter.
-    pub(super) fn keys(&self) -> Vec<Vec<u8>> {
-        let mut numbers: Vec<u32> = self.rows.iter().map(|(key, _)| *key).collect();
-        numbers.dedup();
-        let bytes = |number: u32| {
-            let length = if number & NO_FOURTH == NO_FOURTH { KEY - 1 } else { KEY };
-            number.to_le_bytes()[..length].to_vec()
-        };
-        numbers.into_iter().map(bytes).collect()
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let mut keys: Vec<Key> = self.rows.iter().map(|(key, _)| key.to_le_bytes()).collect();
+        keys.dedup();
+        keys
     }
 
     /// Calls `found` with each rule that has a key at `at`.
@@ -66,7 +54,7 @@ impl KeyTable {
         let folded = u32::from_le_bytes(four.map(fold));
         self.look_up(folded, &mut found);
         if self.has_short {
-            self.look_up(folded | NO_FOURTH, &mut found);
+            self.look_up(folded | u32::from(NO_FOURTH) << 24, &mut found);
         }
     }
 
@@ -92,10 +80,12 @@ mod tests {
 
     #[test]
     fn keys_are_found_in_any_case_and_at_the_end_of_a_text() {
-        let mut table = KeyTable::default();
-        let key = |key: &str| key.bytes().map(fold).collect::<Vec<_>>();
-        table.add(&Keys::from([key("ghp_"), key("sg.")]), 7);
-        table.add(&Keys::from([key("sg.")]), 9);
+        let key = |key: &str| {
+            let mut bytes = [NO_FOURTH; KEY];
+            bytes.iter_mut().zip(key.bytes()).for_each(|(slot, byte)| *slot = fold(byte));
+            bytes
+        };
+        let table = KeyTable::new([(key("ghp_"), 7), (key("sg."), 7), (key("sg."), 9)].into_iter());
         let at = |text: &str| {
             let mut rules = Vec::new();
             table.at(text.as_bytes(), 0, |rule| rules.push(rule));

@@ -1,79 +1,33 @@
-//! The shipped rules: data in `rules/*.toml`, one expression each, with examples that are tests.
+//! The shipped rules: data in `rules/*.toml`, compiled with the program, with examples that are tests.
+//!
+//! What the build makes of them (`build.rs`) is a table in the program's read-only memory: a process that starts
+//! pays nothing for a rule that it does not meet. An expression is compiled when its key is first seen.
 
+use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use regex_automata::meta::Regex;
 use regex_automata::util::captures::Captures;
+use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
-use regex_syntax::hir::Hir;
-use serde::Deserialize;
 
 use super::checksum::Checksum;
 use super::context::{self, Filter};
-use super::lane::{self, Lane, Sides};
+use super::lane::Lane;
 use crate::finding::{Kind, Severity};
 
-/// The rule files, in the order in which their rules are tried.
-pub(crate) const FILES: [&str; 14] = [
-    include_str!("rules/standards.toml"),
-    include_str!("rules/cloud.toml"),
-    include_str!("rules/source.toml"),
-    include_str!("rules/ai.toml"),
-    include_str!("rules/payments.toml"),
-    include_str!("rules/messaging.toml"),
-    include_str!("rules/observability.toml"),
-    include_str!("rules/databases.toml"),
-    include_str!("rules/identity.toml"),
-    include_str!("rules/crypto.toml"),
-    include_str!("rules/saas.toml"),
-    include_str!("rules/data.toml"),
-    include_str!("rules/connections.toml"),
-    include_str!("rules/passwords.toml"),
-];
-
-/// A rule as it is written.
-///
-/// Either `pattern` is the whole expression, or `name` and `value` are the two sides of an
-/// assignment. The group `secret` is what is redacted; without it, the whole match. Where `literals` are
-/// given, the rule holds only on a line that has one of them, in any case.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    id: String,
-    description: String,
-    severity: Severity,
-    #[serde(default)]
-    literals: Vec<String>,
-    pattern: Option<String>,
-    name: Option<String>,
-    value: Option<String>,
-    checksum: Option<Checksum>,
-    #[serde(default)]
-    filter: Filter,
-    /// Bits per character that a secret must have.
-    entropy: Option<f32>,
-    #[cfg_attr(not(test), allow(dead_code, reason = "examples are read by tests"))]
-    positive: Vec<String>,
-    #[serde(default)]
-    #[cfg_attr(not(test), allow(dead_code, reason = "examples are read by tests"))]
-    negative: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    kind: Kind,
-    rule: Vec<Written>,
-}
+/// Text that is part of the program, but for rules of tests.
+type Text = Cow<'static, str>;
 
 /// A rule that is ready to run.
 pub(super) struct LeakRule {
-    pub(super) id: Arc<str>,
-    pub(super) description: Arc<str>,
+    pub(super) id: Text,
+    pub(super) description: Text,
     pub(super) kind: Kind,
-    severity: Severity,
-    pub(super) literals: Vec<String>,
+    pub(super) severity: Severity,
+    /// In lower case.
+    pub(super) literals: Cow<'static, [Text]>,
     /// Where the engine looks for it.
     pub(super) lane: Lane,
     /// Bytes of its longest match.
@@ -81,33 +35,37 @@ pub(super) struct LeakRule {
     /// An operator has to follow the name, with nothing but a word between.
     pub(super) needs_operator: bool,
     /// The whole match is the secret.
-    is_whole: bool,
+    pub(super) is_whole: bool,
     /// A value without a form of its own that has no digit is a word.
-    needs_digit: bool,
-    /// Compiled when its key is first seen: most processes meet few of the vendors.
-    expression: Lazy,
-    tail: Option<Lazy>,
-    checksum: Option<Checksum>,
-    filter: Filter,
-    entropy: f32,
+    pub(super) needs_digit: bool,
+    pub(super) expression: Lazy,
+    /// The part of the expression that begins with the key, where a match begins before it.
+    pub(super) tail: Option<Lazy>,
+    pub(super) checksum: Option<Checksum>,
+    pub(super) filter: Filter,
+    pub(super) entropy: f32,
 }
 
-/// An expression that is compiled when it is first needed.
-struct Lazy {
-    syntax: Hir,
+include!(concat!(env!("OUT_DIR"), "/leak_rules.rs"));
+
+/// An expression that is compiled when it is first needed, once for the whole process.
+pub(super) struct Lazy {
+    source: Text,
     compiled: OnceLock<Option<Regex>>,
 }
 
 impl Lazy {
-    fn new(syntax: Hir) -> Self {
-        Self { syntax, compiled: OnceLock::new() }
+    pub(super) const fn new(source: Text) -> Self {
+        Self { source, compiled: OnceLock::new() }
     }
 
     fn regex(&self) -> Option<&Regex> {
-        // What a rule's examples did not compile would be found by their test.
+        // Expressions read bytes and know no Unicode classes. What a rule's examples did not compile would be found
+        // by their test.
+        let syntax = syntax::Config::new().unicode(false).utf8(false);
         let config = Regex::config().nfa_size_limit(Some(1 << 20)).utf8_empty(false);
         self.compiled
-            .get_or_init(|| Regex::builder().configure(config).build_from_hir(&self.syntax).ok())
+            .get_or_init(|| Regex::builder().syntax(syntax).configure(config).build(&self.source).ok())
             .as_ref()
     }
 }
@@ -119,63 +77,7 @@ pub(super) struct Judged {
     pub(super) secret: Option<(Range<usize>, Severity)>,
 }
 
-/// Reads all rule files.
-pub(super) fn shipped() -> Result<Vec<LeakRule>, String> {
-    let mut rules = Vec::new();
-    for text in FILES {
-        rules.extend(read(text)?);
-    }
-    Ok(rules)
-}
-
-/// Reads one rule file.
-pub(super) fn read(text: &str) -> Result<Vec<LeakRule>, String> {
-    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-    file.rule.into_iter().map(|written| LeakRule::new(file.kind, written)).collect()
-}
-
-/// The positive and negative examples of every rule, in the order of [`shipped`].
-#[cfg(test)]
-pub(super) fn examples() -> impl Iterator<Item = (Vec<String>, Vec<String>)> {
-    let files = FILES.into_iter().map(|text| toml::from_str::<File>(text).unwrap());
-    files.flat_map(|file| file.rule.into_iter().map(|rule| (rule.positive, rule.negative)))
-}
-
 impl LeakRule {
-    fn new(kind: Kind, written: Written) -> Result<Self, String> {
-        let sides = written.name.as_deref().zip(written.value.as_deref());
-        let source = match (&written.pattern, sides) {
-            (Some(pattern), None) => pattern.clone(),
-            (None, Some((name, value))) => assignment(kind, name, value),
-            _ => return Err(format!("{}: wants either a pattern or a name and a value", written.id)),
-        };
-        if written.literals.iter().any(|literal| literal.len() < 3) {
-            return Err(format!("{}: wants literals of three bytes or more", written.id));
-        }
-        let by_value = sides.filter(|_| kind != Kind::Password);
-        let by_value = by_value.map(|(name, value)| Sides { name, value });
-        let (syntax, compiled) = lane::compile(&source, by_value, &written.literals)
-            .map_err(|error| format!("{}: {error}", written.id))?;
-        let is_password = kind == Kind::Password;
-        Ok(Self {
-            needs_operator: is_password && sides.is_some_and(|(name, _)| lane::is_word(name)),
-            needs_digit: !is_password && sides.is_some(),
-            is_whole: syntax.properties().explicit_captures_len() == 0,
-            id: written.id.into(),
-            description: written.description.into(),
-            kind,
-            severity: written.severity,
-            literals: written.literals,
-            lane: compiled.lane,
-            longest: compiled.longest,
-            expression: Lazy::new(syntax),
-            tail: compiled.tail.map(Lazy::new),
-            checksum: written.checksum,
-            filter: written.filter,
-            entropy: written.entropy.unwrap_or(0.0),
-        })
-    }
-
     /// Calls `found` with each secret on a line and its severity: the slow way, from one end to the other.
     pub(super) fn find(&self, line: &[u8], mut found: impl FnMut(Range<usize>, Severity)) {
         let Some(regex) = self.expression.regex() else { return };
@@ -187,6 +89,11 @@ impl LeakRule {
                 found(secret, severity);
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn compiles(&self) -> bool {
+        self.expression.regex().is_some() && self.tail.as_ref().is_none_or(|tail| tail.regex().is_some())
     }
 
     /// The match that begins at `at`.
@@ -255,13 +162,13 @@ impl LeakRule {
 
     /// True when a line has one of the rule's literals, or it needs none.
     pub(super) fn literal_on(&self, line: &[u8]) -> bool {
-        let on_line = |literal: &String| places(line, literal.as_bytes()).next().is_some();
+        let on_line = |literal: &Text| places(line, literal.as_bytes()).next().is_some();
         self.literals.is_empty() || self.literals.iter().any(on_line)
     }
 
     /// True when a text begins with one of the rule's literals.
     pub(super) fn literal_at(&self, text: &[u8]) -> bool {
-        let begins = |literal: &String| {
+        let begins = |literal: &Text| {
             text.get(..literal.len()).is_some_and(|head| head.eq_ignore_ascii_case(literal.as_bytes()))
         };
         self.literals.iter().any(begins)
@@ -276,26 +183,48 @@ fn places(text: &[u8], literal: &[u8]) -> impl Iterator<Item = usize> {
         .filter(move |at| text[*at..*at + literal.len()].eq_ignore_ascii_case(literal))
 }
 
-/// Joins the two sides of an assignment as the common languages and formats write it:
-/// `name: value`, `"name" = "value"`, `name => 'value'`, `--name value`, `name("value")`.
-///
-/// A vendor's name alone says too little (a commit of its repository looks like its key), so a word for
-/// a credential has to follow it; the name of a password is such a word already.
-fn assignment(kind: Kind, name: &str, value: &str) -> String {
-    let credential = match kind {
-        Kind::Password => r"[\w\-]{0,24}",
-        _ => {
-            r"[\w.\- ]{0,24}?(?i:key|token|secret|pass|auth|pat|pwd|cred|login|appid|app_id|sid|hec)[\w.\-]{0,16}"
-        }
-    };
-    let opening = r#"[ \t]{0,4}(?:[rbuf@$]?\\?["'`(]){0,2}(?:(?i:bearer|basic|token)[ \t])?"#;
-    let between = match kind {
-        Kind::Password => {
-            format!(r#"(?:(?:[:?.+|]{{0,3}}=>?|:{{1,2}}|=>|>){opening}|[,(][ \t]?[rbu@]?["'])"#)
-        }
-        _ => format!(r"(?:[:?.+|]{{0,3}}=>?|:{{1,2}}|=>|[,(>]|[ \t]){opening}"),
-    };
-    // `token: &str = "..."`, `var token string = "..."`.
-    let declared = r"(?:[ \t]{0,2}:?[ \t]{0,2}&?(?:'static )?(?i:string|str)\b)?";
-    format!(r#"(?i:{name}){credential}["'`\]\\]{{0,3}}{declared}[ \t]{{0,4}}{between}(?P<secret>{value})"#)
+/// Rules that are not in the program: of tests and of fuzz targets.
+#[cfg(any(test, fuzzing))]
+mod written {
+    use serde::Deserialize;
+    use serde::de::IntoDeserializer;
+    use serde::de::value::{Error, StrDeserializer};
+
+    use super::super::rule_file::{RuleFile, Written};
+    use super::*;
+
+    /// Reads one rule file.
+    pub(crate) fn read(text: &str) -> Result<Vec<LeakRule>, String> {
+        let file = RuleFile::read(text)?;
+        file.rule.into_iter().map(|rule| ready(&file.kind, rule)).collect()
+    }
+
+    fn ready(kind: &str, rule: Written) -> Result<LeakRule, String> {
+        let made = rule.compile(kind)?;
+        Ok(LeakRule {
+            kind: word(kind)?,
+            severity: word(&rule.severity)?,
+            checksum: rule.checksum.as_deref().map(word).transpose()?,
+            filter: word(&rule.filter)?,
+            id: rule.id.into(),
+            description: rule.description.into(),
+            literals: rule.literals.into_iter().map(Cow::Owned).collect(),
+            lane: made.compiled.lane,
+            longest: made.compiled.longest,
+            needs_operator: made.needs_operator,
+            is_whole: made.compiled.is_whole,
+            needs_digit: made.needs_digit,
+            expression: Lazy::new(made.source.into()),
+            tail: made.compiled.tail.map(|tail| Lazy::new(tail.into())),
+            entropy: rule.entropy,
+        })
+    }
+
+    fn word<'a, T: Deserialize<'a>>(word: &'a str) -> Result<T, String> {
+        let deserializer: StrDeserializer<'a, Error> = word.into_deserializer();
+        T::deserialize(deserializer).map_err(|error| error.to_string())
+    }
 }
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use written::read;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::{Regex, RegexBuilder};
@@ -92,7 +92,16 @@ pub(super) struct Rule {
 /// An expression that runs where one of its literals stands.
 struct Pattern {
     rule: Rule,
-    regex: Regex,
+    written: String,
+    /// Compiled when one of its literals is first seen: most texts hold none.
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    fn regex(&self) -> Option<&Regex> {
+        let compile = || RegexBuilder::new(&self.written).case_insensitive(true).build().ok();
+        self.compiled.get_or_init(compile).as_ref()
+    }
 }
 
 /// Parts that stand in one order, close together, in scripts and languages without a word list.
@@ -145,9 +154,7 @@ impl Rules {
         });
         let words = Words::new(&classes, written.collect())?;
         let mut rules = Compiling::default();
-        for pattern in patterns {
-            rules.pattern(pattern)?;
-        }
+        patterns.into_iter().for_each(|pattern| rules.pattern(pattern));
         phrases.into_iter().for_each(|phrase| rules.phrase(phrase));
         let Compiling { patterns, phrases, literals, wanted_by } = rules;
         let literals = AhoCorasick::builder()
@@ -175,7 +182,8 @@ impl Rules {
                     let index = usize::from(index);
                     if !std::mem::replace(&mut seen[index], true) {
                         let pattern = &self.patterns[index];
-                        let places = pattern.regex.find_iter(text).take(MOST_PLACES);
+                        let Some(regex) = pattern.regex() else { continue };
+                        let places = regex.find_iter(text).take(MOST_PLACES);
                         places.for_each(|at| found(&pattern.rule, at.range()));
                     }
                 }
@@ -201,16 +209,13 @@ struct Compiling {
 }
 
 impl Compiling {
-    fn pattern(&mut self, written: WrittenPattern) -> Result<(), String> {
+    fn pattern(&mut self, written: WrittenPattern) {
         let index = self.patterns.len() as u16;
-        let regex = RegexBuilder::new(&written.regex).case_insensitive(true).build();
-        let regex = regex.map_err(|error| format!("{}: {error}", written.id))?;
         self.wanted_by.extend(written.literals.iter().map(|_| Wanted::Pattern(index)));
         self.literals.extend(written.literals);
         let (id, reason) = (written.id.into(), written.reason.into());
         let rule = Rule { id, reason, severity: written.severity, scope: written.scope };
-        self.patterns.push(Pattern { rule, regex });
-        Ok(())
+        self.patterns.push(Pattern { rule, written: written.regex, compiled: OnceLock::new() });
     }
 
     fn phrase(&mut self, written: WrittenPhrase) {
@@ -221,6 +226,18 @@ impl Compiling {
             self.wanted_by.push(Wanted::Phrase(self.phrases.len() as u16));
             self.literals.push(first.clone());
             self.phrases.push(Phrase { rule: rule.clone(), parts });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_expression_compiles() {
+        let rules = super::Rules::new().unwrap();
+        assert!(rules.patterns.len() > 20);
+        for pattern in &rules.patterns {
+            assert!(pattern.regex().is_some(), "{}", pattern.rule.id);
         }
     }
 }
