@@ -193,15 +193,25 @@ pub(super) fn hashes(word: &[u8]) -> (u64, u64) {
     let mut exact = 0xcbf2_9ce4_8422_2325u64;
     let mut bag = 0u64;
     for byte in word.iter().filter(|byte| **byte != b'\'') {
-        let lower = u64::from(byte.to_ascii_lowercase());
-        exact = (exact ^ lower).wrapping_mul(0x0100_0000_01b3);
-        bag = bag
-            .wrapping_add((lower + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left((lower % 61) as u32));
+        exact = (exact ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3);
+        bag = bag.wrapping_add(IN_BAG[usize::from(*byte)]);
     }
     let end = |byte: Option<&u8>| u64::from(byte.map_or(0, u8::to_ascii_lowercase));
     let ends = end(word.first()) << 8 | end(word.last());
     (exact ^ exact >> 29, bag ^ ends.wrapping_mul(0xff51_afd7_ed55_8ccd))
 }
+
+/// What each byte adds to the hash of letters in any order; capitals as small letters.
+static IN_BAG: [u64; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let lower = (byte as u8).to_ascii_lowercase() as u64;
+        table[byte] = (lower + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left((lower % 61) as u32);
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,8 @@ use anyhow::Context;
 use sha2::{Digest as _, Sha256};
 
 use super::train::Example;
+use safety::rulebook::{Config, Thresholds};
+use safety::{Channel, Safety, Severity, Untrusted};
 
 /// One file.
 pub(super) struct Source {
@@ -51,6 +53,7 @@ impl Corpus {
     /// Reads every file of [`SOURCES`] in a folder.
     pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
         let mut corpus = Self { examples: Vec::new(), files: Vec::new() };
+        let rules = rules_alone()?;
         for source in &SOURCES {
             let plain = folder.join(format!("{}.jsonl", source.name));
             let path = if plain.exists() { plain } else { folder.join(format!("{}.jsonl.gz", source.name)) };
@@ -62,7 +65,8 @@ impl Corpus {
                 text = String::from_utf8(bytes.clone())?;
             }
             for (number, line) in (1..).zip(text.lines()) {
-                let row = row(source, line).with_context(|| format!("{} line {number}", path.display()))?;
+                let row =
+                    row(source, line, &rules).with_context(|| format!("{} line {number}", path.display()))?;
                 corpus.examples.extend(row);
             }
             corpus.files.push((source, digest(&bytes)));
@@ -71,8 +75,14 @@ impl Corpus {
     }
 }
 
+/// The scanners with a model that never speaks.
+fn rules_alone() -> anyhow::Result<Safety> {
+    let thresholds = Thresholds { model_margin: i32::MAX, ..Thresholds::default() };
+    Ok(Safety::new(Config { thresholds, ..Config::default() })?)
+}
+
 /// One line; none when its kind is not taken.
-fn row(source: &Source, line: &str) -> anyhow::Result<Option<Example>> {
+fn row(source: &Source, line: &str, rules: &Safety) -> anyhow::Result<Option<Example>> {
     let row: serde_json::Value = serde_json::from_str(line)?;
     let word = |key: &str| row[key].as_str().with_context(|| format!("no text `{key}`"));
     let kind = word("kind")?.to_owned();
@@ -84,11 +94,14 @@ fn row(source: &Source, line: &str) -> anyhow::Result<Option<Example>> {
         "benign" => false,
         _ => anyhow::bail!("the label is neither `injection` nor `benign`"),
     };
-    let safety::model::Features { slots, ends } = safety::model::features(word("text")?);
+    let text = word("text")?;
+    let safety::model::Features { slots, ends } = safety::model::features(text);
+    let report = rules.inspect(&Untrusted::new(types::Source::Pipe, text.to_owned()), Channel::Result);
+    let by_rules = report.severity >= Severity::Medium;
     let embedded = kind.contains("in-document") || kind.starts_with("tool-output");
     let hash = Sha256::digest(word("id")?);
     let group = hash.iter().take(8).fold(0, |group, byte| group << 8 | u64::from(*byte));
-    Ok(Some(Example { source: source.name.into(), kind, attack, embedded, group, slots, ends }))
+    Ok(Some(Example { source: source.name.into(), kind, attack, by_rules, embedded, group, slots, ends }))
 }
 
 /// The SHA-256 of bytes in hexadecimal.

@@ -15,6 +15,8 @@ pub(super) struct Example {
     pub(super) kind: String,
     /// True for an attack.
     pub(super) attack: bool,
+    /// True when the rules flag it, without any model.
+    pub(super) by_rules: bool,
     /// True for an attack inside of a longer honest text.
     pub(super) embedded: bool,
     /// Examples with the same number are never on both sides of a split.
