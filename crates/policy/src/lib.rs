@@ -22,6 +22,7 @@ mod question;
 pub mod reach;
 pub mod rules;
 mod settings;
+mod storm;
 mod turn;
 
 pub use catalog::{Catalog, Tool};
