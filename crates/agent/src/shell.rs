@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use container::{Control, Ended, RunError, Running, Sandbox};
 use egress::Egress;
+use egress::ca::Authority;
 use egress::proxy::{Bounds, Parts, Proxy};
 use futures_util::StreamExt as _;
 use policy::manifest::{HostRule, Manifest};
@@ -175,12 +176,14 @@ impl Shell {
     }
 
     fn proxy(&self, scope: &Scope) -> Result<Proxy, RunError> {
+        let authority = Authority::over(&self.may.reach);
         let secrets = self.may.secrets.keys().cloned().collect();
         let run = Run::open(scope.turn().clone(), self.may.reach.clone(), secrets);
         let parts = Parts {
             egress: self.egress.clone(),
             policy: self.policy.clone(),
             run: Arc::new(run),
+            authority: authority.map_err(|error| RunError::Failed(error.to_string()))?,
             bounds: Bounds::default(),
         };
         let shape = |name: &SecretName| self.may.secrets.get(name).cloned().unwrap_or_default();

@@ -230,7 +230,9 @@ impl Sandbox {
         let folder = &self.config.folder;
         std::fs::create_dir_all(folder).map_err(failed("the folder for runs cannot be made"))?;
         let program = program::place(folder).map_err(failed("the first process cannot be placed"))?;
-        let door = Door::open(folder.join(run), user).map_err(failed("the run's socket cannot be opened"))?;
+        let by_root = self.engine.standing().runtime_version.is_none();
+        let door = Door::open(folder.join(run), user, by_root);
+        let door = door.map_err(failed("the run's socket cannot be opened"))?;
         let authority = inside.authority.as_ref().map(|pem| Authority::write(folder, run, pem)).transpose();
         let authority = authority.map_err(failed("the run's certificate cannot be written"))?;
         let mut binds = vec![

@@ -47,7 +47,8 @@ pub enum Dialled {
 pub(crate) struct Door {
     listener: UnixListener,
     path: PathBuf,
-    user: u32,
+    /// Whose processes are served.
+    users: Vec<u32>,
 }
 
 /// What the first connection of a run tells.
@@ -64,9 +65,11 @@ impl Lifeline {
 }
 
 impl Door {
-    /// Listens on a socket that only `user` can open.
-    pub(crate) fn open(path: PathBuf, user: (u32, u32)) -> io::Result<Self> {
-        let door = Self { listener: UnixListener::bind(&path)?, path, user: user.0 };
+    /// Listens on a socket that only `user` can open. Some runtimes open it in the container's stead, in a process of
+    /// root's outside of it (gVisor's file server): `by_root` serves that too. Root could open it in any case.
+    pub(crate) fn open(path: PathBuf, user: (u32, u32), by_root: bool) -> io::Result<Self> {
+        let users = [user.0].into_iter().chain(by_root.then_some(0)).collect();
+        let door = Self { listener: UnixListener::bind(&path)?, path, users };
         restrict(&door.path, user)?;
         Ok(door)
     }
@@ -135,7 +138,7 @@ impl Door {
     fn is_inside(&self, stream: &UnixStream, pid: Option<Option<i32>>) -> bool {
         stream
             .peer_cred()
-            .is_ok_and(|peer| peer.uid() == self.user && pid.is_none_or(|pid| pid == peer.pid()))
+            .is_ok_and(|peer| self.users.contains(&peer.uid()) && pid.is_none_or(|pid| pid == peer.pid()))
     }
 }
 
@@ -201,7 +204,7 @@ mod tests {
 
     fn door(folder: &Path) -> Door {
         let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Door::open(folder.join("s"), me).unwrap()
+        Door::open(folder.join("s"), me, false).unwrap()
     }
 
     #[tokio::test]
@@ -250,7 +253,7 @@ mod tests {
     async fn m06_a_peer_of_another_user_is_not_served() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let other = Door { listener: UnixListener::bind(&path).unwrap(), path, user: 4_000_000_000 };
+        let other = Door { listener: UnixListener::bind(&path).unwrap(), path, users: vec![4_000_000_000] };
         let (outlet, connections) = mpsc::channel::<Connection>(1);
         let serve = other.serve(None, &outlet, Lifeline::default());
         let dial = async {

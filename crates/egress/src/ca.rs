@@ -1,13 +1,18 @@
 //! A certificate authority that lives in memory and vouches for names, for as long as it is held.
 //!
-//! The demo's weather service and the tests use it. Its key is never written anywhere.
+//! A proxy ends its clients' TLS with one, and the demo's weather service and the tests use them. Its key is never
+//! written anywhere.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
+use policy::Reach;
+use policy::reach::HostPattern;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use types::Host;
@@ -18,6 +23,9 @@ const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Clocks of two containers may differ by this much.
 const SKEW: Duration = Duration::from_secs(60 * 60);
+
+/// Hosts that a limited authority lists. Clients compare a certificate with each, and read the list at each handshake.
+const MOST_HOSTS: usize = 256;
 
 /// The authority's key could not be made or did not sign.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -42,9 +50,20 @@ pub struct Identity {
 impl Authority {
     /// Makes a P-256 key and a certificate for it, valid for a day.
     pub fn new() -> Result<Self, AuthorityError> {
+        Self::limited_to(None)
+    }
+
+    /// One whose own certificate says that it vouches for the hosts of these rules alone (RFC 5280, 4.2.1.10), so that it
+    /// is worth nothing elsewhere to whoever trusts it. Over more than 256 hosts it is not limited.
+    pub fn over(reach: &Reach) -> Result<Self, AuthorityError> {
+        Self::limited_to(constraints(reach))
+    }
+
+    fn limited_to(limits: Option<NameConstraints>) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate().map_err(|_| AuthorityError)?;
         let mut params = params("IronClaw local authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.name_constraints = limits;
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(|_| AuthorityError)?;
         Ok(Self {
@@ -92,6 +111,40 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// The hosts of the rules, and nothing of a kind of name that no rule has: a kind that is not mentioned would be free.
+fn constraints(reach: &Reach) -> Option<NameConstraints> {
+    let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for rule in reach.rules() {
+        match &rule.host {
+            HostPattern::Exact(Host::Name(name)) | HostPattern::Under(name) => {
+                _ = names.insert(name.as_str())
+            }
+            HostPattern::Exact(Host::Addr(address)) => _ = addresses.insert(*address),
+        }
+    }
+    if names.len() + addresses.len() > MOST_HOSTS {
+        return None;
+    }
+    let mut excluded = Vec::new();
+    if names.is_empty() {
+        excluded.push(GeneralSubtree::DnsName(String::new()));
+    }
+    if !addresses.iter().any(IpAddr::is_ipv4) {
+        excluded.push(GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([0; 4], 0)));
+    }
+    if !addresses.iter().any(IpAddr::is_ipv6) {
+        excluded.push(GeneralSubtree::IpAddress(CidrSubnet::from_v6_prefix([0; 16], 0)));
+    }
+    let whole =
+        |address: &IpAddr| CidrSubnet::from_addr_prefix(*address, if address.is_ipv4() { 32 } else { 128 });
+    let names = names.into_iter().map(|name| GeneralSubtree::DnsName(name.to_owned()));
+    let addresses = addresses.iter().map(whole).map(GeneralSubtree::IpAddress);
+    Some(NameConstraints {
+        permitted_subtrees: names.chain(addresses).collect(),
+        excluded_subtrees: excluded,
+    })
+}
+
 fn params(name: &str) -> CertificateParams {
     let now = UNIX_EPOCH + Duration::from_millis(audit::now_ms());
     let mut params = CertificateParams::default();
@@ -100,4 +153,45 @@ fn params(name: &str) -> CertificateParams {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier as _;
+    use rustls::pki_types::{ServerName, UnixTime};
+
+    use super::*;
+
+    fn vouches(authority: &Authority, host: &str) -> bool {
+        let identity = authority.issue(&Host::parse(host).unwrap()).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        verifier.verify_server_cert(&identity.chain[0], &[], &name, &[], UnixTime::now()).is_ok()
+    }
+
+    #[test]
+    fn t18_an_authority_vouches_for_the_hosts_of_its_rules_alone() {
+        let rules =
+            |words: &[&str]| Authority::over(&Reach::of_words(words.iter().copied()).unwrap()).unwrap();
+        let all = ["a.example", "b.wild.example.com", "other.example", "93.184.216.34", "1.1.1.1"];
+        for (words, vouched) in [
+            (&[][..], &[][..]),
+            (&["a.example"], &["a.example"]),
+            (&["a.example", "*.wild.example.com:8443/x"], &["a.example", "b.wild.example.com"]),
+            (&["93.184.216.34"], &["93.184.216.34"]),
+            (&["a.example", "93.184.216.34"], &["a.example", "93.184.216.34"]),
+        ] {
+            let authority = rules(words);
+            let found: Vec<&str> = all.into_iter().filter(|host| vouches(&authority, host)).collect();
+            assert_eq!(found, vouched, "{words:?}");
+        }
+        assert!(all.into_iter().all(|host| vouches(&Authority::new().unwrap(), host)));
+    }
 }

@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use types::{Digest, Endpoint, Scheme, SecretName};
 
 use crate::Egress;
-use crate::ca::AuthorityError;
+use crate::ca::Authority;
 pub use clients::environment;
 use leaf::Leaves;
 pub use listen::serve_tcp;
@@ -52,6 +52,8 @@ pub struct Parts {
     pub policy: Policy,
     /// What the clients may do.
     pub run: Arc<Run>,
+    /// Who vouches for hosts toward the clients: this run's alone, and limited to its rules where those stay.
+    pub authority: Authority,
     /// Times and counts.
     pub bounds: Bounds,
 }
@@ -114,26 +116,15 @@ struct Shared {
     closed: watch::Receiver<()>,
 }
 
-/// Why a proxy could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ProxyError {
-    /// Its certificate authority.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// Its placeholders.
-    #[error(transparent)]
-    Placeholder(#[from] PlaceholderError),
-}
-
 impl Proxy {
-    /// Makes an authority, and a placeholder for each secret of the run. A placeholder begins with what `shape` gives
-    /// for the name, as in `sk-`, for programs that look at the shape of their keys.
-    pub fn new(parts: Parts, shape: impl Fn(&SecretName) -> String) -> Result<Self, ProxyError> {
+    /// Makes a placeholder for each secret of the run. It begins with what `shape` gives for the name, as in `sk-`, for
+    /// programs that look at the shape of their keys.
+    pub fn new(parts: Parts, shape: impl Fn(&SecretName) -> String) -> Result<Self, PlaceholderError> {
         let (open, closed) = watch::channel(());
         let placeholders =
             Placeholders::new(parts.run.secrets().iter().map(|name| (name.clone(), shape(name))))?;
-        let Parts { egress, policy, run, bounds } = parts;
-        let (leaves, tunnels) = (Leaves::new()?, Arc::new(Semaphore::new(bounds.connections)));
+        let Parts { egress, policy, run, authority, bounds } = parts;
+        let (leaves, tunnels) = (Leaves::new(authority), Arc::new(Semaphore::new(bounds.connections)));
         let shared = Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, closed };
         Ok(Self { shared: Arc::new(shared), _open: open })
     }

@@ -23,6 +23,7 @@ pub mod reach;
 mod renewal;
 pub mod rules;
 mod settings;
+mod storm;
 mod turn;
 
 pub use catalog::{Catalog, Tool};

@@ -3,14 +3,15 @@
 //! A program has no manifest: where it may go is the [`Reach`] that the owner gave its run, and which secrets it may
 //! have put in are grants to `proxy`. The rest is as for a tool: the floor, Cedar, a record, then the permit.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 use types::limits::Bytes;
 use types::{
-    CallId, Caller, Endpoint, Field, Grant, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
+    CallId, Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
     SecretName, SecretUse, Target, Verdict,
 };
 
@@ -19,6 +20,7 @@ use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::reach::{self, Reach, ReachRule};
 use crate::rules;
+use crate::storm::{Counted, Storm};
 use crate::turn::Turn;
 
 /// The longest answer. A model's weights are smaller, and so is every image of a disk that a build fetches.
@@ -27,6 +29,10 @@ const PROXIED_RESPONSE: Bytes = Bytes::mib(64 * 1024);
 /// The time for one exchange: the longest downloads and event streams that honest programs wait for.
 const PROXIED_TIME: Duration = Duration::from_secs(60 * 60);
 
+/// Names under wildcards that one run may use. A name that is looked up is read by the zone's name server, so each is room
+/// to write into (attack X02); a run that needs more has its hosts named.
+const MOST_NAMES: usize = 64;
+
 /// What the clients of one proxy, or one program in a container, may do: the authority for their permits.
 #[derive(Debug)]
 pub struct Run {
@@ -34,6 +40,9 @@ pub struct Run {
     turn: Turn,
     reach: RwLock<Arc<Reach>>,
     secrets: Vec<SecretName>,
+    /// Names under wildcards that were used.
+    names: Mutex<BTreeSet<Host>>,
+    storm: Storm,
 }
 
 /// One request, as the proxy read it.
@@ -50,7 +59,8 @@ pub struct Asked {
 impl Run {
     /// A run whose program may go where `reach` says and may stand placeholders of `secrets` in its requests.
     pub fn open(turn: Turn, reach: Reach, secrets: Vec<SecretName>) -> Self {
-        Self { id: CallId::new(), turn, reach: RwLock::new(Arc::new(reach)), secrets }
+        let reach = RwLock::new(Arc::new(reach));
+        Self { id: CallId::new(), turn, reach, secrets, names: Mutex::default(), storm: Storm::default() }
     }
 
     /// Puts other rules in force, for every request from here on.
@@ -73,6 +83,21 @@ impl Run {
         &self.turn
     }
 
+    /// Counts a name that only a wildcard rule names.
+    fn use_name(&self, reach: &Reach, scheme: Scheme, endpoint: &Endpoint) -> Result<(), Refusal> {
+        if reach.names_alone(scheme, endpoint) {
+            return Ok(());
+        }
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= MOST_NAMES && !names.contains(&endpoint.host) {
+            let refusal =
+                Refusal::new(&rules::WILDCARD_NAMES, format!("{MOST_NAMES} names before {endpoint}"));
+            return Err(refusal.widened_by(format!("name the host by itself: --allow {endpoint}")));
+        }
+        names.insert(endpoint.host.clone());
+        Ok(())
+    }
+
     fn caller(&self) -> Caller {
         Caller::Client { run: self.id }
     }
@@ -91,13 +116,14 @@ impl Policy {
         let since = Instant::now();
         let rules = self.in_force();
         if let Err(refusal) = self.recordable(&asked.target) {
-            return Err(self.refuse(run.record(Verdict::Block), refusal, &run.turn, "address", since).await);
+            return Err(self.refuse_run(run, run.record(Verdict::Block), refusal, "", since).await);
         }
         let record = |verdict| run.record(verdict).with(Field::Target, &asked.target);
         let (outbound, by) = match self.judge_proxied(&rules, run, &asked).await {
             Ok(judged) => judged,
             Err(refusal) => {
-                return Err(self.refuse(record(Verdict::Block), refusal, &run.turn, "reach", since).await);
+                let of = format!("{} {}", asked.target.method, asked.target.endpoint);
+                return Err(self.refuse_run(run, record(Verdict::Block), refusal, &of, since).await);
             }
         };
         let named = outbound.secrets.iter().map(|used| used.secret.to_string()).collect::<Vec<_>>().join(",");
@@ -111,16 +137,50 @@ impl Policy {
 
     /// May a tunnel to this place be opened? It permits nothing: each request in it is decided.
     pub async fn admit_tunnel(&self, run: &Run, scheme: Scheme, endpoint: &Endpoint) -> Result<(), Refusal> {
-        if run.reach().names(scheme, endpoint) {
-            return Ok(());
-        }
-        let refusal = reach::not_allowed(&rules::NOT_ALLOWED, scheme, endpoint, "");
-        Err(self.note_refused(run, refusal).await)
+        let reach = run.reach();
+        let admitted = match reach.names(scheme, endpoint) {
+            true => run.use_name(&reach, scheme, endpoint),
+            false => Err(reach::not_allowed(&rules::NOT_ALLOWED, scheme, endpoint, "")),
+        };
+        let Err(refusal) = admitted else { return Ok(()) };
+        let (record, of) = (run.record(Verdict::Block), format!("CONNECT {endpoint}"));
+        Err(self.refuse_run(run, record, refusal, &of, Instant::now()).await)
+    }
+
+    /// Are the secrets of an exchange that is still going on still granted for it?
+    pub async fn still_granted(&self, target: &Target, secrets: &[SecretUse]) -> Result<(), Refusal> {
+        let Host::Name(host) = target.host() else { return Ok(()) };
+        let wish = |used: &SecretUse| SecretWish {
+            secret: used.secret.clone(),
+            host: host.clone(),
+            inject: used.inject.clone(),
+        };
+        let wishes: Vec<SecretWish> = secrets.iter().map(wish).collect();
+        let (name, digest) = Caller::Client { run: CallId::new() }.identity();
+        self.granted(&name, &digest, target, &wishes.iter().collect::<Vec<_>>()).await.map(drop)
     }
 
     /// Records what the proxy itself refused before there was anything to decide.
     pub async fn note_refused(&self, run: &Run, refusal: Refusal) -> Refusal {
-        self.refuse(run.record(Verdict::Block), refusal, &run.turn, "proxy", Instant::now()).await
+        self.refuse_run(run, run.record(Verdict::Block), refusal, "", Instant::now()).await
+    }
+
+    /// Records a refusal of a run, or of a storm of the same how many there were. `of` is what was asked, `METHOD HOST:PORT`.
+    async fn refuse_run(
+        &self,
+        run: &Run,
+        record: Record,
+        refusal: Refusal,
+        of: &str,
+        since: Instant,
+    ) -> Refusal {
+        match run.storm.count(&refusal, of) {
+            Counted::Record(count) => {
+                let record = record.with(Field::Count, count);
+                self.refuse(record, refusal, &run.turn, "proxy", since).await
+            }
+            Counted::Like(id) => Refusal { id, ..refusal },
+        }
     }
 
     async fn judge_proxied(
@@ -132,6 +192,7 @@ impl Policy {
         let target = &asked.target;
         let reach = run.reach();
         let rule = reach.rule(target).map_err(|rule| refuse_target(rule, target))?;
+        run.use_name(&reach, target.scheme, &target.endpoint)?;
         let (name, digest) = run.caller().identity();
         if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));

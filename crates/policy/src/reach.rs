@@ -121,6 +121,12 @@ impl Reach {
         self.0.iter().any(|rule| rule.scheme == scheme && rule.names(endpoint))
     }
 
+    /// True when a rule for this very host names the endpoint, not only one for many.
+    pub(crate) fn names_alone(&self, scheme: Scheme, endpoint: &Endpoint) -> bool {
+        let alone = |rule: &&ReachRule| matches!(rule.host, HostPattern::Exact(_));
+        self.0.iter().filter(alone).any(|rule| rule.scheme == scheme && rule.names(endpoint))
+    }
+
     /// The rule for a target: of several, the one with the longest path, and of those one that requires a secret.
     pub(crate) fn rule(&self, target: &Target) -> Result<&ReachRule, &'static Rule> {
         let covering = self.0.iter().filter(|rule| rule.covers(target));

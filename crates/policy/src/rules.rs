@@ -57,6 +57,8 @@ rules! {
     SECRET_NOT_GRANTED = "policy.secret-not-granted", "the owner has not granted the secret that this request needs";
     /// No rule of the run names the host and port.
     NOT_ALLOWED = "policy.not-allowed", "no rule allows this host and port";
+    /// One name more under a wildcard rule than a run may use.
+    WILDCARD_NAMES = "policy.wildcard-names", "this run has used as many names under a wildcard as it may";
     /// A rule names the host and port, but with the other scheme.
     SCHEME_NOT_ALLOWED = "policy.scheme", "the rule for this host asks for the other scheme";
     /// A rule names the host and port, but not this method and path.

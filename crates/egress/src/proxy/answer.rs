@@ -6,6 +6,8 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::unfold;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE};
 use http::{Response, StatusCode};
 use http_body::Frame;
@@ -21,9 +23,21 @@ use crate::rules;
 /// A body toward a client.
 pub(super) type Outward = UnsyncBoxBody<Bytes, BodyFault>;
 
-/// An answer of an upstream. When a scan fails in mid-stream the client sees the body break.
-pub(super) fn passed_on(response: Response<ScreenedBody>) -> Response<Outward> {
-    response.map(|body| StreamBody::new(body.map(|piece| piece.map(Frame::data))).boxed_unsync())
+/// An answer of an upstream. When a scan fails in mid-stream, or `stopped` comes about, the client sees the body break.
+pub(super) fn passed_on(
+    response: Response<ScreenedBody>,
+    stopped: BoxFuture<'static, Refusal>,
+) -> Response<Outward> {
+    let pieces = |body| {
+        unfold(Some((body, stopped)), |open| async {
+            let (mut body, mut stopped): (ScreenedBody, BoxFuture<'static, Refusal>) = open?;
+            tokio::select! {
+                piece = body.next() => piece.map(|piece| (piece.map(Frame::data), Some((body, stopped)))),
+                refusal = &mut stopped => Some((Err(BodyFault::Refused(refusal)), None)),
+            }
+        })
+    };
+    response.map(|body| StreamBody::new(pieces(body)).boxed_unsync())
 }
 
 /// Nothing but a status.

@@ -1,16 +1,20 @@
 //! One request of a client: read, decided, sent.
 
+use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Method, Response, Uri};
 use hyper::Request;
 use hyper::body::Incoming;
 use policy::Asked;
-use types::{Digest, Endpoint, Refusal, Scheme, SecretUse, Target};
+use tokio::time::sleep;
+use types::{Digest, Endpoint, Outbound, Refusal, Scheme, SecretUse, Target};
 
 use super::answer::{self, Outward};
 use super::{Client, Place, Shared};
@@ -19,6 +23,9 @@ use crate::rules;
 
 /// Headers between a client and its proxy, which are not part of the request (RFC 9110, 7.6.1).
 const HOP: [HeaderName; 2] = [header::PROXY_AUTHORIZATION, HeaderName::from_static("proxy-connection")];
+
+/// How often the grants of an exchange are looked at while it goes on.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A request as it will be decided.
 struct Read {
@@ -72,10 +79,32 @@ impl Shared {
                 Err(refusal) => return answer::refused(&refusal, Some(&asked)),
             };
         let message = Message { headers, body: payload };
-        match self.egress.send(permit, message, self.run.turn().trace()).await {
-            Ok(response) => answer::passed_on(response),
+        let mut revoked = self.clone().revoked(permit.effect());
+        let sent = tokio::select! {
+            sent = self.egress.send(permit, message, self.run.turn().trace()) => sent,
+            refusal = &mut revoked => return answer::refused(&refusal, Some(&asked)),
+        };
+        match sent {
+            Ok(response) => answer::passed_on(response, revoked),
             Err(error) => answer::unsent(&error, &asked),
         }
+    }
+
+    /// Comes about when a secret of the exchange is no longer granted for it (attack C19), and is recorded then. The
+    /// exchange is cut off; what has left has left.
+    fn revoked(self: Arc<Self>, outbound: &Outbound) -> BoxFuture<'static, Refusal> {
+        let (target, secrets) = (outbound.target.clone(), outbound.secrets.clone());
+        if secrets.is_empty() {
+            return Box::pin(pending());
+        }
+        Box::pin(async move {
+            loop {
+                sleep(LOOK).await;
+                if let Err(refusal) = self.policy.still_granted(&target, &secrets).await {
+                    return self.policy.note_refused(&self.run, refusal).await;
+                }
+            }
+        })
     }
 
     /// Records a refusal of the proxy's own and makes an answer of it.

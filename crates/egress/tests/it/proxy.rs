@@ -1,6 +1,7 @@
 //! The proxy before real clients and real upstreams. Each test is named after its attacks.
 
 mod clients;
+mod floods;
 mod identity;
 mod reach;
 mod secrets;

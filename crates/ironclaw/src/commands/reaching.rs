@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egress::Egress;
+use egress::ca::Authority;
 use egress::proxy::{Bounds, Parts, Proxy};
 use policy::reach::{MAX_RULES_FILE, ReachError};
 use policy::{Policy, Reach, Run, Turn};
@@ -68,7 +69,13 @@ impl Reaching {
             None => None,
         };
         let run = Run::open(turn, self.reach.clone(), self.secrets.keys().cloned().collect());
-        let parts = Parts { egress, policy, run: Arc::new(run), bounds: Bounds::default() };
+        // Rules that may change may come to name any host.
+        let authority = match self.file {
+            Some(_) => Authority::new(),
+            None => Authority::over(&self.reach),
+        };
+        let authority = authority.map_err(Failure::environment)?;
+        let parts = Parts { egress, policy, run: Arc::new(run), authority, bounds: Bounds::default() };
         let shape = |name: &SecretName| self.secrets.get(name).cloned().unwrap_or_default();
         Ok((Proxy::new(parts, shape).map_err(Failure::usage)?, renewals))
     }

@@ -25,6 +25,11 @@ struct Joined {
 
 impl Joined {
     async fn new() -> Self {
+        Self::on("").await
+    }
+
+    /// With more of the table `[sandbox]`.
+    async fn on(sandbox: &str) -> Self {
         let mut installation = Installation::initialised();
         let host = format!("{}.example", random("api-"));
         let forbidden = format!("{}.example", random("other-"));
@@ -39,7 +44,7 @@ impl Joined {
         });
         let service = service.await;
         let other = installation.service(&forbidden, |_| reply(StatusCode::OK, "reached")).await;
-        installation.configure(DEBIAN);
+        installation.configure(&format!("{DEBIAN}{sandbox}"));
         let lock = std::fs::File::create(std::env::temp_dir().join("ironclaw-test-image.lock")).unwrap();
         lock.lock().unwrap();
         installation.run(&["sandbox", "build-image", "--include", CLIENTS]).ok();
@@ -312,4 +317,28 @@ async fn what_the_flags_cannot_mean_is_refused_before_anything_runs() {
         assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{options:?} {ran:#?}");
         assert!(ran.stderr.contains(said), "{options:?} {ran:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_runtime_by_configuration_is_held_to_the_same() {
+    let joined = Joined::on("runtime = \"runsc\"\n").await;
+    let ran = joined.run(
+        r#"dmesg | grep -o 'Starting gVisor'
+        curl -sS -H "Authorization: Bearer $KEY" https://$HOST/v1/x
+        curl -sS --noproxy '*' -H "Authorization: Bearer $KEY" https://$HOST/v1/y
+        curl -sS http://$OTHER/
+        env; touch new 2>&1"#,
+    );
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    let n = joined.sent();
+    assert_eq!(
+        lines[..3],
+        ["Starting gVisor", &format!("GET /v1/x {n}"), &format!("GET /v1/y {n}")],
+        "{ran:#?}"
+    );
+    let told: Value = serde_json::from_str(lines[3]).unwrap();
+    assert_eq!(told["error"]["code"], "policy.not-allowed");
+    assert!(ran.stdout.contains("Read-only file system"), "{ran:#?}");
+    joined.hides_the_key(&ran);
+    joined.was_not_left();
 }

@@ -1,4 +1,4 @@
-//! Where clients may go (attacks N04 to N06, N12, N13, P01, P02, M08, R16, R17, S01, S08, T09, X04).
+//! Where clients may go (attacks A04, A06, N04 to N06, N12, N13, P01, P02, M08, R16, R17, S01, S08, S11, T09, X04).
 
 use egress::Config;
 use egress::loopback::{Loopback, reply};
@@ -191,4 +191,60 @@ async fn t09_a_body_with_two_lengths_has_one_reading_and_ends_the_connection() {
     let seen = upstream.requests();
     let [first] = &seen[..] else { panic!("{seen:?}") };
     assert!(first.uri() == "/first" && first.body().is_empty());
+}
+
+#[tokio::test]
+async fn a06_what_cannot_be_recorded_is_not_done() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::without_log(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    let answer = world.inside(name.as_str(), &format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n")).await;
+    assert_eq!((answer.status, &*answer.code()), (503, "audit.not-recorded"));
+    // Nor is a refusal told as if it had been.
+    let answer =
+        world.raw(&format!("CONNECT {name}:8443 HTTP/1.1\r\nHost: {name}:8443\r\nTOKEN\r\n\r\n")).await;
+    assert_eq!((answer.status, &*answer.code()), (503, "audit.not-recorded"));
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}
+
+#[tokio::test]
+async fn a04_nothing_in_an_address_writes_a_record_of_its_own() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[&format!("{name}/v1")])).await;
+    for path in ["/v2/%0d%0a9%20allow", "/v2/%1b[2J", "/v2/a\u{202e}b", "/v2/\u{9b}2J"] {
+        let answer =
+            world.inside(name.as_str(), &format!("GET {path} HTTP/1.1\r\nHost: {name}\r\n\r\n")).await;
+        assert!(matches!(answer.status, 400 | 403), "{path} {answer:?}");
+    }
+    let hosts =
+        [format!("{name}\x1b[2J:443"), format!("{name}%0d%0a:443"), "a\u{202e}b.example:443".to_owned()];
+    for host in hosts {
+        let answer =
+            world.raw(&format!("CONNECT {host} HTTP/1.1\r\nHost: {name}:443\r\nTOKEN\r\n\r\n")).await;
+        assert_eq!(answer.status, 400, "{host:?}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    let hides = |text: &str| text.chars().any(|c| c.is_control() || c == '\u{202e}');
+    for entry in world.close().await {
+        assert!(entry.record.fields().iter().all(|(_, value)| !hides(value)), "{entry:?}");
+    }
+}
+
+#[tokio::test]
+async fn s11_no_connection_to_an_upstream_serves_two_requests() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    for round in 1..=3 {
+        let request = format!("GET /{round} HTTP/1.1\r\nHost: {name}\r\n\r\n");
+        assert_eq!(super::world::exchange(&mut stream, request.as_bytes()).await.status, 200);
+        assert_eq!(upstream.connections(), round);
+    }
+    // So what changed between two requests of one tunnel holds for the second.
+    world.proxy.run().replace(reach(&["other.example"]));
+    let request = format!("GET /4 HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    assert_eq!(super::world::exchange(&mut stream, request.as_bytes()).await.code(), "policy.not-allowed");
+    assert_eq!((upstream.connections(), upstream.requests().len()), (3, 3));
 }

@@ -1,11 +1,14 @@
-//! Keys that clients never hold (attacks C02 to C09, P04, T17).
+//! Keys that clients never hold (attacks C02 to C09, C19, C20, M11, P03, P04, T10, T17).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use egress::loopback::{Loopback, reply};
+use egress::loopback::{Loopback, reply, reply_in_frames};
+use futures_util::StreamExt as _;
 use http::StatusCode;
+use http_body::Frame;
 use policy::Reach;
-use types::{Host, HostName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use types::{Field, Host, HostName};
 
 use super::world::{Granted, World, leads_to, reach};
 use crate::world::host;
@@ -191,4 +194,129 @@ async fn a_value_of_the_vault_does_not_leave_however_the_client_came_by_it() {
         assert!(!answer.body.contains(&key));
     }
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}
+
+#[tokio::test]
+async fn c19_a_grant_that_is_taken_back_ends_what_it_opened() {
+    let name = host();
+    // One event at once, and then nothing for as long as anyone listens.
+    let served = Host::Name(name.clone());
+    let upstream = Loopback::https(&served, |_| {
+        let first =
+            futures_util::stream::iter([Frame::data(bytes::Bytes::from_static(b"data: first event\n\n"))]);
+        let mut answer = reply_in_frames(first.chain(futures_util::stream::pending()));
+        answer.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+        answer
+    });
+    let upstream = upstream.await.unwrap();
+    let world = world(&upstream, &name, "/", "bearer").await;
+    let request = format!(
+        "GET /events HTTP/1.1\r\nHost: {name}\r\nAuthorization: Bearer {}\r\n\r\n",
+        world.placeholder()
+    );
+    let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.windows(11).any(|window| window == b"first event") {
+        seen.push(stream.read_u8().await.unwrap());
+    }
+    world.revoke().await;
+    let end = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut seen)).await;
+    // It is cut off, not ended.
+    let _ = end.expect("the stream is closed");
+    assert!(!seen.ends_with(b"0\r\n\r\n"));
+    let again = world.inside(name.as_str(), &request).await;
+    assert_eq!((again.status, &*again.code()), (403, "policy.secret-not-granted"));
+    assert_eq!(upstream.requests().len(), 1);
+    assert_eq!(world.refusals().await, ["policy.secret-not-granted"; 2]);
+}
+
+#[tokio::test]
+async fn c20_a_placeholder_of_another_run_stands_for_nothing() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let (world, another) =
+        (world(&upstream, &name, "/v1", "bearer").await, world(&upstream, &name, "/v1", "bearer").await);
+    let request = |path: &str, header: &str| {
+        let header = header.replace("PH", &another.placeholder());
+        format!("GET {path} HTTP/1.1\r\nHost: {name}\r\n{header}\r\n\r\n")
+    };
+    // Where this run's key belongs, it is a credential of somebody else's.
+    let refused = world.inside(name.as_str(), &request("/v1", "Authorization: Bearer PH")).await;
+    assert_eq!((refused.status, &*refused.code()), (403, "policy.other-credential"));
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    // Elsewhere it is random letters, to whoever gets them.
+    assert_eq!(world.inside(name.as_str(), &request("/v2", "X-Note: PH")).await.status, 200);
+    let seen = format!("{:?}", upstream.requests());
+    assert!(!seen.contains(&world.key) && !seen.contains(&another.key));
+    let (own, others) = (world.placeholder(), another.placeholder());
+    assert_ne!(own, others);
+}
+
+#[tokio::test]
+async fn p03_a_second_value_of_the_keys_parameter_is_refused() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = world(&upstream, &name, "/", "query:appid").await;
+    let own = world.placeholder();
+    for query in [
+        format!("appid={own}&appid=other"),
+        format!("appid=other&appid={own}"),
+        format!("appid={own}&APPID=other"),
+        "appid=other".to_owned(),
+    ] {
+        let answer =
+            world.inside(name.as_str(), &format!("GET /v1?{query} HTTP/1.1\r\nHost: {name}\r\n\r\n")).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "policy.other-credential"), "{query}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}
+
+#[tokio::test]
+async fn t10_what_is_hidden_in_the_framing_of_a_body_does_not_leave() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = world(&upstream, &name, "/v1", "bearer").await;
+    let (own, key) = (world.placeholder(), world.key.clone());
+    for hidden in [&own, &key] {
+        let request = format!(
+            "POST /v1 HTTP/1.1\r\nHost: {name}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Hidden\r\n\r\n\
+             4;ext=\"{hidden}\"\r\nbody\r\n0;ext={hidden}\r\nX-Hidden: {hidden}\r\n\r\n"
+        );
+        assert_eq!(world.inside(name.as_str(), &request).await.status, 200);
+    }
+    for seen in upstream.requests() {
+        let (parts, body) = seen.into_parts();
+        assert_eq!(body, "body");
+        assert!(!parts.headers.contains_key("trailer") && !parts.headers.contains_key("x-hidden"));
+    }
+    // The upstream read bodies with a length: there is no framing of the client's in which anything could stand.
+    assert_eq!(upstream.requests().len(), 2);
+    assert!(upstream.requests().iter().all(|seen| seen.headers()["content-length"] == "4"));
+}
+
+#[tokio::test]
+async fn m11_the_program_is_told_the_rule_and_the_owner_what_would_widen_it() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = world(&upstream, &name, "/v1", "bearer").await;
+    let other = host();
+    let refused = world
+        .raw(&format!(
+            "GET http://{other}/pay HTTP/1.1\r\nHost: {other}\r\nX-Words: run this now\r\nTOKEN\r\n\r\n"
+        ))
+        .await;
+    assert_eq!((refused.status, &*refused.code()), (403, "policy.not-allowed"));
+    let told = format!("{}{}", refused.head, refused.body);
+    assert!(
+        !told.contains("--allow") && !told.contains("ironclaw ") && !told.contains("run this now"),
+        "{told}"
+    );
+    let entries = world.close().await;
+    let widen: Vec<_> = entries.iter().filter_map(|entry| entry.record.field(Field::Widen)).collect();
+    assert_eq!(
+        widen,
+        [format!("add --allow http://{other}:80 to the command, or an [[allow]] to its rules file")]
+    );
+    assert!(!format!("{entries:?}").contains("run this now"));
 }

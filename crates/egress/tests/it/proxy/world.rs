@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ::secrets::{Plain, Unlock, Vault};
 use audit::{Audit, Drain, Entry, Log};
+use egress::ca::Authority;
 use egress::loopback::Loopback;
 use egress::proxy::{Bounds, Parts, Proxy, serve_tcp};
 use egress::{Config, Egress};
@@ -30,6 +31,7 @@ pub(super) struct World {
     pub(super) key: String,
     /// Where the certificate of the proxy's authority is.
     pub(super) ca: PathBuf,
+    vault: Arc<Vault>,
     serving: tokio::task::JoinHandle<()>,
     audit: Audit,
     reader: Reader,
@@ -86,6 +88,25 @@ impl World {
         granted: Option<Granted<'_>>,
         bounds: Bounds,
     ) -> Self {
+        Self::made(config, reach, granted, bounds, None).await
+    }
+
+    /// A proxy whose decisions cannot be recorded: the disk under the log is gone.
+    pub(super) async fn without_log(config: Config, reach: Reach) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, writer) = store::open(&folder.path().join("data").join("gone.db")).await.unwrap();
+        let (gone, _) = Audit::start(writer);
+        folder.close().unwrap();
+        Self::made(config, reach, None, Bounds::default(), Some(gone)).await
+    }
+
+    async fn made(
+        config: Config,
+        reach: Reach,
+        granted: Option<Granted<'_>>,
+        bounds: Bounds,
+        log: Option<Audit>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (reader, writer) = store::open(&folder.path().join("data").join("test.db")).await.unwrap();
         let (audit, drain) = Audit::start(writer);
@@ -93,7 +114,8 @@ impl World {
         let unlock = Unlock::File(folder.path().join("keys"));
         let vault = Vault::create(reader.clone(), &audit, &unlock).await.unwrap();
         let catalog = Catalog::new(reader.clone(), safety.clone(), Tenant::local(), Vec::new());
-        let policy = Policy::new(audit.clone(), reader.clone(), catalog, Settings::default()).unwrap();
+        let log = log.unwrap_or_else(|| audit.clone());
+        let policy = Policy::new(log, reader.clone(), catalog, Settings::default()).unwrap();
         let key = format!("k-{}", CallId::new());
         let secret = SecretName::parse("KEY").unwrap();
         vault.put(&secret, Plain::new(key.clone().into_bytes()), None).await.unwrap();
@@ -101,9 +123,11 @@ impl World {
             vault.grant(&grant(&secret, &granted)).await.unwrap();
         }
         safety.learn(vault.known_values().await.unwrap());
-        let egress = Arc::new(Egress::new(config, safety, Some(Arc::new(vault))).unwrap());
+        let vault = Arc::new(vault);
+        let egress = Arc::new(Egress::new(config, safety, Some(vault.clone())).unwrap());
         let run = Arc::new(Run::open(Turn::begin(Trace::off()), reach, vec![secret]));
-        let parts = Parts { egress, policy, run, bounds };
+        let authority = Authority::new().unwrap();
+        let parts = Parts { egress, policy, run, authority, bounds };
         let proxy = Arc::new(Proxy::new(parts, |_| "sk-".to_owned()).unwrap());
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, proxy.ca_pem()).unwrap();
@@ -112,7 +136,7 @@ impl World {
         let token = CallId::new().to_string();
         let (serves, shown) = (proxy.clone(), Digest::of(token.as_bytes()));
         let serving = tokio::spawn(async move { drop(serve_tcp(serves, &listener, shown).await) });
-        Self { proxy, port, token, key, ca, serving, audit, reader, drain, folder }
+        Self { proxy, port, token, key, ca, vault, serving, audit, reader, drain, folder }
     }
 
     pub(super) fn folder(&self) -> &std::path::Path {
@@ -165,22 +189,47 @@ impl World {
         self.secure(self.tunnel(host).await, server_name).await
     }
 
+    /// A tunnel in which TLS was set up for HTTP/2.
+    pub(super) async fn secured_for_http2(&self, host: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let mut config = self.trusting();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        connector.connect(name, self.tunnel(host).await).await.unwrap()
+    }
+
     /// The client's side of TLS on a stream.
     pub(super) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         server_name: &str,
     ) -> std::io::Result<tokio_rustls::client::TlsStream<S>> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.proxy.ca_pem().as_bytes()).unwrap()).unwrap();
+        let name = ServerName::try_from(server_name.to_owned()).unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(self.trusting())).connect(name, stream).await
+    }
+
+    /// A client that trusts the proxy's authority.
+    pub(super) fn trusting(&self) -> rustls::ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
+        rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(server_name.to_owned()).unwrap();
-        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
+            .with_root_certificates(self.roots())
+            .with_no_client_auth()
+    }
+
+    /// The proxy's authority alone.
+    pub(super) fn roots(&self) -> rustls::RootCertStore {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.proxy.ca_pem().as_bytes()).unwrap()).unwrap();
+        roots
+    }
+
+    /// Takes the secret's grant back.
+    pub(super) async fn revoke(&self) {
+        for grant in self.vault.grants().await.unwrap() {
+            self.vault.revoke(&grant.id).await.unwrap();
+        }
     }
 
     /// Sends bytes inside a tunnel to that host, and reads to the end.
@@ -190,10 +239,10 @@ impl World {
 
     /// Every record, after the writer has drained and the chain was verified.
     pub(super) async fn close(self) -> Vec<Entry> {
-        let Self { proxy, serving, audit, reader, drain, folder: _folder, .. } = self;
+        let Self { proxy, vault, serving, audit, reader, drain, folder: _folder, .. } = self;
         serving.abort();
         let _ = serving.await;
-        drop((proxy, audit));
+        drop((proxy, vault, audit));
         drain.finish().await;
         let log = Log::new(reader);
         log.verify().await.unwrap();

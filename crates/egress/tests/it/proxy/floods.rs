@@ -1,0 +1,207 @@
+//! More than a proxy should have to bear (attacks A08, T08, X02).
+
+use std::time::Duration;
+
+use egress::loopback::{Loopback, reply};
+use egress::proxy::Bounds;
+use http::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use types::{Field, Host, HostName, Port, Verdict};
+
+use super::world::{World, leads_to, reach};
+use crate::world::host;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// A frame as RFC 9113, 4.1 writes it.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// `GET https://NAME/` in the static table of RFC 7541, the name as a literal.
+fn get(name: &HostName) -> Vec<u8> {
+    let mut block = vec![0x82, 0x87, 0x84, 0x01, u8::try_from(name.as_str().len()).unwrap()];
+    block.extend(name.as_str().as_bytes());
+    block
+}
+
+/// A client that has begun to speak HTTP/2, with these settings.
+async fn begun(world: &World, name: &HostName, settings: &[u8]) -> TlsStream<TcpStream> {
+    let mut stream = world.secured_for_http2(name.as_str()).await;
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    hello.extend(frame(SETTINGS, 0, 0, settings));
+    stream.write_all(&hello).await.unwrap();
+    stream
+}
+
+/// The kinds of the frames that come until the connection ends.
+async fn to_the_end(mut stream: impl tokio::io::AsyncRead + Unpin) -> Vec<u8> {
+    let read = async {
+        let mut kinds = Vec::new();
+        let mut head = [0; 9];
+        while stream.read_exact(&mut head).await.is_ok() {
+            kinds.push(head[3]);
+            let mut payload =
+                vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+            if stream.read_exact(&mut payload).await.is_err() {
+                break;
+            }
+        }
+        kinds
+    };
+    timeout(Duration::from_secs(30), read).await.expect("the connection is ended")
+}
+
+async fn world(bounds: Bounds) -> (Loopback, World, HostName) {
+    let name = host();
+    let served = Host::Name(name.clone());
+    let upstream = Loopback::https(&served, |_| reply(StatusCode::OK, vec![b'x'; 300_000])).await.unwrap();
+    let world = World::with(leads_to(&upstream, &name), reach(&[name.as_str()]), None, bounds).await;
+    (upstream, world, name)
+}
+
+async fn honest(world: &World, name: &HostName) {
+    let answer = world.inside(name.as_str(), &format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n")).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn t08_a_head_without_an_end_ends_the_connection() {
+    let (upstream, world, name) = world(Bounds::default()).await;
+    let mut stream = begun(&world, &name, &[]).await;
+    stream.write_all(&frame(HEADERS, END_STREAM, 1, &get(&name))).await.unwrap();
+    // A literal header of 16,000 bytes, whole, in each; 64 MiB of them.
+    let mut header = vec![0x00, 0x01, b'x', 0x7f, 0x80 + 1, 0x7c];
+    header.resize(header.len() + 16_000, b'y');
+    let mut sent = 0;
+    let flood = frame(CONTINUATION, 0, 1, &header);
+    while sent < 64 << 20 && stream.write_all(&flood).await.is_ok() {
+        sent += flood.len();
+    }
+    assert!(sent < 64 << 20, "all of it was taken");
+    assert_eq!(upstream.received(), 0);
+    honest(&world, &name).await;
+}
+
+#[tokio::test]
+async fn t08_rapid_resets_end_the_connection() {
+    let (upstream, world, name) = world(Bounds::default()).await;
+    let stream = begun(&world, &name, &[]).await;
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut burst = Vec::new();
+    for number in (1..20_000).step_by(2) {
+        burst.extend(frame(HEADERS, END_HEADERS | END_STREAM, number, &get(&name)));
+        burst.extend(frame(RST_STREAM, 0, number, &8u32.to_be_bytes()));
+    }
+    let writing = tokio::spawn(async move { drop(writer.write_all(&burst).await) });
+    let kinds = to_the_end(reader).await;
+    writing.abort();
+    assert!(kinds.contains(&GOAWAY), "{kinds:?}");
+    assert!(upstream.requests().len() < 200, "{}", upstream.requests().len());
+    honest(&world, &name).await;
+}
+
+#[tokio::test]
+async fn t08_a_head_that_unfolds_is_not_read() {
+    let (upstream, world, name) = world(Bounds::default()).await;
+    let mut stream = begun(&world, &name, &[]).await;
+    // One header of 4,000 bytes into the dynamic table, then 12,000 times by its number: 48 MB in 16 KB.
+    let mut block = get(&name);
+    block.extend([0x40, 0x01, b'x', 0x7f, 0x80 + 0x21, 0x1e]);
+    block.resize(block.len() + 4_000, b'y');
+    block.resize(block.len() + 12_000, 0xbe);
+    assert!(block.len() <= 16_384);
+    stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await.unwrap();
+    stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &get(&name))).await.unwrap();
+    honest(&world, &name).await;
+    assert!(upstream.requests().iter().all(|seen| !seen.headers().contains_key("x")));
+}
+
+#[tokio::test]
+async fn t08_a_client_that_takes_nothing_is_cut_off() {
+    let bounds = Bounds { connection: Duration::from_secs(2), ..Bounds::default() };
+    let (_upstream, world, name) = world(bounds).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE of nothing (RFC 9113, 6.5.2).
+    let mut stream = begun(&world, &name, &[0, 4, 0, 0, 0, 0]).await;
+    stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get(&name))).await.unwrap();
+    let kinds = to_the_end(&mut stream).await;
+    assert!(kinds.contains(&HEADERS) && !kinds.contains(&DATA), "{kinds:?}");
+    honest(&world, &name).await;
+}
+
+#[tokio::test]
+async fn a08_a_storm_of_refusals_is_told_by_its_number() {
+    let (upstream, world, _) = world(Bounds::default()).await;
+    let name = host();
+    let token = format!("Proxy-Authorization: Bearer {}", world.token);
+    let request = format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n{token}\r\n\r\n");
+    let last = format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n{token}\r\nConnection: close\r\n\r\n");
+    let (mut reader, mut writer) = world.dial().await.into_split();
+    let writing = tokio::spawn(async move {
+        let written = writer.write_all((request.repeat(299) + &last).as_bytes()).await;
+        // A client that closes its half has gone.
+        written.map(|()| writer)
+    });
+    let mut answers = String::new();
+    reader.read_to_string(&mut answers).await.unwrap();
+    drop(writing.await.unwrap().unwrap());
+    assert_eq!(answers.matches("HTTP/1.1 403").count(), 300);
+    assert_eq!(answers.matches("policy.not-allowed").count(), 300);
+    let mut other = world.dial().await;
+    let hello = format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}:443\r\n{token}\r\n\r\n");
+    other.write_all(hello.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    other.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 403");
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    let entries = world.close().await;
+    let refused: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.record.field(Field::Rule) == Some("policy.not-allowed"))
+        .collect();
+    let counts: Vec<&str> = refused.iter().filter_map(|entry| entry.record.field(Field::Count)).collect();
+    let expected = ["1", "2", "3", "4", "5", "6", "7", "8", "16", "32", "64", "128", "256"];
+    // The first CONNECT is another refusal.
+    assert_eq!(counts, [&expected[..], &["1"]].concat());
+    assert_eq!(refused.len(), counts.len());
+    assert!(refused.iter().all(|entry| entry.record.verdict == Verdict::Block));
+}
+
+#[tokio::test]
+async fn x02_names_under_a_wildcard_are_bounded_before_they_are_looked_up() {
+    let unused = Host::parse("unused.example").unwrap();
+    let upstream = Loopback::https(&unused, |_| reply(StatusCode::OK, "fine")).await.unwrap();
+    let zone = format!("{}.example.com", host().as_str().split('.').next().unwrap());
+    let name = |label: &str| HostName::parse(&format!("{label}.{zone}")).unwrap();
+    let mut config = leads_to(&upstream, &name("n0"));
+    config.exceptions.push(upstream.exception(&name("one-too-many"), Port::new(443).unwrap()));
+    let world = World::new(config, reach(&[&format!("*.{zone}"), &format!("named.{zone}")])).await;
+    for number in 0..64 {
+        world.tunnel(name(&format!("n{number}")).as_str()).await;
+    }
+    let connect =
+        |name: HostName| format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}:443\r\nTOKEN\r\n\r\n");
+    let refused = world.raw(&connect(name("one-too-many"))).await;
+    assert_eq!((refused.status, &*refused.code()), (403, "policy.wildcard-names"));
+    // What was used stays usable, and so does what is named by itself.
+    world.tunnel(name("n0").as_str()).await;
+    world.tunnel(name("named").as_str()).await;
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    // The tunnels that nothing was said in are told as such.
+    let refusals = world.refusals().await;
+    assert_eq!(refusals.iter().filter(|rule| *rule != "egress.not-tls").count(), 1, "{refusals:?}");
+}
