@@ -27,6 +27,10 @@ const DETAIL: &[Field] = &[
     Field::Generation,
     Field::Signature,
     Field::Peaks,
+    Field::Key,
+    Field::Successor,
+    Field::Proof,
+    Field::Claim,
 ];
 
 /// Runs the command.
@@ -40,6 +44,7 @@ pub async fn run(args: &cli::Audit, base: &Base, terminal: &Terminal) -> Outcome
             verify(&log, &against, archives, terminal).await
         }
         cli::Audit::Checkpoint => checkpoint(&log, base, terminal).await,
+        cli::Audit::RotateKey => rotate_key(base, terminal).await,
         cli::Audit::Archive { file, days, through, owner, password_file } => {
             let owner = owner.as_deref().map(|url| (url, password_file.as_deref()));
             let what = archive::What { days: *days, through: *through, owner };
@@ -183,6 +188,15 @@ async fn checkpoint(log: &Log, base: &Base, terminal: &Terminal) -> Outcome {
     }
     terminal.say(note.trim_end());
     terminal.warn(format!("the key that it is checked with, to keep beside it: {key}"));
+    Ok(())
+}
+
+async fn rotate_key(base: &Base, terminal: &Terminal) -> Outcome {
+    let [before, key] = signing::exchange(&base.home, &base.audit).await?.map(|key| key.to_string());
+    terminal.done(
+        json!({ "key": key, "before": before }),
+        format!("The log is sealed by another key now: {key}\nKeep a checkpoint of today elsewhere: ironclaw audit checkpoint"),
+    );
     Ok(())
 }
 
