@@ -204,6 +204,8 @@ closed! {
         Key = 61 "key",
         /// The public key that follows it.
         Successor = 62 "successor",
+        /// A keyed digest of a secret's value: who has the vault can test whether a value was this one.
+        Value = 63 "value",
     }
 }
 

@@ -180,3 +180,18 @@ fn l04_the_key_of_the_log_is_exchanged_and_what_was_kept_stays_good() {
     assert_ne!(std::fs::read(&signing).unwrap(), new);
     installation.run(&["audit", "verify", "--against", file.to_str().unwrap()]).ok();
 }
+
+#[test]
+fn a_value_that_was_found_somewhere_is_traced_in_the_log() {
+    let installation = Installation::initialised();
+    let (value, other) = (random_key(), random_key());
+    installation.run_with(&["secret", "set", "A_KEY"], &value).ok();
+    installation.run_with(&["secret", "set", "B_KEY"], &other).ok();
+    installation.run(&["secret", "delete", "A_KEY"]).ok();
+    let found = installation.run_with(&["audit", "find", "--json"], &value).ok();
+    let records = found.json();
+    assert_eq!(records.len(), 1);
+    assert_eq!((&records[0]["kind"], &records[0]["fields"]["secret"]), (&"secret".into(), &"A_KEY".into()));
+    assert!(!found.stdout.contains(&value));
+    assert_eq!(installation.run_with(&["audit", "find"], &random_key()).code, 5);
+}
