@@ -94,6 +94,11 @@ impl Signer {
         &self.verifier
     }
 
+    /// Signs any text, in base64.
+    pub(crate) fn sign_text(&self, text: &str) -> String {
+        BASE64.encode(self.pair.sign(text.as_bytes()).as_ref())
+    }
+
     /// Signs what a log is now.
     pub fn sign(&self, size: u64, root: Digest) -> Signed {
         let checkpoint = Checkpoint { origin: self.verifier.name.clone(), size, root };
@@ -129,6 +134,17 @@ impl Verifier {
         let bytes = [self.name.as_bytes(), b"\n", &[ED25519_KEY], &self.key].concat();
         let [a, b, c, d, ..] = *Digest::of(&bytes).as_bytes();
         [a, b, c, d]
+    }
+
+    /// Whether it signed this text.
+    pub(crate) fn has_signed(&self, text: &str, signature: &str) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519, &self.key);
+        BASE64.decode(signature).is_ok_and(|signature| key.verify(text.as_bytes(), &signature).is_ok())
+    }
+
+    /// The name of the log, and of its key.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Checks who signed a checkpoint, and that it was this one.

@@ -10,6 +10,7 @@
 //! - [`merkle`] and [`checkpoint`]: one signed hash for all records, and proofs that lead to it.
 //! - `seal`: the checkpoints that are records themselves.
 //! - [`Log`]: reading, and finding the first bad record.
+//! - `handover`: the exchange of the key that signs.
 //! - [`archive`]: old records in files of their own, by which the log stays bounded.
 //! - `clock`: the only reading of the wall clock, for rows as well ([`now_ms`]).
 //!
@@ -22,6 +23,7 @@ pub mod archive;
 pub mod chain;
 pub mod checkpoint;
 mod clock;
+mod handover;
 mod log;
 pub mod merkle;
 mod recorder;
@@ -30,6 +32,7 @@ mod task;
 mod verify;
 
 pub use clock::now_ms;
+pub use handover::Handover;
 pub use log::{Entry, Log};
 pub use recorder::{Audit, AuditError, ChangeError, Drain, Seq};
 pub use verify::{Against, Broken, Fault, Verified};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use store::{Lost, Mutation, StoreError, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use types::Record;
+use types::{Kind, Record, Verdict};
 
 use crate::checkpoint::Signer;
 use crate::seal::Sealer;
@@ -144,16 +144,37 @@ impl Audit {
     /// blocks. A record that finds no room, or that the database does not take, is counted, and the
     /// count is recorded as soon as records can be written again.
     pub fn record_detached(&self, record: Record) {
-        if self.queue.try_send(Job { record, mutation: None, answer: None }).is_err() {
+        if self.queue.try_send(Job { record, mutation: None, answer: None, successor: None }).is_err() {
             self.losses.add(1);
         }
     }
 
     async fn submit(&self, record: Record, mutation: Option<Mutation>) -> Result<Seq, ChangeError> {
+        self.send(record, mutation, None).await
+    }
+
+    async fn send(
+        &self,
+        record: Record,
+        mutation: Option<Mutation>,
+        successor: Option<Signer>,
+    ) -> Result<Seq, ChangeError> {
         let (answer, durable) = oneshot::channel();
-        let job = Job { record, mutation, answer: Some(answer) };
+        let job = Job { record, mutation, answer: Some(answer), successor };
         self.queue.send(job).await.map_err(|_| AuditError::Closed)?;
         durable.await.map_err(|_| AuditError::Closed)?
+    }
+
+    /// Exchanges the key that seals the log: seals it once more, and hands over in a record that both keys sign.
+    /// Returns once that is durable; from then on the new one seals, here and in every process that has it. A process
+    /// that has the old one goes on recording, unsealed.
+    ///
+    /// # Errors
+    /// [`Lost::Changed`] where the log is sealed by another key than ours by now, or is not sealed at all.
+    pub async fn hand_over(&self, successor: Signer) -> Result<Seq, ChangeError> {
+        // The record is made where the tree is known; this one stands for it.
+        let record = Record::new(Kind::Signing, Verdict::Done);
+        self.send(record, None, Some(successor)).await
     }
 }
 
@@ -173,6 +194,8 @@ pub(crate) struct Job {
     pub(crate) mutation: Option<Mutation>,
     /// Empty for a detached record.
     pub(crate) answer: Option<oneshot::Sender<Result<Seq, ChangeError>>>,
+    /// The key that is to seal the log from here on, in the place of the record.
+    pub(crate) successor: Option<Signer>,
 }
 
 /// Detached records that could not be written and are not yet told of.

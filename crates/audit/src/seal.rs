@@ -13,6 +13,7 @@ use store::{Batch, StoreError};
 use types::{Digest, Field, Kind, Record, Verdict};
 
 use crate::checkpoint::{Signed, Signer};
+use crate::handover;
 use crate::merkle::Tree;
 
 /// After so many records the log is sealed again,
@@ -46,6 +47,23 @@ impl Sealer {
         // The seal itself is a record, and needs no seal of its own.
         let more = records.saturating_sub(self.tree.size() + 1);
         more >= RECORDS || (more > 0 && (closing || self.sealed.elapsed() >= INTERVAL))
+    }
+
+    /// Whether the log has handed over to another key than ours, in another process: then its seals are not ours to
+    /// make, and this process goes on without.
+    pub(crate) async fn is_retired(&self, batch: &mut Batch<'_>) -> Result<bool, StoreError> {
+        let key = handover::in_force(batch).await?;
+        Ok(key.is_some_and(|key| key != *self.signer.verifier()))
+    }
+
+    /// The record by which our key hands over to another one, after the records of the tree.
+    pub(crate) fn hand_over(&self, to: &Signer, tree: &Tree) -> Record {
+        handover::record(&self.signer, to, tree.size(), tree.root())
+    }
+
+    /// From now on that key seals.
+    pub(crate) fn followed_by(&mut self, signer: Signer) {
+        self.signer = signer;
     }
 
     /// The record that seals the log as it stands in this batch, and the tree that it seals.

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use types::{Digest, Field, Kind, Record, RefusalId, Verdict};
 
 use crate::chain;
+use crate::checkpoint::Signer;
 use crate::clock;
 use crate::merkle::Tree;
 use crate::recorder::{AuditError, ChangeError, Job, Losses, Seq};
@@ -51,10 +52,13 @@ async fn write_group(
     match commit_in_the_end(writer, group, lost, sealer.as_ref(), closing).await {
         Ok((outcomes, sealed)) => {
             losses.told(lost);
-            if let (Some(sealer), Some(tree)) = (sealer, sealed) {
+            if let (Some(sealer), Some(tree)) = (sealer.as_mut(), sealed) {
                 sealer.sealed(tree);
             }
             for (job, outcome) in group.drain(..).zip(outcomes) {
+                if let (Some(sealer), Some(successor), Ok(_)) = (sealer.as_mut(), job.successor, &outcome) {
+                    sealer.followed_by(successor);
+                }
                 if let Some(answer) = job.answer {
                     // A caller that no longer waits has cancelled; its record stands.
                     let _ = answer.send(outcome.map(Seq::minted).map_err(ChangeError::Lost));
@@ -106,14 +110,16 @@ async fn commit(
         tail.append(&loss(lost), None).await?.map_err(|_| AuditError::Closed)?;
     }
     let mut outcomes = Vec::with_capacity(group.len());
-    for job in group {
-        outcomes.push(tail.append(&job.record, job.mutation.as_ref()).await?);
-    }
     let mut sealed = None;
-    if let Some(sealer) = sealer.filter(|sealer| sealer.is_due(tail.seq, closing)) {
-        let (seal, tree) = sealer.seal(&mut tail.batch, tail.seq).await.map_err(AuditError::Unavailable)?;
-        tail.append(&seal, None).await?.map_err(|_| AuditError::Closed)?;
-        sealed = Some(tree);
+    for job in group {
+        outcomes.push(match &job.successor {
+            None => tail.append(&job.record, job.mutation.as_ref()).await?,
+            Some(successor) => tail.hand_over(sealer, successor, &mut sealed).await?,
+        });
+    }
+    let handed_over = sealed.is_some();
+    if let Some(sealer) = sealer.filter(|sealer| !handed_over && sealer.is_due(tail.seq, closing)) {
+        sealed = tail.seal(sealer).await?;
     }
     tail.batch.commit().await.map_err(AuditError::Uncertain)?;
     Ok((outcomes, sealed))
@@ -143,6 +149,31 @@ impl<'w> Tail<'w> {
             tail.append(&clock_went_back(at_ms - now_ms), None).await?.map_err(|_| AuditError::Closed)?;
         }
         Ok(tail)
+    }
+
+    /// Seals what is there so far; the tree that was sealed. `None` where that is another key's to do.
+    async fn seal(&mut self, sealer: &Sealer) -> Result<Option<Tree>, AuditError> {
+        if sealer.is_retired(&mut self.batch).await.map_err(AuditError::Unavailable)? {
+            return Ok(None);
+        }
+        let (seal, tree) = sealer.seal(&mut self.batch, self.seq).await.map_err(AuditError::Unavailable)?;
+        self.append(&seal, None).await?.map_err(|_| AuditError::Closed)?;
+        Ok(Some(tree))
+    }
+
+    /// Seals the log for the last time with the old key, and hands over to the new one.
+    async fn hand_over(
+        &mut self,
+        sealer: Option<&Sealer>,
+        successor: &Signer,
+        sealed: &mut Option<Tree>,
+    ) -> Result<Result<u64, Lost>, AuditError> {
+        // One exchange in a group: whoever asks for a second one in the same breath has seen an older key.
+        let Some(sealer) = sealer.filter(|_| sealed.is_none()) else { return Ok(Err(Lost::Changed)) };
+        let Some(mut tree) = self.seal(sealer).await? else { return Ok(Err(Lost::Changed)) };
+        *sealed = Some(tree.clone());
+        tree.push(self.chain.as_bytes());
+        self.append(&sealer.hand_over(successor, &tree), None).await
     }
 
     /// Appends one record and makes its change. A lost change takes no number.

@@ -7,6 +7,7 @@ use types::{Digest, Field, Kind, Record};
 use crate::archive::{Archive, stays};
 use crate::chain;
 use crate::checkpoint::{Checkpoint, CheckpointError, Signed, Verifier};
+use crate::handover::Keys;
 use crate::log::Log;
 use crate::merkle::Tree;
 use crate::seal::Seal;
@@ -113,11 +114,12 @@ pub enum Fault {
 
 /// Reads ahead in a task of its own, and looks at each stride as it comes.
 pub(crate) async fn run(log: &Log, against: &Against) -> Result<Verified, Broken> {
-    if let (Some(key), Some(checkpoint)) = (&against.key, &against.checkpoint) {
-        key.check(checkpoint).map_err(Broken::Checkpoint)?;
+    let keys = Keys::new(log.handovers().await?, against.key.as_ref());
+    if let Some(checkpoint) = &against.checkpoint {
+        keys.check_kept(checkpoint).map_err(Broken::Checkpoint)?;
     }
     let (send, mut strides) = mpsc::channel(AHEAD);
-    let mut walk = Walk::new(against.clone(), log.archives().await?);
+    let mut walk = Walk::new(against.clone(), keys, log.archives().await?);
     let reading = tokio::spawn(read(log.reader.clone(), send));
     while let Some(rows) = strides.recv().await {
         let rows = rows?;
@@ -158,6 +160,7 @@ async fn read(reader: Reader, send: mpsc::Sender<Result<Vec<AuditRow>, StoreErro
 /// The walk along the chain.
 struct Walk {
     against: Against,
+    keys: Keys,
     records: u64,
     /// The segments whose bytes may be missing, the next one last: a record further on says where they are.
     archives: Vec<Archive>,
@@ -174,10 +177,11 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(against: Against, mut archives: Vec<Archive>) -> Self {
+    fn new(against: Against, keys: Keys, mut archives: Vec<Archive>) -> Self {
         archives.reverse();
         let mut walk = Self {
             against,
+            keys,
             records: 0,
             archives,
             detached: 0,
@@ -229,8 +233,14 @@ impl Walk {
         if row.claim.as_deref() != record.field(Field::Claim).map(str::as_bytes) {
             return broken(expected, Fault::Index);
         }
-        if record.kind == Kind::Checkpoint {
-            self.check(&record).map_err(|fault| Broken::Record { seq: expected, fault })?;
+        match record.kind {
+            Kind::Checkpoint => {
+                self.check(&record).map_err(|fault| Broken::Record { seq: expected, fault })?;
+            }
+            Kind::Signing if !self.keys.fits(expected, self.tree.root()) => {
+                return broken(expected, Fault::Seal);
+            }
+            _ => {}
         }
         self.tree.push(head.as_bytes());
         (self.records, self.head) = (expected, head);
@@ -263,24 +273,19 @@ impl Walk {
         Ok(())
     }
 
-    /// A seal stands for exactly the records before it, and one key seals a log.
+    /// A seal stands for exactly the records before it, and the key of that part of the log has signed it.
     fn check(&mut self, record: &Record) -> Result<(), Fault> {
         let seal = Seal::read(record).ok_or(Fault::Seal)?;
         if seal.tree != self.tree {
             return Err(Fault::Seal);
         }
-        match &self.against.key {
-            Some(key) => key.check(&seal.signed).map_err(|error| match error {
-                CheckpointError::Key => Fault::Key,
-                _ => Fault::Seal,
-            })?,
-            None => {
-                let other =
-                    self.sealed.as_ref().is_some_and(|last| last.origin != seal.signed.checkpoint.origin);
-                if other {
-                    return Err(Fault::Key);
-                }
-            }
+        self.keys.check(self.records + 1, &seal.signed).map_err(|error| match error {
+            CheckpointError::Key => Fault::Key,
+            _ => Fault::Seal,
+        })?;
+        let other = |last: &Checkpoint| last.origin != seal.signed.checkpoint.origin;
+        if !self.keys.knows() && self.sealed.as_ref().is_some_and(other) {
+            return Err(Fault::Key);
         }
         if self.at_checkpoint.is_none() {
             self.holds = seal.signed.checkpoint.size;

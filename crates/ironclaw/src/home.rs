@@ -134,6 +134,11 @@ impl Home {
         self.key_folder().join("audit-signing")
     }
 
+    /// Where the next key of the log lies until the log has handed over to it.
+    pub fn next_signing_key(&self) -> PathBuf {
+        self.key_folder().join("audit-signing.next")
+    }
+
     /// Makes the folders, readable by their owner alone.
     pub fn create(&self) -> Result<(), Failure> {
         let made = [self.components(), self.tool_files(), self.policies(), self.sandbox()];

@@ -67,6 +67,8 @@ pub(crate) enum Purpose {
     NextMasterKey = 9,
     /// A backup under the key of its passphrase.
     Backup = 10,
+    /// The key of the digests of values in the audit log, derived from the tenant's key.
+    DigestKey = 11,
 }
 
 /// Where sealed bytes belong. They open nowhere else.

@@ -148,6 +148,7 @@ impl Vault {
             }
             let record = about(permit, used, Verdict::Allow)
                 .with(Field::Version, row.version)
+                .with(Field::Value, self.digest(&value))
                 .with(Field::Claim, claim(permit.seq(), index));
             let change = Mutation::UseLease {
                 head: head.claim(&self.tenant, &used.secret),

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ::store::{Mutation, Reader, SecretRow, SecretState, StoreError, TenantKeyRow};
 use ::types::{Field, Kind, Record, SecretName, Tenant, Verdict};
-use audit::{Audit, ChangeError, Seq, now_ms};
+use audit::{Audit, Broken, ChangeError, Entry, Log, Seq, now_ms};
 use safety::leak_detector::{Fingerprints, KnownValues};
 
 use crate::crypto::{self, CryptoError, OpenError, Place, Purpose};
@@ -33,9 +33,13 @@ pub struct Vault {
     key: Key,
     pub(crate) grant_key: Key,
     fingerprint_key: Key,
+    digest_key: Key,
     /// The newest head of each secret that this process has seen.
     seen: Mutex<HashMap<SecretName, u64>>,
 }
+
+/// Records that are read at a time.
+const PAGE: u32 = 512;
 
 /// How often the vault is read again when its master key is exchanged in between.
 const ATTEMPTS: u32 = 5;
@@ -126,7 +130,9 @@ impl Vault {
     fn with_key(reader: Reader, audit: Audit, tenant: Tenant, key: Key) -> Result<Self, VaultError> {
         let grant_key = crypto::derive(&key, tenant.as_str(), Purpose::GrantKey)?;
         let fingerprint_key = crypto::derive(&key, tenant.as_str(), Purpose::FingerprintKey)?;
-        Ok(Self { reader, audit, tenant, key, grant_key, fingerprint_key, seen: Mutex::default() })
+        let digest_key = crypto::derive(&key, tenant.as_str(), Purpose::DigestKey)?;
+        let seen = Mutex::default();
+        Ok(Self { reader, audit, tenant, key, grant_key, fingerprint_key, digest_key, seen })
     }
 
     /// Stores a value as the next version of a secret. `expected` is the version in use now, `None`
@@ -163,8 +169,36 @@ impl Vault {
             fingerprints: self.seal(None, Purpose::Fingerprints, name, version, &fingerprints.to_bytes())?,
             created_ms: now_ms(),
         };
-        let next = head.next(version, SecretState::Current);
-        self.change(name, next, None, Mutation::PutSecret { row, expected }).await
+        let record = head.next(version, SecretState::Current).record(&self.grant_key, &self.tenant, name);
+        let record = record.with(Field::Value, self.digest(&value));
+        self.audit
+            .change(record, Mutation::PutSecret { row, expected })
+            .await
+            .map_err(|error| lost(name, error))
+    }
+
+    /// What stands in a record for a value: 128 bits of an HMAC under a key of this vault. Whoever has the log alone
+    /// cannot test a guess against it, and whoever has the vault can ([`Vault::told_of`]).
+    pub(crate) fn digest(&self, value: &Plain) -> String {
+        let digest = crypto::authenticate(&self.digest_key, &[value.expose()]);
+        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Every record in the log that tells of this value: when it was put, and each of its uses, also of a secret that
+    /// was destroyed since. `each` is given one after the other, oldest first.
+    pub async fn told_of(&self, candidate: &Plain, mut each: impl FnMut(Entry)) -> Result<(), VaultError> {
+        let digest = self.digest(candidate);
+        let (log, mut after) = (Log::new(self.reader.clone()), 0);
+        loop {
+            let entries = log.after(after, PAGE).await.map_err(|error| match error {
+                Broken::Store(error) => VaultError::Store(error),
+                _ => VaultError::Store(StoreError::Damaged("audit_record")),
+            })?;
+            let Some(last) = entries.last() else { return Ok(()) };
+            after = last.seq;
+            let of_it = |entry: &Entry| entry.record.field(Field::Value) == Some(digest.as_str());
+            entries.into_iter().filter(of_it).for_each(&mut each);
+        }
     }
 
     /// Every secret in use, by name. Says nothing of their values, not even a length.
@@ -275,10 +309,7 @@ impl Vault {
         if let Some(what) = what {
             record = record.with(Field::Reason, what);
         }
-        self.audit.change(record, mutation).await.map_err(|error| match error {
-            ChangeError::Lost(lost) => VaultError::Lost { name: name.clone(), lost },
-            ChangeError::Audit(error) => error.into(),
-        })
+        self.audit.change(record, mutation).await.map_err(|error| lost(name, error))
     }
 
     fn seal(
@@ -310,6 +341,13 @@ impl Vault {
             name: b"value",
             version: version.unsigned_abs(),
         }
+    }
+}
+
+fn lost(name: &SecretName, error: ChangeError) -> VaultError {
+    match error {
+        ChangeError::Lost(lost) => VaultError::Lost { name: name.clone(), lost },
+        ChangeError::Audit(error) => error.into(),
     }
 }
 

@@ -125,6 +125,18 @@ impl Batch<'_> {
         Ok(rows.iter().map(crate::decode::audit_row).collect())
     }
 
+    /// The newest record whose claim lies from `low` to before `high`.
+    pub async fn last_claim(&mut self, low: &str, high: &str) -> Result<Option<AuditRow>, StoreError> {
+        self.send().await?;
+        self.declare(Scope::Installation).await?;
+        let query = sql("SELECT seq, record, chain, refusal, claim FROM audit_record
+             WHERE claim >= $1 AND claim < $2 ORDER BY claim DESC LIMIT 1")
+        .bind(low.as_bytes())
+        .bind(high.as_bytes());
+        let rows = self.session().rows(query, "audit_record").await?;
+        Ok(rows.first().map(crate::decode::audit_row))
+    }
+
     /// Appends a record and, in the same breath, makes the change it tells of. When the change is
     /// [`Lost`], neither is written and the rest of the batch stands.
     ///

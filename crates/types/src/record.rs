@@ -88,6 +88,8 @@ closed! {
         Image = 20 "image",
         /// The bytes of old records were written to a file and taken out of the database.
         Archive = 40 "archive",
+        /// The key that seals the log was exchanged.
+        Signing = 41 "signing",
     }
 }
 
@@ -198,6 +200,12 @@ closed! {
         Downgrade = 53 "downgrade",
         /// How many records of a detached segment stayed whole.
         Kept = 60 "kept",
+        /// A public key.
+        Key = 61 "key",
+        /// The public key that follows it.
+        Successor = 62 "successor",
+        /// A keyed digest of a secret's value: who has the vault can test whether a value was this one.
+        Value = 63 "value",
     }
 }
 

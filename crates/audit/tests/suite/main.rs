@@ -5,6 +5,7 @@ mod archives;
 mod chain;
 mod crash;
 mod fixture;
+mod handovers;
 mod outage;
 mod processes;
 mod recording;

@@ -79,6 +79,107 @@ async fn k15_a_group_that_gave_way_to_another_transaction_is_written_whole() {
     assert!(reader.all_grants(&Tenant::local()).await.unwrap().is_empty());
 }
 
+/// A real disk without room, of its own file system: what is refused is not there, what was acknowledged is, and with the
+/// first room everything works again.
+#[tokio::test]
+async fn l06_k15_a_file_system_without_room_refuses_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().to_str().unwrap();
+    let mount = "mount -t tmpfs -o size=2m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
+    let become_root: &[&str] = if rustix::process::geteuid().is_root() { &["env"] } else { &["sudo", "-E"] };
+    let under = [become_root, &["unshare", "--mount", "sh", "-c", mount, disk]].concat();
+    let path = crate::fixture::file_in(folder.path());
+    let mut other = Other::start_under(&under, "outage::child_runs_out_of_room", &path);
+    let refused: u32 = other.next("refused").unwrap().parse().unwrap();
+    let said = other.next("because").unwrap();
+    assert!(said.contains("the disk is full"), "{said}");
+    assert!(refused >= 15, "{refused}");
+    other.finish();
+}
+
+/// Not a test of its own: the other process of the one above.
+#[tokio::test]
+#[ignore = "started by l06_k15_a_file_system_without_room_refuses_and_recovers"]
+async fn child_runs_out_of_room() {
+    let Some(path) = told_path() else { return };
+    let (reader, writer) = store::open(&path).await.unwrap();
+    let (audit, drain) = Audit::start(writer);
+    let ballast = path.parent().unwrap().with_file_name("ballast");
+    let (mut durable, mut refused, mut because) = (Vec::new(), 0, String::new());
+    for round in 0..3 {
+        // All of the disk but a few pages, so that a write ends in its middle.
+        let filled = std::fs::write(&ballast, vec![0; 4 << 20]).unwrap_err();
+        assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
+        let length = std::fs::metadata(&ballast).unwrap().len();
+        let file = std::fs::OpenOptions::new().write(true).open(&ballast).unwrap();
+        file.set_len(length - 40_960 - round * 8_192).unwrap();
+        drop(file);
+        refused += fill(&audit, round * 1_000, &mut durable).await;
+        if let Err(error) = audit.record(numbered(round * 1_000 + 998)).await {
+            because = error.to_string();
+        }
+        assert_eq!(Log::new(reader.clone()).verify().await.unwrap().records, durable.len() as u64);
+        std::fs::remove_file(&ballast).unwrap();
+        audit.record(numbered(round * 1_000 + 999)).await.unwrap();
+        durable.push(round * 1_000 + 999);
+    }
+    let entries = whole(&reader).await;
+    let mut found: Vec<u64> = entries.iter().map(number_of).collect();
+    durable.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, durable, "what was refused is not there, and nothing else is missing");
+    say("refused", refused);
+    say("because", because);
+    drop(audit);
+    drain.finish().await;
+}
+
+/// The same on a server whose disk is full. It may end itself for want of room for its write-ahead log; what it
+/// acknowledged is there when it comes back, and nothing of what it refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l06_k15_a_server_without_room_refuses_and_recovers() {
+    let mut server = Postgres::start_on_disk("112m", &["-c", "min_wal_size=32MB", "-c", "max_wal_size=32MB"]);
+    let path = on(&server.database()).await;
+    let (reader, writer) = open(&path).await.unwrap();
+    let (audit, _drain) = Audit::start(writer);
+    let mut durable = Vec::new();
+    for number in 0..20 {
+        audit.record(numbered(number)).await.unwrap();
+        durable.push(number);
+    }
+    server.fill_disk();
+    let (mut refused, mut because) = (0, String::new());
+    // Records are long, so that the room that is left in the files at hand is soon used up.
+    let long = "x".repeat(3_000);
+    for number in 1_000..9_000 {
+        match audit.record(numbered(number).with(Field::Reason, &long)).await {
+            Ok(_) => durable.push(number),
+            Err(error) => {
+                refused += 1;
+                because = format!("{error:?}");
+                if refused == 5 {
+                    break;
+                }
+            }
+        }
+    }
+    assert_eq!(refused, 5, "the disk never filled");
+    // Full, or away where it ended itself for want of room.
+    assert!(["Full", "Away"].iter().any(|word| because.contains(word)), "{because}");
+    server.free_disk();
+    // Where it ended itself, an operator starts it again.
+    server.kill();
+    server.start_again();
+    audit.record(numbered(9_999)).await.unwrap();
+    durable.push(9_999);
+    let found: Vec<u64> = whole(&reader).await.iter().map(number_of).collect();
+    let lost: Vec<&u64> = durable.iter().filter(|number| !found.contains(number)).collect();
+    assert!(lost.is_empty(), "acknowledged and missing: {lost:?}");
+    // A commit whose answer was lost may stand; nothing that was refused before it does.
+    let more: Vec<&u64> = found.iter().filter(|number| !durable.contains(number)).collect();
+    assert!(more.len() <= 5, "{more:?}");
+}
+
 /// A limit on the size of files stands for a full disk: the write fails in the middle just the same.
 #[tokio::test]
 async fn l06_k15_a_full_disk_refuses_whole_groups_and_recovers() {

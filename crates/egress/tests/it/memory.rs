@@ -1,7 +1,8 @@
 //! K12: what is left of a secret once it was used. Another process with the allocator of the binary
 //! seals and sends hundreds of values and closes everything; then its memory is searched from here.
 //!
-//! A core dump holds a part of `/proc/PID/mem` (core(5)): what is not found there is in no dump either.
+//! Both its memory, as the kernel shows it in `/proc/PID/mem`, and a core dump of it are searched; the child is
+//! not hardened as the program is, which writes no dump at all.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -50,6 +51,7 @@ async fn k12_no_value_is_left_in_memory_database_or_log() {
     for (what, needle) in [("a value", mark.as_bytes()), ("the slot's key", &slot_key)] {
         let found = other.search(needle);
         assert!(found.is_empty(), "{what} is still in memory: {found:?}");
+        assert!(!other.dump_holds(needle), "{what} is in a core dump");
     }
     let files = everything_under(&folder.join("data"));
     assert!(!files.iter().any(|(_, bytes)| contains(bytes, mark.as_bytes())));
@@ -59,6 +61,7 @@ async fn k12_no_value_is_left_in_memory_database_or_log() {
     other.tell("keep");
     other.wait_for("kept");
     assert!(!other.search(mark.as_bytes()).is_empty(), "the search finds nothing at all");
+    assert!(other.dump_holds(mark.as_bytes()), "the search finds nothing in a dump");
     assert!(files.iter().any(|(_, bytes)| contains(bytes, b"KEY")), "the files hold nothing at all");
     other.tell("end");
     assert!(other.child.wait().unwrap().success());
@@ -83,6 +86,8 @@ fn keys(folder: &Path) -> PathBuf {
 #[allow(clippy::disallowed_methods, reason = "the parent says by the environment where everything is")]
 fn child_uses_secrets_and_waits() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    // For a person who is not root: `gcore` is no parent of this process.
+    let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
     let log = std::sync::Mutex::new(std::fs::File::create(folder.join("log")).unwrap());
     tracing_subscriber::fmt().with_writer(log).with_env_filter("trace").init();
     let runtime =
@@ -243,6 +248,22 @@ impl Other {
         }
         assert!(searched > 1 << 20, "no memory could be read");
         found
+    }
+}
+
+impl Other {
+    /// Whether the bytes stand in a core dump, written by gdb's `gcore` while the process waits.
+    #[allow(clippy::disallowed_methods, reason = "the tool that writes core dumps")]
+    fn dump_holds(&self, needle: &[u8]) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let id = self.child.id().to_string();
+        let dumped =
+            Command::new("gcore").arg("-o").arg(folder.path().join("core")).arg(&id).output().unwrap();
+        let dump = std::fs::read(folder.path().join(format!("core.{id}")));
+        let dump =
+            dump.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&dumped.stderr)));
+        assert!(dump.starts_with(b"\x7fELF") && dump.len() > 1 << 20, "the dump holds nothing at all");
+        contains(&dump, needle)
     }
 }
 

@@ -38,6 +38,20 @@ pub enum Audit {
     /// Verify the log, then print a signed checkpoint of it to keep elsewhere
     #[command(after_help = "Example:\n  ironclaw audit checkpoint > today.checkpoint")]
     Checkpoint,
+    /// Find every record of one value of a secret, as when a key was found where it should not be
+    #[command(
+        after_help = "Example:\n  ironclaw audit find\n  ironclaw audit find --from-file found-in-a-paste.txt --json\n\nThe value is read from a prompt, standard input or a file, compared by keyed digests, and kept nowhere. It finds when\nthe value was stored and each place that it was sent to, also of a secret that was deleted since."
+    )]
+    Find {
+        /// Read the value from a file instead
+        #[arg(long, value_name = "FILE")]
+        from_file: Option<PathBuf>,
+    },
+    /// Exchange the key that seals the log, as when somebody may have read it
+    #[command(
+        after_help = "Example:\n  ironclaw audit rotate-key\n  ironclaw audit checkpoint > today.checkpoint\n\nThe log hands over in a record that both keys sign: checkpoints and keys that you kept stay good. Whoever has the old key\ncan still rewrite what it sealed, so print a new checkpoint and keep it elsewhere. Other machines of this installation\nneed the new file, keys/audit-signing; until they have it they refuse to start."
+    )]
+    RotateKey,
     /// Write old records into a file and take their bytes out of the database; proofs still verify
     #[command(
         after_help = "Example:\n  ironclaw audit archive 2026-q3.archive --days 90\n  ironclaw audit archive 2026-q3.archive --as 'postgres://owner@/ironclaw?host=/run/postgresql'\n\nThe database keeps each record's link of the chain, and whole what something is read from: heads of secrets, grants\nthat were taken back, uses of bounded grants. Keep the file: `audit verify --archive FILE` proves it against the log,\n`audit export --archive FILE` reads it. On a server the owner of the tables does it. A database file does not shrink;\nits room is used again."

@@ -27,6 +27,11 @@ const DETAIL: &[Field] = &[
     Field::Generation,
     Field::Signature,
     Field::Peaks,
+    Field::Key,
+    Field::Successor,
+    Field::Proof,
+    Field::Claim,
+    Field::Value,
 ];
 
 /// Runs the command.
@@ -40,6 +45,8 @@ pub async fn run(args: &cli::Audit, base: &Base, terminal: &Terminal) -> Outcome
             verify(&log, &against, archives, terminal).await
         }
         cli::Audit::Checkpoint => checkpoint(&log, base, terminal).await,
+        cli::Audit::Find { from_file } => find(from_file.as_deref(), base, terminal).await,
+        cli::Audit::RotateKey => rotate_key(base, terminal).await,
         cli::Audit::Archive { file, days, through, owner, password_file } => {
             let owner = owner.as_deref().map(|url| (url, password_file.as_deref()));
             let what = archive::What { days: *days, through: *through, owner };
@@ -56,27 +63,32 @@ pub async fn run(args: &cli::Audit, base: &Base, terminal: &Terminal) -> Outcome
 
 async fn tail(log: &Log, lines: u32, base: &Base, terminal: &Terminal) -> Outcome {
     for entry in log.tail(lines).await.map_err(broken)? {
-        if terminal.is_json() {
-            terminal.json(&object(&entry, &base.safety));
-            continue;
-        }
-        let summary: Vec<String> = entry
-            .record
-            .fields()
-            .iter()
-            .filter(|(field, value)| !DETAIL.contains(field) && !value.is_empty())
-            .map(|(field, value)| format!("{field}={}", quoted(value)))
-            .collect();
-        terminal.painted(&format!(
-            "{:>6}  {}  {:<9} {}  {}",
-            entry.seq,
-            terminal.paint(Tone::Dim, utc(entry.at_ms)),
-            entry.record.kind.as_str(),
-            terminal.paint(tone(entry.record.verdict), format!("{:<9}", entry.record.verdict.as_str())),
-            stored(summary.join(" "), &base.safety),
-        ));
+        line(&entry, base, terminal);
     }
     Ok(())
+}
+
+/// One record as one line.
+fn line(entry: &Entry, base: &Base, terminal: &Terminal) {
+    if terminal.is_json() {
+        terminal.json(&object(entry, &base.safety));
+        return;
+    }
+    let summary: Vec<String> = entry
+        .record
+        .fields()
+        .iter()
+        .filter(|(field, value)| !DETAIL.contains(field) && !value.is_empty())
+        .map(|(field, value)| format!("{field}={}", quoted(value)))
+        .collect();
+    terminal.painted(&format!(
+        "{:>6}  {}  {:<9} {}  {}",
+        entry.seq,
+        terminal.paint(Tone::Dim, utc(entry.at_ms)),
+        entry.record.kind.as_str(),
+        terminal.paint(tone(entry.record.verdict), format!("{:<9}", entry.record.verdict.as_str())),
+        stored(summary.join(" "), &base.safety),
+    ));
 }
 
 async fn show(log: &Log, seq: u64, base: &Base, terminal: &Terminal) -> Outcome {
@@ -183,6 +195,32 @@ async fn checkpoint(log: &Log, base: &Base, terminal: &Terminal) -> Outcome {
     }
     terminal.say(note.trim_end());
     terminal.warn(format!("the key that it is checked with, to keep beside it: {key}"));
+    Ok(())
+}
+
+async fn find(from_file: Option<&Path>, base: &Base, terminal: &Terminal) -> Outcome {
+    let vault = base.vault(terminal).await?;
+    let value = super::secret::read_value("The value to look for: ", from_file, terminal)?;
+    let mut found = 0;
+    let show = |entry| {
+        found += 1;
+        line(&entry, base, terminal);
+    };
+    vault.told_of(&value, show).await.map_err(Failure::failed)?;
+    if found == 0 {
+        return Err(Failure::not_found(
+            "no record tells of this value: it was never a secret of this vault, or its records are in an archive",
+        ));
+    }
+    Ok(())
+}
+
+async fn rotate_key(base: &Base, terminal: &Terminal) -> Outcome {
+    let [before, key] = signing::exchange(&base.home, &base.audit).await?.map(|key| key.to_string());
+    terminal.done(
+        json!({ "key": key, "before": before }),
+        format!("The log is sealed by another key now: {key}\nKeep a checkpoint of today elsewhere: ironclaw audit checkpoint"),
+    );
     Ok(())
 }
 

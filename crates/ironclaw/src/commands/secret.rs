@@ -80,7 +80,7 @@ async fn set(
 ) -> Outcome {
     let name = secret_name(name)?;
     let vault = base.vault(terminal).await?;
-    let value = read_value(&name, from_file, terminal)?;
+    let value = read_value(&format!("Value of {name}: "), from_file, terminal)?;
     let current = base.reader.secret(&Tenant::local(), &name).await.map_err(database)?.map(|row| row.version);
     vault.put_until(&name, value, current, days.map(in_days)).await.map_err(Failure::failed)?;
     let version = base.reader.last_secret_version(&Tenant::local(), &name).await.map_err(database)?;
@@ -94,13 +94,17 @@ async fn set(
 }
 
 /// From a file, a pipe, or a prompt without echo; one line break at the end is not part of it.
-fn read_value(name: &SecretName, from_file: Option<&Path>, terminal: &Terminal) -> Result<Plain, Failure> {
+pub(super) fn read_value(
+    prompt: &str,
+    from_file: Option<&Path>,
+    terminal: &Terminal,
+) -> Result<Plain, Failure> {
     let stdin = std::io::stdin();
     let mut bytes = match from_file {
         Some(file) => std::fs::read(file).map_err(|error| {
             Failure::failed(format!("{} cannot be read: {}", file.display(), error.kind()))
         })?,
-        None if stdin.is_terminal() => return terminal.ask_secret(&format!("Value of {name}: ")),
+        None if stdin.is_terminal() => return terminal.ask_secret(prompt),
         None => {
             let mut bytes = Vec::new();
             let limit = Plain::MAX as u64 + 2;

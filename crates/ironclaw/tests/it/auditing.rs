@@ -141,3 +141,57 @@ fn l08_a_dead_reader_of_an_export_blocks_nothing_and_loses_nothing() {
     }
     assert!(following.wait().unwrap().success());
 }
+
+#[test]
+fn l04_the_key_of_the_log_is_exchanged_and_what_was_kept_stays_good() {
+    let installation = Installation::initialised();
+    let signing = installation.home().join("config/keys/audit-signing");
+    let old = std::fs::read(&signing).unwrap();
+    let kept = installation.run(&["audit", "checkpoint", "--json"]).ok().json().remove(0);
+    let file = installation.folder.path().join("kept.checkpoint");
+    std::fs::write(&file, kept["checkpoint"].as_str().unwrap()).unwrap();
+    let rotated = installation.run(&["audit", "rotate-key", "--json"]).ok().json().remove(0);
+    assert_eq!(rotated["before"], kept["key"]);
+    let new = std::fs::read(&signing).unwrap();
+    assert!(new != old && new.len() == 32);
+    installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    for key in [&rotated["before"], &rotated["key"]] {
+        let key = key.as_str().unwrap();
+        installation.run(&["audit", "verify", "--against", file.to_str().unwrap(), "--key", key]).ok();
+    }
+    installation.run(&["audit", "verify", "--against", file.to_str().unwrap()]).ok();
+
+    // Another machine that still has the old file is told, and records nothing.
+    let private = |path: &std::path::Path, bytes: &[u8]| {
+        std::fs::write(path, bytes).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    private(&signing, &old);
+    let refused = installation.run(&["secret", "list"]);
+    assert!(refused.code == 6 && refused.stderr.contains("was exchanged"), "{refused:#?}");
+    // Killed between the handover and the change of names: finished at the next start.
+    private(&signing.with_file_name("audit-signing.next"), &new);
+    installation.run(&["secret", "list"]).ok();
+    assert_eq!(std::fs::read(&signing).unwrap(), new);
+    assert!(!signing.with_file_name("audit-signing.next").exists());
+    // One that was never handed over to is thrown away by the next exchange.
+    private(&signing.with_file_name("audit-signing.next"), &old);
+    installation.run(&["audit", "rotate-key"]).ok();
+    assert_ne!(std::fs::read(&signing).unwrap(), new);
+    installation.run(&["audit", "verify", "--against", file.to_str().unwrap()]).ok();
+}
+
+#[test]
+fn a_value_that_was_found_somewhere_is_traced_in_the_log() {
+    let installation = Installation::initialised();
+    let (value, other) = (random_key(), random_key());
+    installation.run_with(&["secret", "set", "A_KEY"], &value).ok();
+    installation.run_with(&["secret", "set", "B_KEY"], &other).ok();
+    installation.run(&["secret", "delete", "A_KEY"]).ok();
+    let found = installation.run_with(&["audit", "find", "--json"], &value).ok();
+    let records = found.json();
+    assert_eq!(records.len(), 1);
+    assert_eq!((&records[0]["kind"], &records[0]["fields"]["secret"]), (&"secret".into(), &"A_KEY".into()));
+    assert!(!found.stdout.contains(&value));
+    assert_eq!(installation.run_with(&["audit", "find"], &random_key()).code, 5);
+}

@@ -27,10 +27,14 @@ impl Home {
 
     /// One with each database, on which nothing is yet.
     pub(crate) async fn both() -> [Self; 2] {
-        let database = testkit::Postgres::shared();
+        [Self::new(), Self::on(testkit::Postgres::shared()).await]
+    }
+
+    /// With a database of a server, on which nothing is yet.
+    pub(crate) async fn on(database: testkit::Database) -> Self {
         let owner = store::Server::parse(&database.owner()).unwrap();
         store::migrate(&owner, database.runtime_role()).await.unwrap();
-        [Self::new(), Self { server: Some(database), ..Self::new() }]
+        Self { server: Some(database), ..Self::new() }
     }
 
     /// The database, opened as another process would.
@@ -130,7 +134,8 @@ impl World {
         [Self::at(file, "bearer", random_value()).await, Self::at(server, "bearer", random_value()).await]
     }
 
-    async fn at(home: Home, inject: &str, value: String) -> Self {
+    /// With that home.
+    pub(crate) async fn at(home: Home, inject: &str, value: String) -> Self {
         let (reader, audit, _) = home.open().await;
         let vault = Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
         vault.put(&name(SECRET), plain(&value), None).await.unwrap();

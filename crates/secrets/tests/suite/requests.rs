@@ -126,6 +126,34 @@ async fn every_unsealing_is_on_record_before_the_lease_exists() {
 }
 
 #[tokio::test]
+async fn whoever_has_the_vault_finds_every_record_of_a_value_and_nobody_else_does() {
+    for world in World::both().await {
+        let second = random_value();
+        for _ in 0..2 {
+            drop(world.vault.lease(&world.permit("GET", URL).await).await.unwrap());
+        }
+        world.vault.put(&name(SECRET), plain(&second), Some(1)).await.unwrap();
+        drop(world.vault.lease(&world.permit("GET", URL).await).await.unwrap());
+        world.vault.delete(&name(SECRET), 2).await.unwrap();
+        let told = async |vault: &secrets::Vault, value: &str| {
+            let mut kinds = Vec::new();
+            vault.told_of(&plain(value), |entry| kinds.push(entry.record.kind)).await.unwrap();
+            kinds
+        };
+        assert_eq!(told(&world.vault, &world.value).await, [Kind::Secret, Kind::Unseal, Kind::Unseal]);
+        assert_eq!(told(&world.home.vault().await, &second).await, [Kind::Secret, Kind::Unseal]);
+        assert!(told(&world.vault, &random_value()).await.is_empty());
+        // Another vault's digest of the same value is another one.
+        let digest = |entries: &[audit::Entry]| {
+            let of = |entry: &audit::Entry| entry.record.field(types::Field::Value).map(str::to_owned);
+            entries.iter().find_map(of).unwrap()
+        };
+        let other = World::with("bearer", world.value.clone()).await;
+        assert_ne!(digest(&world.records().await), digest(&other.records().await));
+    }
+}
+
+#[tokio::test]
 async fn k10_a_lease_is_for_its_own_request_alone() {
     let world = World::new("bearer").await;
     let urls = ["https://api.weather.example/v1/other", URL];

@@ -12,7 +12,7 @@ use secrets::{Plain, SlotKind, Unlock, ValueError, Vault, VaultError};
 use store::{Lost, Mutation, SecretRow, SecretState};
 use types::{Field, Kind, Record, SecretName, Tenant, Verdict};
 
-use crate::fixture::{Home, name, open, plain, random_value};
+use crate::fixture::{Home, SECRET, World, name, open, plain, random_value};
 
 fn error<T>(outcome: Result<T, VaultError>) -> VaultError {
     outcome.err().expect("it was not refused")
@@ -238,6 +238,58 @@ async fn k12_the_value_is_in_no_file_and_no_record() {
         assert!(!found(needle), "the value lies in a file");
     }
     assert!(found("API_KEY"), "the search finds nothing at all");
+}
+
+/// A server that logs every statement with its values, at its most talkative, and keeps all it writes.
+#[tokio::test]
+async fn k12_the_value_is_in_no_log_and_no_file_of_a_server() {
+    let talkative = [
+        "-c",
+        "log_statement=all",
+        "-c",
+        "log_min_duration_statement=0",
+        "-c",
+        "log_parameter_max_length=-1",
+        "-c",
+        "log_parameter_max_length_on_error=-1",
+        "-c",
+        "log_min_messages=debug1",
+    ];
+    let server = testkit::Postgres::start(&talkative);
+    let database = server.database();
+    let (value, second) = (random_value(), random_value());
+    let world = World::at(Home::on(database.clone()).await, "bearer", value.clone()).await;
+    for _ in 0..20 {
+        let permit = world.permit("GET", "https://api.weather.example/v1/now").await;
+        drop(world.vault.lease(&permit).await.unwrap());
+    }
+    world.vault.put(&name(SECRET), plain(&second), Some(1)).await.unwrap();
+    world.vault.rollback(&name(SECRET)).await.unwrap();
+    let hands = [world.home.unlock()];
+    let step = async || secrets::rotate(&world.reader, &world.audit, &hands, std::time::Duration::ZERO).await;
+    while step().await.unwrap() != secrets::Progress::Finished {}
+    // An error of the database quotes what it was given.
+    assert!(world.vault.put(&name(SECRET), plain(&second), None).await.is_err());
+    world.vault.delete(&name(SECRET), 1).await.unwrap();
+    let control = random_value();
+    database.admin(&format!("CREATE TABLE public.control AS SELECT '{control}' AS text; CHECKPOINT"));
+
+    let mut everything = walk(&database.files());
+    everything.push(database.log().into_bytes());
+    let slot_key =
+        fs::read(fs::read_dir(world.home.keys()).unwrap().next().unwrap().unwrap().path()).unwrap();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let found = |needle: &[u8]| {
+        everything.iter().filter(|bytes| memchr::memmem::find(bytes, needle).is_some()).count()
+    };
+    for bytes in [value.as_bytes(), second.as_bytes(), &slot_key] {
+        assert_eq!((found(&bytes[..16]), found(hex(&bytes[..16]).as_bytes())), (0, 0), "a value lies there");
+    }
+    assert!(
+        found(control.as_bytes()) >= 3,
+        "a table, the write-ahead log and the log of the server are searched"
+    );
+    assert!(database.log().contains(SECRET) && database.log().contains("parameters: $1"));
 }
 
 fn walk(folder: &std::path::Path) -> Vec<Vec<u8>> {

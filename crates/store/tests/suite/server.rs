@@ -191,3 +191,63 @@ async fn a_schema_that_nobody_made_or_that_is_older_is_the_owners_business() {
     let runtime = Server::parse(&database.runtime()).unwrap();
     assert!(store::migrate(&runtime, "ironclaw_runtime").await.is_err());
 }
+
+/// A password that no other test has.
+fn password() -> String {
+    types::Digest::of(types::CallId::new().as_bytes()).to_string()
+}
+
+#[tokio::test]
+async fn a_server_over_a_network_proves_who_it_is_and_takes_no_password_in_clear() {
+    let (server, [address, unnamed]) = Postgres::start_over_tls(&["-c", "password_encryption=scram-sha-256"]);
+    let database = server.database();
+    let (owner, runtime) = (password(), password());
+    for (role, word) in [("ironclaw_owner", &owner), ("ironclaw_runtime", &runtime)] {
+        database.admin(&format!("ALTER ROLE {role} PASSWORD '{word}'"));
+    }
+    let kept =
+        database.admin("SELECT DISTINCT left(rolpassword, 14) FROM pg_authid WHERE rolpassword IS NOT NULL");
+    assert_eq!(kept, "SCRAM-SHA-256$");
+    let at = |role: &str, address: &str, root: &std::path::Path, word: &str| {
+        let url = format!("postgres://{role}@{address}/{}?sslrootcert={}", database.name, root.display());
+        Server::parse(&url).unwrap().with_password(word.to_owned())
+    };
+    let root = database.authority();
+    store::migrate(&at("ironclaw_owner", &address, &root, &owner), "ironclaw_runtime").await.unwrap();
+    let (reader, mut writer) =
+        store::connect(&at("ironclaw_runtime", &address, &root, &runtime)).await.unwrap();
+    let batch = writer.begin().await.unwrap();
+    let seen = database.admin(
+        "SELECT DISTINCT ssl, version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'ironclaw_runtime'",
+    );
+    assert_eq!(seen, "t|TLSv1.3");
+    batch.commit().await.unwrap();
+    assert!(reader.slots().await.unwrap().is_empty());
+
+    // Another authority, another name, another password, none; and no word of it is said again.
+    let (other, _) = Postgres::start_over_tls(&[]);
+    let elsewhere = other.database().authority();
+    for (address, root, word) in [
+        (&address, &elsewhere, &runtime),
+        (&unnamed, &root, &runtime),
+        (&address, &root, &owner),
+        (&address, &root, &String::new()),
+    ] {
+        let error = match store::connect(&at("ironclaw_runtime", address, root, word)).await {
+            Ok(_) => panic!("{address} with {}", root.display()),
+            Err(error) => error,
+        };
+        assert!(
+            !format!("{error:?} {error}").contains(runtime.as_str())
+                && !error.to_string().contains(owner.as_str())
+        );
+    }
+    // The authorities of the public Internet vouch for no such server either.
+    let public = format!("postgres://ironclaw_runtime@{address}/{}", database.name);
+    assert!(store::connect(&Server::parse(&public).unwrap().with_password(runtime.clone())).await.is_err());
+    // The server refuses whoever comes without TLS, so that this is not what kept the password safe.
+    assert!(!database.log().contains(&runtime));
+    reader.close().await;
+    drop(other);
+    drop(server);
+}

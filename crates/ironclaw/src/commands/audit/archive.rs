@@ -7,7 +7,7 @@ use std::path::Path;
 use audit::archive::{Archive, ArchiveError};
 use audit::{Against, ChangeError, Entry, Log};
 use serde_json::json;
-use store::Mutation;
+use store::{Mutation, Server};
 
 use super::{broken, export};
 use crate::cli::ExportFormat;
@@ -32,21 +32,7 @@ pub(super) struct What<'a> {
 
 /// Verifies the log, writes the file, records what it holds, and only then lets the bytes go.
 pub(super) async fn run(log: &Log, file: &Path, what: What<'_>, base: &Base, terminal: &Terminal) -> Outcome {
-    let owner = match (&base.config.store, what.owner) {
-        (None, None) => None,
-        (None, Some(_)) => {
-            return Err(Failure::usage("--as is for a server, and the configuration names none"));
-        }
-        (Some(_), Some((url, password))) => {
-            Some(crate::config::server(url, password).map_err(Failure::usage)?)
-        }
-        (Some(server), None) => {
-            return Err(Failure::usage(format!(
-                "on a server the owner of the tables takes records out of the log; {} only adds to it\n  ironclaw audit archive FILE --as 'postgres://OWNER@HOST/DATABASE'",
-                server.user()
-            )));
-        }
-    };
+    let owner = owner(what.owner, base)?;
     let against = Against { key: signing::verifier(&base.home)?, checkpoint: None };
     let verified = log.verify_against(&against).await.map_err(broken)?;
     let archives = log.archives().await.map_err(broken)?;
@@ -98,6 +84,21 @@ pub(super) async fn run(log: &Log, file: &Path, what: What<'_>, base: &Base, ter
         ),
     );
     Ok(())
+}
+
+/// Who takes records out of the log of a server, which its own role cannot.
+fn owner(named: Option<(&str, Option<&Path>)>, base: &Base) -> Result<Option<Server>, Failure> {
+    match (&base.config.store, named) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Failure::usage("--as is for a server, and the configuration names none")),
+        (Some(_), Some((url, password))) => {
+            crate::config::server(url, password).map(Some).map_err(Failure::usage)
+        }
+        (Some(server), None) => Err(Failure::usage(format!(
+            "on a server the owner of the tables takes records out of the log; {} only adds to it\n  ironclaw audit archive FILE --as 'postgres://OWNER@HOST/DATABASE'",
+            server.user()
+        ))),
+    }
 }
 
 /// The last record from `first` on, up to `most`, that is older than so many days, and all before it.
