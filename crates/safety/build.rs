@@ -62,7 +62,7 @@ fn write_rule(out: &mut String, kind: &str, rule: &Written) -> Result<(), Box<dy
     writeln!(out, "kind: Kind::{}, severity: Severity::{},", variant(kind), variant(&rule.severity))?;
     writeln!(out, "literals: Cow::Borrowed(&[{}]),", literals.join(", "))?;
     writeln!(out, "lane: {}, longest: {},", lane(&made.compiled.lane), made.compiled.longest)?;
-    writeln!(out, "needs_operator: {}, needs_digit: {},", made.needs_operator, made.needs_digit)?;
+    writeln!(out, "needs_operator: {}, needs_digit: {},", made.compiled.needs_operator, made.needs_digit)?;
     writeln!(out, "is_whole: {},", made.compiled.is_whole)?;
     writeln!(out, "expression: {},", lazy(&made.source))?;
     writeln!(out, "tail: {},", option(made.compiled.tail.as_deref().map(lazy)))?;
@@ -94,13 +94,18 @@ fn lane(lane: &Lane) -> String {
     let keys = |keys: &Keys| format!("Cow::Borrowed(&{keys:?})");
     match lane {
         Lane::Run(found) => format!("Lane::Run({})", keys(found)),
-        Lane::Word(found) => format!("Lane::Word({})", keys(found)),
         Lane::Line(found) => format!("Lane::Line({})", keys(found)),
+        Lane::Word { keys: found, before } => {
+            format!("Lane::Word {{ keys: {}, before: {before} }}", keys(found))
+        }
+        Lane::Named { keys: found, within, assigned } => {
+            format!("Lane::Named {{ keys: {}, within: {within}, assigned: {assigned} }}", keys(found))
+        }
+        Lane::Near { keys: found, within } => {
+            format!("Lane::Near {{ keys: {}, within: {within} }}", keys(found))
+        }
         Lane::Anywhere { keys: found, before } => {
             format!("Lane::Anywhere {{ keys: {}, before: {before} }}", keys(found))
-        }
-        Lane::Assigned { keys: found, within, run } => {
-            format!("Lane::Assigned {{ keys: {}, within: {within}, run: {run} }}", keys(found))
         }
     }
 }

@@ -66,7 +66,7 @@ impl Sanitizer {
         };
         Ok(Self {
             rules: Rules::new()?,
-            squash: Squash::new()?,
+            squash: Squash::new(),
             acrostic: rule("acrostic", Severity::Low, "the first letters of the lines spell an attack"),
             disguised: rule(
                 "disguised-phrase",

@@ -1,16 +1,21 @@
 //! A text as bit masks, 64 bytes at a time: which bytes are letters and digits, which belong to a run of
-//! token characters, where a literal may begin.
+//! token characters, where a key may begin.
 //!
 //! With AVX2, found at run time, a block takes a few instructions for each mask; without it the same
 //! tables are read byte by byte. Both give the same masks, and a test holds them to that.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod buckets;
+mod sets;
 
-use super::lane::{KEY, Key, NO_FOURTH, fold};
+use super::lane::{Key, fold};
+use sets::{FORMS, KINDS, Set};
 
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 64;
+/// The first bytes of a key, by which a filter knows it.
+const HEAD: usize = 6;
 
 /// One bit for each byte of a block.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -19,54 +24,56 @@ pub(super) struct Masks {
     pub(super) alnum: u64,
     /// Those, and `_` and `-`.
     pub(super) run: u64,
-    /// ASCII digits.
+    /// Those, and `+` and `/`: digits of base64.
     pub(super) digit: u64,
+    /// Those, and `=`: values.
+    pub(super) value: u64,
     /// A backslash.
     pub(super) escape: u64,
-    /// A key of the first filter may begin here.
-    pub(super) any: u64,
-    /// A key of the second filter may begin here.
-    pub(super) word: u64,
-    /// A key of the third filter may begin here.
-    pub(super) name: u64,
+    /// A key of the filter may begin here.
+    pub(super) key: u64,
 }
 
-/// The three sets of keys that are looked for.
-pub(super) struct Filters {
-    pub(super) any: Filter,
-    pub(super) word: Filter,
-    pub(super) name: Filter,
+/// What a block may stand for where it is encoded text; one bit for each byte.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Forms {
+    /// A base64 digit that may be the first, the second or the third of four that stand for printable text.
+    pub(super) first: u64,
+    pub(super) second: u64,
+    pub(super) third: u64,
+    /// A hexadecimal digit that may be the first of two that stand for a printable character; any one.
+    pub(super) high: u64,
+    pub(super) hex: u64,
+    /// `0`, and what makes a line end or a tabulator with it.
+    pub(super) zero: u64,
+    pub(super) blank: u64,
 }
 
-/// Says for four bytes in a row whether one of a set of keys may be there: a table for the low and one
+/// Says for a few bytes in a row whether one of a set of keys may be there: a table for the low and one
 /// for the high half of each byte, in which each of eight buckets of keys has a bit (the "Teddy" of
 /// Hyperscan, Wang et al., NSDI 2019).
 #[derive(Clone)]
 pub(super) struct Filter {
-    low: [[u8; 16]; KEY],
-    high: [[u8; 16]; KEY],
+    low: [[u8; 16]; HEAD],
+    high: [[u8; 16]; HEAD],
 }
 
 impl Filter {
-    /// A filter for keys of three or four folded bytes.
+    /// A filter for keys.
     pub(super) fn new(mut keys: Vec<Key>) -> Self {
         keys.sort_unstable();
-        let mut filter = Self { low: [[0; 16]; KEY], high: [[0; 16]; KEY] };
-        // Neighbours in the order share bytes, and keys that share bytes widen a bucket least.
-        let share = keys.len().div_ceil(8).max(1);
-        for (bucket, keys) in keys.chunks(share).enumerate() {
+        keys.dedup_by_key(|key| key.bytes.first_chunk::<HEAD>().copied());
+        let mut filter = Self { low: [[0; 16]; HEAD], high: [[0; 16]; HEAD] };
+        for (bucket, keys) in buckets::of(&keys).into_iter().enumerate() {
             for key in keys {
-                for at in 0..KEY {
-                    match key[at] {
-                        NO_FOURTH => (0..16).for_each(|half| {
-                            filter.low[at][half] |= 1 << bucket;
-                            filter.high[at][half] |= 1 << bucket;
-                        }),
-                        byte => {
-                            filter.low[at][usize::from(byte & 15)] |= 1 << bucket;
-                            filter.high[at][usize::from(byte >> 4)] |= 1 << bucket;
-                        }
+                for at in 0..HEAD {
+                    let (mut low, mut high) = (0..16, 0..16);
+                    if at < usize::from(key.length) {
+                        let byte = usize::from(key.bytes[at]);
+                        (low, high) = (byte & 15..(byte & 15) + 1, byte >> 4..(byte >> 4) + 1);
                     }
+                    low.for_each(|half| filter.low[at][half] |= 1 << bucket);
+                    high.for_each(|half| filter.high[at][half] |= 1 << bucket);
                 }
             }
         }
@@ -84,47 +91,91 @@ impl Filter {
 }
 
 /// The masks of `blocks.len()` blocks of `text` from `from` on; what lies behind its end counts as zeros.
-pub(super) fn read(text: &[u8], from: usize, filters: &Filters, blocks: &mut [Masks]) {
+pub(super) fn read(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Masks]) {
     #[cfg(target_arch = "x86_64")]
-    if avx2::read(text, from, filters, blocks) {
+    if avx2::read(text, from, filter, blocks) {
         return;
     }
-    each(text, from, blocks, |block| portable(block, filters));
+    let mut end = PADDING;
+    for (index, masks) in blocks.iter_mut().enumerate() {
+        *masks = portable(block(text, from + index * BLOCK, &mut end), filter);
+    }
+}
+
+/// The forms of the block of `text` at `from`, and of the one behind it.
+pub(super) fn forms(text: &[u8], from: usize) -> [Forms; 2] {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(forms) = avx2::forms(text, from) {
+        return forms;
+    }
+    portable_forms(text, from)
+}
+
+fn portable_forms(text: &[u8], from: usize) -> [Forms; 2] {
+    let mut end = PADDING;
+    [from, from + BLOCK].map(|from| {
+        let block = block(text, from, &mut end);
+        FORMS.map(|set| portable_set(block, set)).into()
+    })
 }
 
 /// A block and the bytes behind it that a key at its end reaches into.
-type Block = [u8; BLOCK + KEY - 1];
+type Block = [u8; BLOCK + HEAD - 1];
 
-#[inline(always)]
-fn each(text: &[u8], from: usize, blocks: &mut [Masks], read: impl Fn(&Block) -> Masks) {
-    for (index, masks) in blocks.iter_mut().enumerate() {
-        let rest = text.get(from + index * BLOCK..).unwrap_or_default();
-        *masks = match rest.first_chunk() {
-            Some(block) => read(block),
-            None => {
-                let mut padded = [0; BLOCK + KEY - 1];
-                padded[..rest.len()].copy_from_slice(rest);
-                read(&padded)
-            }
-        };
-    }
+const PADDING: Block = [0; BLOCK + HEAD - 1];
+
+/// The block of `text` at `at`; the last ones are put into `end`, with zeros behind them.
+#[inline]
+fn block<'a>(text: &'a [u8], at: usize, end: &'a mut Block) -> &'a Block {
+    let rest = text.get(at..).unwrap_or_default();
+    rest.first_chunk().unwrap_or_else(|| {
+        *end = PADDING;
+        end[..rest.len()].copy_from_slice(rest);
+        end
+    })
 }
 
 /// One block, byte by byte.
-fn portable(block: &Block, filters: &Filters) -> Masks {
-    let mut masks = Masks::default();
+fn portable(block: &Block, filter: &Filter) -> Masks {
+    let mut key = 0;
     for at in 0..BLOCK {
-        let byte = block[at];
-        let bit = |set: bool| u64::from(set) << at;
-        masks.alnum |= bit(byte.is_ascii_alphanumeric());
-        masks.run |= bit(byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-        masks.digit |= bit(byte.is_ascii_digit());
-        masks.escape |= bit(byte == b'\\');
-        masks.any |= bit(filters.any.admits(&block[at..at + KEY]));
-        masks.word |= bit(filters.word.admits(&block[at..at + KEY]));
-        masks.name |= bit(filters.name.admits(&block[at..at + KEY]));
+        key |= u64::from(filter.admits(&block[at..at + HEAD])) << at;
     }
-    masks
+    Masks { key, ..KINDS.map(|set| portable_set(block, set)).into() }
+}
+
+fn portable_set(block: &Block, set: Set) -> u64 {
+    (0..BLOCK).fold(0, |mask, at| mask | u64::from(set.has(block[at])) << at)
+}
+
+/// True when a text begins with four base64 digits that stand for printable text.
+pub(super) fn is_group(text: &[u8]) -> bool {
+    let [first, second, third, ..] = FORMS;
+    let [_, _, digit, ..] = KINDS;
+    matches!(text, [a, b, c, d, ..] if first.has(*a) && second.has(*b) && third.has(*c) && digit.has(*d))
+}
+
+/// True when a text begins with two hexadecimal digits that stand for printable text.
+pub(super) fn is_pair(text: &[u8]) -> bool {
+    let [.., high, hex, zero, blank] = FORMS;
+    matches!(text, [a, b, ..] if high.has(*a) && hex.has(*b) || zero.has(*a) && blank.has(*b))
+}
+
+/// True for a base64 digit, of either alphabet.
+pub(super) fn is_digit(byte: u8) -> bool {
+    KINDS[2].has(byte)
+}
+
+impl From<[u64; 5]> for Masks {
+    fn from([alnum, run, digit, value, escape]: [u64; 5]) -> Self {
+        Self { alnum, run, digit, value, escape, key: 0 }
+    }
+}
+
+impl From<[u64; 7]> for Forms {
+    fn from([first, second, third, high, hex, zero, blank]: [u64; 7]) -> Self {
+        Self { first, second, third, high, hex, zero, blank }
+    }
 }
 
 #[cfg(test)]
@@ -133,17 +184,15 @@ mod tests {
 
     use super::*;
 
-    fn filters() -> Filters {
-        let any = Filter::new(vec![*b"pass", *b"pwd\xff", *b"://\xff", *b"toke", *b"secr"]);
-        let word = Filter::new(vec![*b"ghp\x7f", *b"akia", *b"sk-\xff", *b"eyj\xff"]);
-        Filters { any, word, name: Filter::new(vec![*b"acme", *b"data", *b"sid\xff"]) }
+    fn filter() -> Filter {
+        Filter::new(["password", "pwd", "://", "toke", "_secret"].map(|key| Key::of(key.bytes())).into())
     }
 
     fn text() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             prop::collection::vec(any::<u8>(), 0..40),
-            "[A-Za-z0-9_-]{0,70}".prop_map(String::into_bytes),
-            "(PASS|pwd|ghp_|AKIA|sk-|://|\\\\)".prop_map(String::into_bytes),
+            "[A-Za-z0-9+/_-]{0,70}".prop_map(String::into_bytes),
+            "(PASS|pwd|_SECR|://|\\\\)".prop_map(String::into_bytes),
         ];
         prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
     }
@@ -151,24 +200,26 @@ mod tests {
     proptest! {
         #[test]
         fn both_ways_of_reading_give_the_same_masks(text in text(), from in 0usize..100) {
-            let filters = filters();
+            let filter = filter();
             let from = from.min(text.len());
             let mut fast = vec![Masks::default(); (text.len() - from) / BLOCK + 2];
             let mut slow = fast.clone();
-            read(&text, from, &filters, &mut fast);
-            each(&text, from, &mut slow, |block| portable(block, &filters));
+            read(&text, from, &filter, &mut fast);
+            for (index, masks) in slow.iter_mut().enumerate() {
+                *masks = portable(block(&text, from + index * BLOCK, &mut { PADDING }), &filter);
+            }
             prop_assert_eq!(fast, slow);
+            prop_assert_eq!(forms(&text, from), portable_forms(&text, from));
         }
     }
 
     #[test]
     fn a_filter_admits_every_place_of_a_key() {
         let mut masks = [Masks::default()];
-        read(b"My PassWord at http://x Pwd=1 ghp_x AKIA", 0, &filters(), &mut masks);
+        read(b"My PassWord at http://x Pwd=1 ghp_x AKIA", 0, &filter(), &mut masks);
         for at in [3, 19, 24] {
-            assert!(masks[0].any >> at & 1 == 1, "{at}");
+            assert!(masks[0].key >> at & 1 == 1, "{at}");
         }
-        assert!(masks[0].word >> 30 & masks[0].word >> 36 & 1 == 1);
-        assert!(masks[0].any & masks[0].word == 0);
+        assert!(masks[0].key >> 30 & 1 == 0);
     }
 }

@@ -6,20 +6,24 @@
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
-use super::lane::{KEY, Key, Keys, LONGEST, Lane, NO_FOURTH, RUN, fold};
+use super::lane::{
+    CREDENTIALS, KEY, Key, Keys, LONG_RUN, LONGEST, Lane, RUN, VALUE, VALUE_WITHIN, fold, is_operator,
+    is_wordy,
+};
 
+/// The most bytes between a name and its credential.
+pub(super) const NAME_GAP: usize = 24;
 /// The farthest that a match may begin before its key.
 const FARTHEST: usize = 512;
+/// The farthest that a long run may begin behind its key.
+const NEAR: usize = 160;
+/// The fewest bytes of a key, and as many as are enough for one of many.
+const SHORTEST_KEY: usize = 3;
+const ENOUGH: usize = 4;
+/// So many ways to go on are followed where a key is long enough.
+const FEW: usize = 8;
 /// More keys than this say too little.
-const MOST_KEYS: usize = 300;
-/// More combinations than this are not worth the time at start-up.
-const MOST_CROSSED: usize = 4 * MOST_KEYS;
-
-/// The two sides of an assignment, as they are written.
-pub(super) struct Sides<'a> {
-    pub(super) name: &'a str,
-    pub(super) value: &'a str,
-}
+const MOST_KEYS: usize = 800;
 
 /// A rule's lane and what its verification needs.
 pub(super) struct Compiled {
@@ -30,28 +34,31 @@ pub(super) struct Compiled {
     pub(super) tail: Option<String>,
     /// The whole match is the secret.
     pub(super) is_whole: bool,
+    /// An operator follows the words that the key begins.
+    pub(super) needs_operator: bool,
 }
 
-/// Finds the lane of an expression. `sides` are given for a name that says nothing by itself: a run of token
-/// characters is then what is looked for first. `literals` are what its author says stands on the line.
-pub(super) fn compile(
-    source: &str,
-    sides: Option<Sides<'_>>,
-    literals: &[String],
-) -> Result<Compiled, String> {
+/// Finds the lane of an expression. `name` is given where it begins with the name of something to which a value
+/// is assigned. `literals` are what its author says stands on the line.
+pub(super) fn compile(source: &str, name: Option<&str>, literals: &[String]) -> Result<Compiled, String> {
     let hir = parse(source)?;
     let longest = hir.properties().maximum_len().filter(|longest| *longest <= LONGEST);
     let longest = longest.ok_or(format!("its matches may be longer than {LONGEST} bytes"))?;
     if hir.properties().minimum_len().unwrap_or(0) == 0 {
         return Err("it matches the empty text".into());
     }
-    let assigned = sides.and_then(|sides| assigned(&sides, longest));
-    let (lane, tail) = match assigned {
+    let by_name = name.and_then(named).or_else(|| spoken(&hir));
+    let (lane, from) = match by_name {
         Some(lane) => (lane, None),
-        None => by_key(&hir).or_else(|| Some((by_line(literals)?, None))).ok_or("it has no lane")?,
+        None => by_key(&hir).or_else(|| Some((by_line(&hir, literals)?, None))).ok_or("it has no lane")?,
     };
+    let parts = parts(&hir);
+    let tail = from.filter(|from| *from > 0 && !matches!(lane, Lane::Word { .. }));
+    let tail = tail.map(|from| Hir::concat(parts[from..].iter().map(|part| (*part).clone()).collect()));
     let tail = tail.map(|tail| tail.to_string());
-    Ok(Compiled { lane, longest, tail, is_whole: hir.properties().explicit_captures_len() == 0 })
+    let needs_operator = from.is_some_and(|from| is_assigned(&parts[from..]));
+    let is_whole = hir.properties().explicit_captures_len() == 0;
+    Ok(Compiled { lane, longest, tail, is_whole, needs_operator })
 }
 
 /// Expressions read bytes and know no Unicode classes.
@@ -60,41 +67,91 @@ fn parse(source: &str) -> Result<Hir, String> {
     parser.parse(source).map_err(|error| error.to_string())
 }
 
-/// A value that is nothing but a run, behind an operator, with a name in front.
-fn assigned(sides: &Sides<'_>, longest: usize) -> Option<Lane> {
-    let value = parse(sides.value).ok()?;
-    let keys = keys(&parse(&format!("(?i:{})", sides.name)).ok()?)?;
-    let run = value.properties().minimum_len().filter(|shortest| *shortest >= RUN)?;
-    let within = longest - value.properties().maximum_len()?;
-    is_run(&value).then_some(Lane::Assigned { keys, within, run })
+/// A name with its credential, in it or behind it.
+fn named(name: &str) -> Option<Lane> {
+    let name = parse(&format!("(?i:{name})")).ok()?;
+    let gap = if has_credential(&name) { 0 } else { NAME_GAP };
+    let within = name.properties().maximum_len()? + gap;
+    is_all(&name, is_wordy).then_some(Lane::Named { keys: keys(&name)?, within, assigned: true })
 }
 
-/// True when every match of a name is letters, digits, `_` and `-`.
-pub(super) fn is_word(name: &str) -> bool {
-    parse(name).is_ok_and(|name| is_run(&name))
-}
-
-/// The best key of an expression: at its beginning where a word begins, else where the rarest one is.
-fn by_key(hir: &Hir) -> Option<(Lane, Option<Hir>)> {
+/// An expression that begins with words of which one is a credential.
+fn spoken(hir: &Hir) -> Option<Lane> {
     let parts = parts(hir);
-    // Where something else is the secret, its surroundings may begin in a word.
-    let begins_word = match parts.first().map(|part| part.kind()) {
-        Some(HirKind::Look(Look::WordAscii | Look::WordStartAscii)) => true,
-        _ => hir.properties().explicit_captures_len() == 0,
-    };
-    let first = keys(hir).filter(|keys| begins_word && keys.iter().all(|key| key[0].is_ascii_alphanumeric()));
-    if let Some(keys) = first {
-        let lane = if leading_run(hir).0 >= RUN { Lane::Run(keys) } else { Lane::Word(keys) };
-        return Some((lane, None));
+    let first = parts.first()?;
+    let keys = keys_of(&[heads(first)]).filter(|_| is_all(first, is_wordy) && has_credential(first))?;
+    Some(Lane::Named { keys, within: first.properties().maximum_len()?, assigned: false })
+}
+
+/// True when every match holds one of the credentials, in one piece.
+fn has_credential(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Alternation(subs) => subs.iter().all(has_credential),
+        HirKind::Capture(capture) => has_credential(&capture.sub),
+        HirKind::Concat(_) | HirKind::Literal(_) | HirKind::Class(_) => holds(hir, &CREDENTIALS),
+        _ => false,
     }
-    let starts: Vec<Option<Heads>> = parts.iter().map(|part| heads(part)).collect();
+}
+
+/// True when every match of parts that follow each other holds one of the words.
+fn holds(hir: &Hir, words: &[&str]) -> bool {
+    // What a sequence spells, as long as it spells one thing in each case; an alternative starts anew.
+    let mut spelled = String::new();
+    for part in parts(hir) {
+        match part.kind() {
+            HirKind::Literal(literal) => spelled.extend(literal.0.iter().map(|byte| char::from(*byte))),
+            HirKind::Class(class) => match class_heads(class)[..] {
+                [head] if !head.closed => spelled.push(char::from(head.bytes[0])),
+                _ => spelled.push('\n'),
+            },
+            HirKind::Alternation(subs) => {
+                // Each of them with what stands before it.
+                let before = spelled.rsplit('\n').next().unwrap_or_default().to_owned();
+                let spells = |sub: &Hir| {
+                    let before = Hir::literal(before.clone().into_bytes());
+                    holds(&Hir::concat(vec![before, sub.clone()]), words)
+                };
+                if subs.iter().all(spells) {
+                    return true;
+                }
+                spelled.push('\n');
+            }
+            HirKind::Look(_) | HirKind::Empty => {}
+            _ => spelled.push('\n'),
+        }
+    }
+    let spelled = spelled.to_ascii_lowercase();
+    words.iter().any(|word| spelled.contains(word))
+}
+
+/// True when parts begin with words, and nothing but quotes and spaces stands between them and an operator.
+fn is_assigned(parts: &[&Hir]) -> bool {
+    let quote = |byte: u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\' | b' ' | b'\t');
+    let words = parts.iter().take_while(|part| is_all(part, is_wordy)).count();
+    let Some(rest) = parts[words..].iter().position(|part| !is_all(part, quote)) else { return false };
+    let operator = |head: &Head| head.length > 0 && is_operator(head.bytes[0]);
+    words > 0 && heads(parts[words + rest]).iter().all(operator)
+}
+
+/// The best key of an expression: at its beginning where a word begins, else in front of a long run, else where
+/// the rarest one is.
+fn by_key(hir: &Hir) -> Option<(Lane, Option<usize>)> {
+    let parts = parts(hir);
+    if let Some(lane) = by_word(hir, &parts) {
+        let from = usize::from(matches!(lane, Lane::Word { before: 1, .. }));
+        return Some((lane, Some(from)));
+    }
+    if let Some((keys, within)) = keys_of(&[heads(hir)]).zip(run_ahead(&parts, is_token, LONG_RUN, NEAR)) {
+        return Some((Lane::Near { keys, within }, None));
+    }
+    let starts: Vec<Heads> = parts.iter().map(|part| heads(part)).collect();
     let mut before = 0;
     let mut best: Option<(f64, Lane, usize)> = None;
     for (index, part) in parts.iter().enumerate() {
         if let Some(keys) = keys_of(&starts[index..]) {
             // A window is searched where a match may begin earlier, and every key fills the filter.
             let window = if before > 0 { 8.0 } else { 1.0 };
-            let cost = keys.iter().map(|key| chance(key)).sum::<f64>() * window + keys.len() as f64 * 2e-6;
+            let cost = keys.iter().map(chance).sum::<f64>() * window + keys.len() as f64 * 2e-6;
             if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
                 best = Some((cost, Lane::Anywhere { keys, before }, index));
             }
@@ -105,15 +162,81 @@ fn by_key(hir: &Hir) -> Option<(Lane, Option<Hir>)> {
         }
     }
     let (_, lane, index) = best?;
-    let tail = (index > 0).then(|| Hir::concat(parts[index..].iter().map(|part| (*part).clone()).collect()));
-    Some((lane, tail))
+    Some((lane, Some(index)))
 }
 
-fn by_line(literals: &[String]) -> Option<Lane> {
+/// Keys that begin a word.
+fn by_word(hir: &Hir, parts: &[&Hir]) -> Option<Lane> {
+    let begins = |keys: &Keys| keys.iter().all(|key| key.bytes[0].is_ascii_alphanumeric());
+    // Where something else is the secret, its surroundings may begin in a word.
+    let begins_word = match parts.first()?.kind() {
+        HirKind::Look(Look::WordAscii | Look::WordStartAscii) => true,
+        _ => hir.properties().explicit_captures_len() == 0,
+    };
+    if let Some(keys) = keys(hir).filter(|keys| begins_word && begins(keys)) {
+        if leading_run(hir, is_token).0 >= RUN {
+            return Some(Lane::Run(keys));
+        }
+        return has_value(parts).then_some(Lane::Word { keys, before: 0 });
+    }
+    // One sign, or nothing at the beginning of a line.
+    let signs = |byte: u8| !byte.is_ascii_alphanumeric();
+    let sign = is_all(parts[0], signs) && parts[0].properties().maximum_len() == Some(1);
+    let line = |hir: &Hir| matches!(hir.kind(), HirKind::Look(Look::Start | Look::StartLF));
+    let edge = match parts[0].kind() {
+        HirKind::Alternation(subs) => {
+            subs.iter().all(|sub| line(sub) || sub.properties().minimum_len() == Some(1))
+        }
+        _ => parts[0].properties().minimum_len() == Some(1),
+    };
+    let rest: Vec<_> = parts[1..].iter().map(|part| heads(part)).collect();
+    let keys = keys_of(&rest).filter(|keys| sign && edge && begins(keys) && has_value(&parts[1..]))?;
+    Some(Lane::Word { keys, before: 1 })
+}
+
+/// True when a value stands close behind the beginning of parts.
+fn has_value(parts: &[&Hir]) -> bool {
+    run_ahead(parts, |byte| is_token(byte) || matches!(byte, b'+' | b'/' | b'='), VALUE, VALUE_WITHIN)
+        .is_some()
+}
+
+/// How far behind the beginning of every match at least `least` characters of a class begin at most, if that is no more
+/// than `limit`.
+fn run_ahead(parts: &[&Hir], class: fn(u8) -> bool, least: usize, limit: usize) -> Option<usize> {
+    let mut before = 0;
+    for (index, part) in parts.iter().enumerate() {
+        let mut run = 0;
+        for part in &parts[index..] {
+            let (length, whole) = leading_run(part, class);
+            run += length;
+            if !whole {
+                break;
+            }
+        }
+        if run >= least {
+            return Some(before);
+        }
+        before += part.properties().maximum_len()?;
+        if before > limit {
+            break;
+        }
+    }
+    None
+}
+
+/// One of the literals: where each match holds one, around it, else anywhere on its line.
+fn by_line(hir: &Hir, literals: &[String]) -> Option<Lane> {
     let head = |literal: &String| Head::default().then(literal.bytes().map(fold));
     let heads = distinct(literals.iter().map(head).collect());
     (!heads.is_empty()).then_some(())?;
-    Some(Lane::Line(keys_from(&heads)?))
+    let keys = keys_from(&heads)?;
+    let words: Vec<String> = literals.iter().map(|literal| literal.to_ascii_lowercase()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let before = hir.properties().maximum_len().filter(|before| *before <= FARTHEST && holds(hir, &words));
+    Some(match before {
+        Some(before) => Lane::Anywhere { keys, before },
+        None => Lane::Line(keys),
+    })
 }
 
 /// The parts of an expression that follow each other.
@@ -126,13 +249,13 @@ fn parts(hir: &Hir) -> Vec<&Hir> {
 }
 
 /// About how often a key stands at a byte of ordinary text.
-fn chance(key: &[u8]) -> f64 {
+fn chance(key: &Key) -> f64 {
     let each = |byte: &u8| match byte {
         b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' | b' ' => 0.07,
         byte if byte.is_ascii_alphabetic() => 0.02,
         _ => 0.01,
     };
-    key.iter().map(each).product()
+    key.bytes[..usize::from(key.length)].iter().map(each).product()
 }
 
 /// The keys with which every match begins.
@@ -141,10 +264,10 @@ fn keys(hir: &Hir) -> Option<Keys> {
 }
 
 /// The keys of parts that follow each other, from the heads of each.
-fn keys_of(parts: &[Option<Heads>]) -> Option<Keys> {
+fn keys_of(parts: &[Heads]) -> Option<Keys> {
     let mut heads = vec![Head::default()];
     for part in parts {
-        heads = cross(&heads, part.as_ref()?)?;
+        heads = cross(&heads, part);
         if heads.iter().all(|head| head.closed) {
             break;
         }
@@ -177,12 +300,7 @@ impl Head {
 
     /// What of it is long enough for a key.
     fn key(&self) -> Option<Key> {
-        match self.bytes() {
-            [.., NO_FOURTH] => None,
-            [a, b, c, d] => Some([*a, *b, *c, *d]),
-            [a, b, c] => Some([*a, *b, *c, NO_FOURTH]),
-            _ => None,
-        }
+        (self.length >= SHORTEST_KEY).then(|| Key::of(self.bytes().iter().copied()))
     }
 
     /// Appends folded bytes as far as a key is long; full, it is closed.
@@ -199,25 +317,34 @@ impl Head {
 /// In order, each once.
 type Heads = Vec<Head>;
 
-fn heads(hir: &Hir) -> Option<Heads> {
+fn heads(hir: &Hir) -> Heads {
     let empty = || vec![Head::default()];
-    Some(match hir.kind() {
+    match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => empty(),
         HirKind::Literal(literal) => {
             vec![Head::default().then(literal.0.iter().map(|byte| fold(*byte)))]
         }
         HirKind::Class(class) => class_heads(class),
-        HirKind::Repetition(repetition) => repetition_heads(repetition)?,
-        HirKind::Capture(capture) => heads(&capture.sub)?,
-        HirKind::Concat(subs) => subs.iter().try_fold(empty(), |before, sub| cross(&before, &heads(sub)?))?,
+        HirKind::Repetition(repetition) => repetition_heads(repetition),
+        HirKind::Capture(capture) => heads(&capture.sub),
+        HirKind::Concat(subs) => {
+            let mut all = empty();
+            for sub in subs {
+                if all.iter().all(|head| head.closed) {
+                    break;
+                }
+                all = cross(&all, &heads(sub));
+            }
+            all
+        }
         HirKind::Alternation(subs) => {
             let mut all = Heads::new();
             for sub in subs {
-                all.extend(heads(sub)?);
+                all.extend(heads(sub));
             }
             distinct(all)
         }
-    })
+    }
 }
 
 fn class_heads(class: &Class) -> Heads {
@@ -232,34 +359,35 @@ fn class_heads(class: &Class) -> Heads {
     if heads.len() > WIDE { vec![Head::UNKNOWN] } else { heads }
 }
 
-fn repetition_heads(repetition: &Repetition) -> Option<Heads> {
-    let sub = heads(&repetition.sub)?;
+fn repetition_heads(repetition: &Repetition) -> Heads {
+    let sub = heads(&repetition.sub);
     if repetition.min > 0 && sub.iter().all(|head| head.closed) {
-        return Some(sub);
+        return sub;
     }
     let least = repetition.min.min(KEY as u32);
     let most = repetition.max.unwrap_or(u32::MAX).min(KEY as u32);
     let mut times = vec![Head::default()];
     for _ in 0..least {
-        times = cross(&times, &sub)?;
+        times = cross(&times, &sub);
     }
     let mut all = times.clone();
     for _ in least..most {
-        times = cross(&times, &sub)?;
+        times = cross(&times, &sub);
         all.extend(times.iter().copied());
     }
-    Some(distinct(all))
+    distinct(all)
 }
 
-fn cross(left: &Heads, right: &Heads) -> Option<Heads> {
-    let open = left.iter().filter(|head| !head.closed).count();
-    if open * right.len() > MOST_CROSSED {
-        return None;
-    }
-    let mut all = Vec::with_capacity(left.len() + open * right.len());
+/// Every head of the left, continued by every one of the right. One that is long enough goes on by letters and
+/// digits alone; where there are too many, the left stays as it is.
+fn cross(left: &Heads, right: &Heads) -> Heads {
+    let closed = |head: &Head| Head { closed: true, ..*head };
+    let plain =
+        right.len() <= FEW && right.iter().all(|next| next.bytes().iter().all(|byte| is_plain(*byte)));
+    let mut all = Vec::new();
     for head in left {
-        if head.closed {
-            all.push(*head);
+        if head.closed || head.length >= ENOUGH && !plain {
+            all.push(closed(head));
             continue;
         }
         all.extend(right.iter().map(|next| {
@@ -268,7 +396,12 @@ fn cross(left: &Heads, right: &Heads) -> Option<Heads> {
         }));
     }
     let all = distinct(all);
-    (all.len() <= MOST_KEYS).then_some(all)
+    if all.len() > MOST_KEYS { distinct(left.iter().map(closed).collect()) } else { all }
+}
+
+/// A folded letter or digit, or what joins words without a space.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || [b'_', b'-', b'.', b'/'].map(fold).contains(&byte)
 }
 
 fn distinct(mut heads: Heads) -> Heads {
@@ -277,18 +410,18 @@ fn distinct(mut heads: Heads) -> Heads {
     heads
 }
 
-/// How many token characters every match begins with, and whether it is nothing but those.
-fn leading_run(hir: &Hir) -> (usize, bool) {
+/// How many characters of a class every match begins with, and whether it is nothing but those.
+fn leading_run(hir: &Hir, class: fn(u8) -> bool) -> (usize, bool) {
     let properties = hir.properties();
-    if is_run(hir) {
+    if is_all(hir, class) {
         return (properties.minimum_len().unwrap_or(0), true);
     }
     match hir.kind() {
-        HirKind::Capture(capture) => leading_run(&capture.sub),
+        HirKind::Capture(capture) => leading_run(&capture.sub, class),
         HirKind::Concat(subs) => {
             let mut length = 0;
             for sub in subs {
-                let (run, whole) = leading_run(sub);
+                let (run, whole) = leading_run(sub, class);
                 length += run;
                 if !whole {
                     return (length, false);
@@ -296,25 +429,32 @@ fn leading_run(hir: &Hir) -> (usize, bool) {
             }
             (length, true)
         }
-        HirKind::Alternation(subs) => (subs.iter().map(|sub| leading_run(sub).0).min().unwrap_or(0), false),
-        HirKind::Repetition(repetition) if repetition.min > 0 => (leading_run(&repetition.sub).0, false),
+        HirKind::Alternation(subs) => {
+            (subs.iter().map(|sub| leading_run(sub, class).0).min().unwrap_or(0), false)
+        }
+        HirKind::Repetition(repetition) if repetition.min > 0 => {
+            (leading_run(&repetition.sub, class).0, false)
+        }
         _ => (0, false),
     }
 }
 
-/// True when every byte of every match is a token character.
-fn is_run(hir: &Hir) -> bool {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// True when every byte of every match is one of a class.
+fn is_all(hir: &Hir, class: fn(u8) -> bool) -> bool {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => true,
-        HirKind::Literal(literal) => literal.0.iter().all(|byte| token(*byte)),
-        HirKind::Class(Class::Bytes(class)) => {
-            class.iter().flat_map(|range| range.start()..=range.end()).all(token)
+        HirKind::Literal(literal) => literal.0.iter().all(|byte| class(*byte)),
+        HirKind::Class(Class::Bytes(bytes)) => {
+            bytes.iter().flat_map(|range| range.start()..=range.end()).all(class)
         }
         HirKind::Class(Class::Unicode(_)) => false,
-        HirKind::Repetition(repetition) => is_run(&repetition.sub),
-        HirKind::Capture(capture) => is_run(&capture.sub),
-        HirKind::Concat(subs) | HirKind::Alternation(subs) => subs.iter().all(is_run),
+        HirKind::Repetition(repetition) => is_all(&repetition.sub, class),
+        HirKind::Capture(capture) => is_all(&capture.sub, class),
+        HirKind::Concat(subs) | HirKind::Alternation(subs) => subs.iter().all(|sub| is_all(sub, class)),
     }
 }
 
@@ -327,14 +467,23 @@ mod tests {
     }
 
     fn set(keys: &[&str]) -> Keys {
-        let heads = keys.iter().map(|key| Head::default().then(key.bytes().map(fold))).collect();
-        keys_from(&heads).unwrap()
+        let mut keys: Vec<Key> = keys.iter().map(|key| Key::of(key.bytes())).collect();
+        keys.sort_unstable();
+        keys.into()
+    }
+
+    fn word(keys: &[&str], before: usize) -> Lane {
+        Lane::Word { keys: set(keys), before }
     }
 
     #[test]
     fn a_lane_follows_from_the_syntax() {
         assert_eq!(lane("ghp_[A-Za-z0-9]{36}"), Ok(Lane::Run(set(&["ghp_"]))));
-        assert_eq!(lane(r"SG\.[A-Za-z0-9_-]{22}\.[a-z]{9}"), Ok(Lane::Word(set(&["sg."]))));
+        assert_eq!(lane(r"SG\.[A-Za-z0-9_-]{22}\.[a-z]{9}"), Ok(word(&["sg."], 0)));
+        assert_eq!(
+            lane(r#"(?:^|[ "])(?i:acme|box[_-]?api) = [a-z]{40}"#),
+            Ok(word(&["acme", "boxapi", "box-api", "box_api"], 1))
+        );
         assert_eq!(
             lane("gh[ou]_[A-Za-z0-9]{36}|(?i:npm)_[a-z]{36}"),
             Ok(Lane::Run(set(&["gho_", "ghu_", "npm_"])))
@@ -347,11 +496,24 @@ mod tests {
             lane("[?&]sig=(?P<secret>[A-Z]{9})"),
             Ok(Lane::Anywhere { keys: set(&["?sig", "&sig"]), before: 0 })
         );
-        assert_eq!(lane(r"\b[a-f0-9]{32}\b"), Ok(Lane::Line(set(&["lite"]))));
-        let sides = Sides { name: "acme", value: "[a-f0-9]{32}" };
-        let source = "(?i:acme)[a-z ]{0,20}=(?P<secret>[a-f0-9]{32})";
-        let compiled = compile(source, Some(sides), &[]).unwrap();
-        assert_eq!(compiled.lane, Lane::Assigned { keys: set(&["acme"]), within: 25, run: 32 });
+        assert_eq!(lane(r"\b[a-f0-9]{32}\b"), Ok(Lane::Line(set(&["literal"]))));
+        assert_eq!(
+            lane(r"(?i:acme)[^\n]{0,80}?(?P<secret>\b[a-f0-9]{8}(?:-[a-f0-9]{12}){2})"),
+            Ok(Lane::Near { keys: set(&["acme"]), within: 84 })
+        );
+        let source = "(?i:acme)[a-z ]{0,20}key=(?P<secret>[a-f0-9]{32})";
+        let compiled = compile(source, Some("acme"), &[]).unwrap();
+        assert_eq!(compiled.lane, Lane::Named { keys: set(&["acme"]), within: 28, assigned: true });
+        let lane = |source| lane(source).unwrap();
+        assert_eq!(
+            lane(r#"(?i:password|passwd|api[ _-]?token) is (?P<secret>[^ ]{4,64})"#),
+            Lane::Named {
+                keys: set(&["password", "passwd", "api toke", "api-toke", "api_toke", "apitoken"]),
+                within: 9,
+                assigned: false
+            }
+        );
+        assert!(matches!(lane("(?i:password|word) is (?P<secret>[^ ]{4,64})"), Lane::Anywhere { .. }));
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! "Value first": masks of 64 bytes say where a key may stand, a table says which rules have it there, and
-//! only those rules run their expression, anchored at that place.
+//! Candidates by masks and tables, then one anchored expression each.
+//!
+//! Masks of 64 bytes say where words begin, where runs of token characters are and where a key may stand; a table
+//! says which rules have a key there; and only those rules run their expression, anchored at that place.
 //!
 //! The findings are those of the slow way, every expression over every line, because a lane holds every
 //! place where a match can begin ([`super::lane`]) and matches are taken from left to right in both.
@@ -9,36 +11,40 @@ use std::ops::Range;
 
 use memchr::{memchr, memrchr};
 
-use super::blocks::{self, BLOCK, Filter, Filters, Masks};
+use super::blocks::{self, BLOCK, Filter, Masks};
 use super::keys::KeyTable;
-use super::lane::{Key, Lane, RUN, fold};
+use super::lane::{CREDENTIALS, Key, LONG_RUN, Lane, RUN, VALUE, VALUE_WITHIN, is_operator, is_wordy};
 use super::private_key;
 use super::rules::LeakRule;
+use super::stretches::{Stretch, Stretches, places};
 use crate::finding::Severity;
 
 /// Blocks that are read at a time: their masks fit into the first cache.
 const CHUNK: usize = 128;
-/// Stands for the opening lines of private keys.
+/// Stand for the opening lines of private keys and for the credentials, in the table of keys that stand anywhere.
 const PRIVATE_KEY: u16 = u16::MAX;
-/// After so many misses on one line the rest of it is searched in one go: an expression that gives up late
-/// would else read the same bytes over and over.
-const MOST_MISSES: u32 = 8;
+const CREDENTIAL: u16 = u16::MAX - 1;
+/// After so many misses on one line, and more than one in a share of a match's length, the rest of the line is
+/// searched in one go: an expression that gives up late would else read the same bytes over and over.
+const MOST_MISSES: usize = 8;
+const MISS_SHARE: usize = 4;
 /// What may stand between an assignment's name and its operator before the expression has to say.
 const NEAR: usize = 96;
 
 /// The rules by the lanes they are found in.
 pub(super) struct Engine {
-    filters: Filters,
-    /// Keys that may stand anywhere.
+    /// For the keys that may stand anywhere.
+    filter: Filter,
     anywhere: KeyTable,
-    /// Keys at the beginning of a word.
+    /// Keys at the beginning of a word, without and with a run behind them.
     words: KeyTable,
-    /// Names to which a run is assigned.
-    names: KeyTable,
-    /// The shortest run and the farthest name of all assignments.
-    shortest: usize,
-    farthest: usize,
-    longest_run: usize,
+    runs: KeyTable,
+    /// Names in front of a credential, and the farthest that one is.
+    named: KeyTable,
+    farthest_name: usize,
+    /// Keys in front of a long run, and the farthest that one is.
+    near: KeyTable,
+    farthest_run: usize,
 }
 
 /// What one reading found.
@@ -48,8 +54,8 @@ pub(super) struct Found {
     pub(super) secrets: Vec<(u16, Range<usize>, Severity)>,
     /// The opening of a private key was seen.
     pub(super) opens_key: bool,
-    /// Where runs of token characters begin: encoded text may stand there.
-    pub(super) runs: Vec<usize>,
+    /// Where encoded text stands.
+    pub(super) stretches: Vec<Stretch>,
 }
 
 /// How far a rule has come.
@@ -62,47 +68,48 @@ struct Progress {
     /// Whether that line has one of its literals, once somebody asked.
     has_literal: Option<bool>,
     /// How often its expression found nothing at a key on that line.
-    misses: u32,
+    misses: usize,
 }
 
 impl Engine {
     pub(super) fn new(rules: &[LeakRule]) -> Self {
-        let (mut anywhere, mut words, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut shortest, mut farthest, mut longest_run) = (usize::MAX, 0, 0);
+        let mut tables: [Vec<(Key, u16)>; 5] = Default::default();
+        let [anywhere, words, runs, named, near] = &mut tables;
+        let (mut farthest_name, mut farthest_run) = (0, 0);
         for (index, rule) in (0u16..).zip(rules) {
             let (table, keys) = match &rule.lane {
-                Lane::Run(keys) | Lane::Word(keys) => (&mut words, keys),
-                Lane::Anywhere { keys, .. } | Lane::Line(keys) => (&mut anywhere, keys),
-                Lane::Assigned { keys, within, run } => {
-                    shortest = shortest.min(*run);
-                    farthest = farthest.max(*within);
-                    longest_run = longest_run.max(rule.longest - within);
-                    (&mut names, keys)
+                Lane::Run(keys) => (&mut *runs, keys),
+                Lane::Word { keys, .. } => (&mut *words, keys),
+                Lane::Anywhere { keys, .. } | Lane::Line(keys) => (&mut *anywhere, keys),
+                Lane::Named { keys, within, .. } => {
+                    farthest_name = farthest_name.max(*within);
+                    (&mut *named, keys)
+                }
+                Lane::Near { keys, within } => {
+                    farthest_run = farthest_run.max(*within);
+                    (&mut *near, keys)
                 }
             };
             table.extend(keys.iter().map(|key| (*key, index)));
         }
-        let opening =
-            |text: &str| text.as_bytes().first_chunk().map(|key: &Key| (key.map(fold), PRIVATE_KEY));
-        anywhere.extend(private_key::OPENINGS.iter().filter_map(|text| opening(text)));
-        let [anywhere, words, names] = [anywhere, words, names].map(|keys| KeyTable::new(keys.into_iter()));
-        let filters = Filters {
-            any: Filter::new(anywhere.keys()),
-            word: Filter::new(words.keys()),
-            name: Filter::new(names.keys()),
-        };
-        Self { filters, anywhere, words, names, shortest, farthest, longest_run }
+        anywhere.extend(private_key::OPENINGS.map(|opening| (Key::of(opening.bytes()), PRIVATE_KEY)));
+        anywhere.extend(CREDENTIALS.map(|credential| (Key::of(credential.bytes()), CREDENTIAL)));
+        let filter = Filter::new(anywhere.iter().map(|(key, _)| *key).collect());
+        let [anywhere, words, runs, named, near] = tables.map(|keys| KeyTable::new(keys.into_iter()));
+        Self { filter, anywhere, words, runs, named, farthest_name, near, farthest_run }
     }
 
     /// Everything the rules find on the lines of `text`.
     pub(super) fn find(&self, rules: &[LeakRule], text: &[u8]) -> Found {
         let mut found = Found::default();
+        let mut stretches = Stretches::default();
         let mut reading = Reading {
             engine: self,
             rules,
             text,
             candidates: Vec::new(),
-            names: VecDeque::new(),
+            near: VecDeque::new(),
+            searched: 0,
             progress: Vec::new(),
             line: 0..0,
         };
@@ -110,14 +117,16 @@ impl Engine {
         let mut before = Masks::default();
         for from in (0..text.len()).step_by(CHUNK * BLOCK) {
             let blocks = (text.len() - from).div_ceil(BLOCK).min(CHUNK);
-            blocks::read(text, from, &self.filters, &mut masks[..blocks + 1]);
+            blocks::read(text, from, &self.filter, &mut masks[..blocks + 1]);
             for index in 0..blocks {
-                let [here, behind] = [masks[index], masks[index + 1]];
-                reading.block(from + index * BLOCK, &before, &here, &behind, &mut found);
+                let (at, [here, behind]) = (from + index * BLOCK, [masks[index], masks[index + 1]]);
+                reading.block(at, &before, &here, &behind, &mut found);
+                stretches.block(text, at, wide(here.digit, behind.digit));
                 before = here;
             }
             reading.verify(&mut found);
         }
+        found.stretches = stretches.into_found();
         found
     }
 }
@@ -129,8 +138,10 @@ struct Reading<'a> {
     text: &'a [u8],
     /// Where a rule has a key: place, then rule.
     candidates: Vec<(usize, u16)>,
-    /// Where a name may stand, as far back as a run may be assigned to it.
-    names: VecDeque<usize>,
+    /// Keys in front of where a long run may still begin.
+    near: VecDeque<(usize, u16)>,
+    /// Up to where they were looked for.
+    searched: usize,
     progress: Vec<Progress>,
     /// The line of the last candidate.
     line: Range<usize>,
@@ -138,86 +149,83 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Notes the candidates of one block.
+    #[inline]
     fn block(&mut self, from: usize, before: &Masks, here: &Masks, behind: &Masks, found: &mut Found) {
-        let mut any = here.any;
-        while any != 0 {
-            let at = from + any.trailing_zeros() as usize;
-            any &= any - 1;
-            let (text, rules, candidates) = (self.text, self.rules, &mut self.candidates);
-            self.engine.anywhere.at(text, at, |rule| {
-                if rule == PRIVATE_KEY {
-                    found.opens_key |= private_key::opens(&text[at..]);
-                } else if !rules[usize::from(rule)].needs_operator || operator_follows(&text[at..]) {
-                    candidates.push((at, rule));
-                }
-            });
+        for at in places(here.key, from) {
+            self.anywhere(at, found);
         }
-        let ahead = runs_ahead(here.run, behind.run);
+        // Places from which on so many bytes belong to a run.
+        let mut run = wide(here.run, behind.run);
+        for step in [1, 2, 4, 8] {
+            run &= run >> step;
+        }
+        const { assert!(RUN == 16 && LONG_RUN == 24) };
+        let long = (run & run >> 8) as u64;
         // A letter behind an escape such as `\n` begins a word too.
         let begins = here.alnum & !(here.alnum << 1 | before.alnum >> 63)
             | here.alnum & (here.escape << 2 | before.escape >> 62);
-        let mut word = here.word & begins;
-        while word != 0 {
-            let bit = word.trailing_zeros();
-            word &= word - 1;
-            let (rules, candidates) = (self.rules, &mut self.candidates);
-            let at = from + bit as usize;
-            self.engine.words.at(self.text, at, |rule| {
-                let in_run = ahead >> bit & 1 == 1;
-                if in_run || !matches!(rules[usize::from(rule)].lane, Lane::Run(_)) {
+        let (engine, text, candidates) = (self.engine, self.text, &mut self.candidates);
+        for at in places(if has_value(here, behind) { begins } else { 0 }, from) {
+            engine.words.at(text, at, |rule| {
+                if !self.rules[usize::from(rule)].needs_operator || operator_follows(&text[at..]) {
                     candidates.push((at, rule));
                 }
             });
         }
-        // Names and runs in the order of their places.
-        let runs = ahead & !(here.run << 1 | before.run >> 63);
-        let mut both = here.name | runs;
-        while both != 0 {
-            let bit = both.trailing_zeros();
-            both &= both - 1;
-            if runs >> bit & 1 == 1 {
-                found.runs.push(from + bit as usize);
-                self.assigned(from + bit as usize);
-            }
-            if here.name >> bit & 1 == 1 {
-                self.name(from + bit as usize);
+        for at in places(begins & run as u64, from) {
+            engine.runs.at(text, at, |rule| candidates.push((at, rule)));
+        }
+        if long != 0 {
+            let bits = from + long.trailing_zeros() as usize..from + BLOCK - long.leading_zeros() as usize;
+            self.long_run(bits);
+        }
+    }
+
+    /// Notes the rules whose key stands at `at`, wherever that is.
+    fn anywhere(&mut self, at: usize, found: &mut Found) {
+        let (engine, text, rules) = (self.engine, self.text, self.rules);
+        let mut is_credential = false;
+        engine.anywhere.at(text, at, |rule| match rule {
+            PRIVATE_KEY => found.opens_key |= private_key::opens(&text[at..]),
+            CREDENTIAL => is_credential = true,
+            _ if rules[usize::from(rule)].needs_operator && !operator_follows(&text[at..]) => {}
+            _ => self.candidates.push((at, rule)),
+        });
+        if is_credential {
+            let is_assigned = is_assigned(&text[at..]);
+            let first = at.saturating_sub(engine.farthest_name);
+            let words = text[first..at].iter().rev().take_while(|byte| is_wordy(**byte)).count();
+            for place in at - words..=at {
+                engine.named.at(text, place, |rule| {
+                    if let Lane::Named { within, assigned, .. } = rules[usize::from(rule)].lane
+                        && place + within >= at
+                        && (is_assigned || !assigned)
+                    {
+                        self.candidates.push((place, rule));
+                    }
+                });
             }
         }
     }
 
-    /// Notes the names to which the run at `at` may be assigned.
-    fn assigned(&mut self, at: usize) {
-        let engine = self.engine;
-        let opens =
-            |byte: u8| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'`' | b'=' | b':' | b'>' | b',' | b'(');
-        if at == 0 || !opens(self.text[at - 1]) {
-            return;
+    /// Notes the keys in front of `starts`, where long runs begin. Each byte is searched once.
+    fn long_run(&mut self, starts: Range<usize>) {
+        let (engine, text) = (self.engine, self.text);
+        let first = starts.start.saturating_sub(engine.farthest_run);
+        while self.near.front().is_some_and(|(at, _)| *at < first) {
+            self.near.pop_front();
         }
-        let near = &self.text[at..self.text.len().min(at + engine.longest_run)];
-        let token = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_' || **byte == b'-';
-        let run = near.iter().take_while(token).count();
-        if run < engine.shortest || !near[..run].iter().any(u8::is_ascii_digit) {
-            return;
+        for at in self.searched.max(first)..starts.end {
+            engine.near.at(text, at, |rule| self.near.push_back((at, rule)));
         }
-        let (rules, candidates) = (self.rules, &mut self.candidates);
-        for place in self.names.iter().rev().take_while(|place| *place + engine.farthest >= at) {
-            engine.names.at(self.text, *place, |rule| {
-                if let Lane::Assigned { within, run: shortest, .. } = rules[usize::from(rule)].lane
-                    && run >= shortest
-                    && place + within >= at
-                {
-                    candidates.push((*place, rule));
-                }
-            });
+        self.searched = self.searched.max(starts.end);
+        for (at, rule) in &self.near {
+            if let Lane::Near { within, .. } = self.rules[usize::from(*rule)].lane
+                && at + within >= starts.start
+            {
+                self.candidates.push((*at, *rule));
+            }
         }
-    }
-
-    /// Notes where a name may stand.
-    fn name(&mut self, at: usize) {
-        if self.names.len() > self.engine.farthest {
-            self.names.pop_front();
-        }
-        self.names.push_back(at);
     }
 
     /// Runs the expressions of the candidates, from left to right.
@@ -254,20 +262,24 @@ impl Reading<'_> {
             self.progress[usize::from(index)] = progress;
             return;
         }
-        let before = if let Lane::Anywhere { before, .. } = rule.lane { before } else { 0 };
+        let before = match rule.lane {
+            Lane::Anywhere { before, .. } | Lane::Word { before, .. } => before,
+            _ => 0,
+        };
         let key = at - start;
         if progress.line != start + 1 {
             progress = Progress { line: start + 1, has_literal: None, misses: 0, ..progress };
         }
         while progress.at <= at {
+            let often = progress.misses >= MOST_MISSES && progress.misses * rule.longest > MISS_SHARE * key;
             let from = key.saturating_sub(before).max(progress.at.saturating_sub(start));
             let whole = match before {
-                _ if progress.misses >= MOST_MISSES => rule.match_from(line, from),
+                _ if often => rule.match_from(line, from),
                 0 => rule.match_at(line, key),
                 _ => rule.match_around(line, from, key),
             };
             let Some(whole) = whole else {
-                if progress.misses >= MOST_MISSES {
+                if often {
                     progress.at = self.line.end;
                 }
                 progress.misses += 1;
@@ -294,25 +306,43 @@ pub(super) fn line_around(text: &[u8], at: usize) -> Range<usize> {
     start..end
 }
 
-/// The bytes from which on [`RUN`] bytes belong to a run.
-fn runs_ahead(here: u64, behind: u64) -> u64 {
-    const { assert!(RUN == 16) };
-    let mut runs = u128::from(here) | u128::from(behind) << 64;
-    for step in [1, 2, 4, 8] {
-        runs &= runs >> step;
+/// True when a value may begin in a block or in the one behind it.
+fn has_value(here: &Masks, behind: &Masks) -> bool {
+    const { assert!(VALUE == 20 && VALUE_WITHIN == BLOCK) };
+    let mut run = wide(here.value, behind.value);
+    for step in [1, 2, 4, 8, 4] {
+        // What stands behind them is not known.
+        run &= run >> step | !(u128::MAX >> step);
     }
-    runs as u64
+    run != 0
+}
+
+/// The mask of a block and of the one behind it.
+fn wide(here: u64, behind: u64) -> u128 {
+    u128::from(here) | u128::from(behind) << 64
+}
+
+/// False when no value can be assigned to the credential that begins a text: what follows its word is no operator.
+fn is_assigned(text: &[u8]) -> bool {
+    let near = &text[..text.len().min(NEAR)];
+    let word = |byte: &u8| is_wordy(*byte) && *byte != b' ';
+    let quote = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\');
+    let next = near.iter().copied().skip_while(word).skip_while(quote).next();
+    match next {
+        Some(byte) => is_operator(byte) || matches!(byte, b' ' | b'\t' | b'&'),
+        None => near.len() == NEAR,
+    }
 }
 
 /// True unless something else than an operator follows the word at the beginning of `text`.
 fn operator_follows(text: &[u8]) -> bool {
     let near = &text[..text.len().min(NEAR)];
-    let word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let word = |byte: &u8| is_wordy(*byte) && *byte != b'.';
     let quote = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\');
     let mut rest = near.iter().copied().skip_while(word).skip_while(quote);
     let next = rest.find(|byte| !matches!(byte, b' ' | b'\t'));
     match next {
-        Some(byte) => matches!(byte, b':' | b'?' | b'.' | b'+' | b'|' | b'=' | b'>' | b',' | b'('),
+        Some(byte) => is_operator(byte),
         None => near.len() == NEAR,
     }
 }

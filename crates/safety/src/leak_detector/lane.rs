@@ -1,22 +1,37 @@
 //! How a rule is found without running its expression.
 //!
-//! From the syntax tree of a rule's expression follow *keys*, three or four bytes of which one stands at the
-//! same distance in every match ([`super::compiler`]). The engine looks for keys and runs an expression only
-//! where one stands.
+//! From the syntax tree of a rule's expression follow *keys*, three to eight bytes of which one stands at the
+//! same distance in every match ([`super::compiler`]). The engine looks for keys where the lane says they have to
+//! stand, and runs an expression only there.
 
 use std::borrow::Cow;
 
-/// Bytes of a key: a literal is looked for by its first four, or by all of its three.
-pub(super) const KEY: usize = 4;
-/// A run of this many token characters holds a candidate.
+/// The most bytes of a key.
+pub(super) const KEY: usize = 8;
+/// A run of this many token characters (letters, digits, `_` and `-`) holds a candidate.
 pub(super) const RUN: usize = 16;
+/// A run of this many seldom stands in honest text.
+pub(super) const LONG_RUN: usize = 24;
+/// A value is a run of this many characters of base64, its padding included, at most so far behind a word's beginning
+/// that it begins in the same block of the engine or in the next.
+pub(super) const VALUE: usize = 20;
+pub(super) const VALUE_WITHIN: usize = 64;
 /// The longest match of a rule: pieces of long lines overlap by this.
 pub(super) const LONGEST: usize = 8 * 1024;
-/// What stands in the place of the fourth byte of a key of three. No key of four folded bytes ends in it.
-pub(super) const NO_FOURTH: u8 = 0xff;
+/// The words one of which stands between the name of a vendor and the value that is assigned to it: the name alone
+/// says too little, a commit of its repository looks like its key.
+pub(super) const CREDENTIALS: [&str; 13] = [
+    "key", "token", "secret", "pass", "auth", "pat", "pwd", "cred", "login", "appid", "app_id", "sid", "hec",
+];
 
-/// Folded bytes: a letter stands for both of its cases.
-pub(super) type Key = [u8; KEY];
+/// Three to [`KEY`] folded bytes: a letter stands for both of its cases.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Key {
+    /// Zeros behind its end.
+    pub(super) bytes: [u8; KEY],
+    pub(super) length: u8,
+}
+
 /// In order, each once.
 pub(super) type Keys = Cow<'static, [Key]>;
 
@@ -25,17 +40,43 @@ pub(super) type Keys = Cow<'static, [Key]>;
 pub(super) enum Lane {
     /// At the beginning of a word, with a run of at least [`RUN`] token characters behind it.
     Run(Keys),
-    /// At the beginning of a word.
-    Word(Keys),
+    /// At the beginning of a word, the match beginning at most `before` bytes earlier, with a value of at least
+    /// [`VALUE`] characters at most [`VALUE_WITHIN`] bytes later.
+    Word { keys: Keys, before: usize },
+    /// Before one of the [`CREDENTIALS`], or where one is, at most `within` bytes in front with nothing but words
+    /// between; `assigned` says that an operator has to follow.
+    Named { keys: Keys, within: usize, assigned: bool },
+    /// Anywhere, with a run of at least [`LONG_RUN`] token characters at most `within` bytes later.
+    Near { keys: Keys, within: usize },
     /// Anywhere, the match beginning at most `before` bytes earlier.
     Anywhere { keys: Keys, before: usize },
-    /// A name, with an assigned run of at least `run` token characters at most `within` bytes later.
-    Assigned { keys: Keys, within: usize, run: usize },
     /// The expression has no key of its own; one of the rule's literals stands on the line.
     Line(Keys),
+}
+
+impl Key {
+    /// The first bytes of a text, folded.
+    pub(super) fn of(text: impl IntoIterator<Item = u8>) -> Self {
+        let mut key = Self { bytes: [0; KEY], length: 0 };
+        for byte in text.into_iter().take(KEY) {
+            key.bytes[usize::from(key.length)] = fold(byte);
+            key.length += 1;
+        }
+        key
+    }
+}
+
+/// What may follow a name to which something is assigned, behind quotes and spaces.
+pub(super) const fn is_operator(byte: u8) -> bool {
+    matches!(byte, b':' | b'?' | b'.' | b'+' | b'|' | b'=' | b'>' | b',' | b'(')
 }
 
 /// A letter in its lower case; other bytes in a form of their own that is the same for a key and a text.
 pub(super) const fn fold(byte: u8) -> u8 {
     byte | 0x20
+}
+
+/// What may stand between a name and its credential, and in a name.
+pub(super) const fn is_wordy(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b' ')
 }

@@ -22,10 +22,9 @@ pub(super) struct Cut {
 /// Decides from the content alone how much of `buffer`, which begins where the last cut ended, no
 /// later byte can change. `finished` says that no byte will follow.
 pub(super) fn settled(buffer: &[u8], finished: bool) -> Cut {
-    let whole = match memrchr(b'\n', buffer) {
-        _ if finished => buffer.len(),
-        Some(newline) => newline + 1,
-        None => 0,
+    let whole = match finished {
+        true => buffer.len(),
+        false => memrchr(b'\n', buffer).map_or(0, |newline| newline + 1),
     };
     if let Some(start) = long_line(buffer, whole) {
         return match start {

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::compiler::{self, Compiled, Sides};
+use super::compiler::{self, Compiled, NAME_GAP};
+use super::lane::CREDENTIALS;
 
 /// The rule files, in the order in which their rules are tried.
 pub(super) const FILES: [&str; 14] = [
@@ -71,8 +72,6 @@ pub(super) struct Ready {
     /// Its expression.
     pub(super) source: String,
     pub(super) compiled: Compiled,
-    /// An operator has to follow the name, with nothing but a word between.
-    pub(super) needs_operator: bool,
     /// A value without a form of its own that has no digit is a word.
     pub(super) needs_digit: bool,
 }
@@ -97,12 +96,10 @@ impl Written {
         if self.literals.iter().any(|literal| literal.len() < 3) {
             return Err(format!("{}: wants literals of three bytes or more", self.id));
         }
-        let by_value = sides.filter(|_| !is_password).map(|(name, value)| Sides { name, value });
-        let compiled = compiler::compile(&source, by_value, &self.literals);
+        let compiled = compiler::compile(&source, self.name.as_deref(), &self.literals);
         Ok(Ready {
             source,
             compiled: compiled.map_err(|error| format!("{}: {error}", self.id))?,
-            needs_operator: is_password && sides.is_some_and(|(name, _)| compiler::is_word(name)),
             needs_digit: !is_password && sides.is_some(),
         })
     }
@@ -115,10 +112,8 @@ impl Written {
 /// a credential has to follow it; the name of a password is such a word already.
 fn assignment(is_password: bool, name: &str, value: &str) -> String {
     let credential = match is_password {
-        true => r"[\w\-]{0,24}",
-        false => {
-            r"[\w.\- ]{0,24}?(?i:key|token|secret|pass|auth|pat|pwd|cred|login|appid|app_id|sid|hec)[\w.\-]{0,16}"
-        }
+        true => r"[\w\-]{0,24}".to_owned(),
+        false => format!(r"[\w.\- ]{{0,{NAME_GAP}}}?(?i:{})[\w.\-]{{0,16}}", CREDENTIALS.join("|")),
     };
     let opening = r#"[ \t]{0,4}(?:[rbuf@$]?\\?["'`(]){0,2}(?:(?i:bearer|basic|token)[ \t])?"#;
     let between = match is_password {

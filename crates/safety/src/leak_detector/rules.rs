@@ -14,7 +14,7 @@ use regex_automata::{Anchored, Input};
 
 use super::checksum::Checksum;
 use super::context::{self, Filter};
-use super::lane::Lane;
+use super::lane::{Key, Lane};
 use crate::finding::{Kind, Severity};
 
 /// Text that is part of the program, but for rules of tests.
@@ -211,7 +211,7 @@ mod written {
             literals: rule.literals.into_iter().map(Cow::Owned).collect(),
             lane: made.compiled.lane,
             longest: made.compiled.longest,
-            needs_operator: made.needs_operator,
+            needs_operator: made.compiled.needs_operator,
             is_whole: made.compiled.is_whole,
             needs_digit: made.needs_digit,
             expression: Lazy::new(made.source.into()),

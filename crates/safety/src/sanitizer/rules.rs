@@ -116,8 +116,10 @@ pub(super) struct Rules {
     patterns: Vec<Pattern>,
     phrases: Vec<Phrase>,
     /// The literals of the patterns and the first parts of the phrases.
-    literals: AhoCorasick,
+    literals: Vec<String>,
     wanted_by: Vec<Wanted>,
+    /// Made of them by the first text: many processes screen none.
+    automaton: OnceLock<Option<AhoCorasick>>,
 }
 
 #[derive(Clone, Copy)]
@@ -157,12 +159,15 @@ impl Rules {
         patterns.into_iter().for_each(|pattern| rules.pattern(pattern));
         phrases.into_iter().for_each(|phrase| rules.phrase(phrase));
         let Compiling { patterns, phrases, literals, wanted_by } = rules;
-        let literals = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(&literals)
-            .map_err(|error| error.to_string())?;
-        Ok(Self { words, patterns, phrases, literals, wanted_by })
+        Ok(Self { words, patterns, phrases, literals, wanted_by, automaton: OnceLock::new() })
+    }
+
+    /// What finds the literals; a test holds that it can be built.
+    fn automaton(&self) -> Option<&AhoCorasick> {
+        let kind = Some(AhoCorasickKind::DFA);
+        let build =
+            || AhoCorasick::builder().ascii_case_insensitive(true).kind(kind).build(&self.literals).ok();
+        self.automaton.get_or_init(build).as_ref()
     }
 
     /// The ids of all rules.
@@ -176,7 +181,8 @@ impl Rules {
     pub(super) fn find(&self, text: &str, mut found: impl FnMut(&Rule, Range<usize>)) {
         let mut seen = vec![false; self.patterns.len()];
         let mut begun = 0;
-        for hit in self.literals.find_overlapping_iter(text) {
+        let hits = self.automaton().into_iter().flat_map(|automaton| automaton.find_overlapping_iter(text));
+        for hit in hits {
             match self.wanted_by[hit.pattern().as_usize()] {
                 Wanted::Pattern(index) => {
                     let index = usize::from(index);
@@ -235,7 +241,7 @@ mod tests {
     #[test]
     fn every_expression_compiles() {
         let rules = super::Rules::new().unwrap();
-        assert!(rules.patterns.len() > 20);
+        assert!(rules.patterns.len() > 20 && rules.automaton().is_some());
         for pattern in &rules.patterns {
             assert!(pattern.regex().is_some(), "{}", pattern.rule.id);
         }

@@ -2,16 +2,20 @@
 //! hyphenation, emphasis, camel case and joined words. And the words by which a text betrays that it is
 //! written backwards or with its letters shifted, so that it is worth reading that way.
 
+use std::sync::OnceLock;
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::codes;
 use super::view::{Builder, View};
 
-/// The phrases and the words, compiled.
+/// The phrases and the words.
 pub(super) struct Squash {
-    phrases: AhoCorasick,
-    /// How many of the patterns are phrases; the words of each cipher come after them.
+    /// The phrases, then the words of each cipher.
+    phrases: Vec<String>,
     plain: usize,
+    /// Made of them by the first text: many processes screen none.
+    automaton: OnceLock<Option<AhoCorasick>>,
 }
 
 /// A way to write a text so that no word of it is left.
@@ -42,18 +46,20 @@ const TELLING: [&str; 14] = [
 ];
 
 impl Squash {
-    pub(super) fn new() -> Result<Self, String> {
+    pub(super) fn new() -> Self {
         let mut phrases = known_phrases();
         let plain = phrases.len();
         for cipher in CIPHERS {
             phrases.extend(TELLING.map(|word| cipher(word).text));
         }
-        let phrases = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostFirst)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(&phrases)
-            .map_err(|error| error.to_string())?;
-        Ok(Self { phrases, plain })
+        Self { phrases, plain, automaton: OnceLock::new() }
+    }
+
+    /// What finds them; a test holds that it can be built.
+    fn automaton(&self) -> Option<&AhoCorasick> {
+        let (first, kind) = (MatchKind::LeftmostFirst, Some(AhoCorasickKind::DFA));
+        let build = || AhoCorasick::builder().match_kind(first).kind(kind).build(&self.phrases).ok();
+        self.automaton.get_or_init(build).as_ref()
     }
 
     /// The known phrases in a text, where they stand, and the ciphers that it seems to be written in.
@@ -63,7 +69,8 @@ impl Squash {
         let mut found = Squashed::default();
         let mut told = [0u32; CIPHERS.len()];
         let mut spans = Vec::new();
-        for hit in self.phrases.find_iter(&letters) {
+        let hits = self.automaton().into_iter().flat_map(|automaton| automaton.find_iter(&letters));
+        for hit in hits {
             match hit.pattern().as_usize().checked_sub(self.plain) {
                 None if spans.len() < 16 => spans.push(hit.range()),
                 None => {}
@@ -123,4 +130,12 @@ fn squashed(text: &str) -> View {
         }
     }
     view.finish("squashed")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_phrases_and_words_make_an_automaton() {
+        assert!(super::Squash::new().automaton().is_some());
+    }
 }

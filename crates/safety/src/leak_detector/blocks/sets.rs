@@ -1,0 +1,86 @@
+//! Sets of ASCII characters, in the form in which 32 bytes at a time are looked up in them.
+
+/// For the low half of a byte, a bit for each high half with which it belongs to the set.
+#[derive(Clone, Copy)]
+pub(super) struct Set(pub(super) [u8; 16]);
+
+/// Letters and digits, token characters, base64 digits, those with the sign that fills them up, the backslash.
+pub(super) const KINDS: [Set; 5] = {
+    const ALNUM: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let alnum = Set::of(ALNUM);
+    let run = alnum.with(b"_-");
+    let digit = run.with(b"+/");
+    [alnum, run, digit, digit.with(b"="), Set::of(b"\\")]
+};
+
+/// The base64 digits that begin, go on in the second, and in the third place of a group that stands for three bytes
+/// under 128, the first of them from the tabulator on; the hexadecimal digits that begin a pair for a printable
+/// character; all of them; `0`, and what makes a line end or a tabulator with it.
+pub(super) const FORMS: [Set; 7] = [
+    Set::base64(0, 0b00_0010, 0b01_1111),
+    Set::base64(0b00_1000, 0, 0b11_1111),
+    Set::base64(0b00_0010, 0, 0b11_1111),
+    Set::of(b"234567"),
+    Set::of(b"0123456789ABCDEFabcdef"),
+    Set::of(b"0"),
+    Set::of(b"9ADad"),
+];
+
+impl Set {
+    const fn of(bytes: &[u8]) -> Self {
+        Self([0; 16]).with(bytes)
+    }
+
+    const fn with(mut self, bytes: &[u8]) -> Self {
+        let mut at = 0;
+        while at < bytes.len() {
+            self.0[(bytes[at] & 15) as usize] |= 1 << (bytes[at] >> 4);
+            at += 1;
+        }
+        self
+    }
+
+    /// The base64 digits, of both alphabets, whose values have none of the bits of `without` and lie between `least`
+    /// and `most`.
+    const fn base64(without: u8, least: u8, most: u8) -> Self {
+        const DIGITS: &[u8; 66] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_";
+        let mut set = Self([0; 16]);
+        let mut at = 0;
+        while at < DIGITS.len() {
+            let value = if at < 64 { at as u8 } else { at as u8 - 2 };
+            if value & without == 0 && value >= least && value <= most {
+                set = set.with(&[DIGITS[at]]);
+            }
+            at += 1;
+        }
+        set
+    }
+
+    pub(super) fn has(self, byte: u8) -> bool {
+        byte < 128 && self.0[usize::from(byte & 15)] >> (byte >> 4) & 1 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_the_sets_are_those_of_printable_text() {
+        let [first, second, third, ..] = FORMS;
+        use base64::Engine as _;
+        let encode = |bytes: [u8; 3]| base64::engine::general_purpose::STANDARD.encode(bytes).into_bytes();
+        for byte in 0..=255u8 {
+            let good = |bytes| {
+                let group = encode(bytes);
+                first.has(group[0]) && second.has(group[1]) && third.has(group[2])
+            };
+            assert_eq!(good([byte, b'a', b'a']), (8..128).contains(&byte), "{byte}");
+            assert_eq!(
+                (good([b'a', byte, b'a']), good([b'a', b'a', byte])),
+                (byte < 128, byte < 128),
+                "{byte}"
+            );
+        }
+    }
+}
