@@ -117,11 +117,14 @@ async fn l04_a_seal_or_a_handover_by_the_wrong_key_is_named() {
             "{found:?}"
         );
     }
-    // A handover that one of its keys did not sign, and one that was moved.
-    for fixture in Fixture::both().await {
+    // A handover in the right place to a key of somebody's own, which the key in force did not sign; and a real
+    // one that was moved there.
+    for (fixture, is_moved) in Fixture::both().await.into_iter().zip([false, true]) {
         exchanged(&fixture).await;
         let log = fixture.log();
-        let records = log.verify().await.unwrap().records;
+        let verified = log.verify().await.unwrap();
+        let records = verified.records;
+        let stranger = signer(4).verifier().to_string();
         let real =
             log.tail(1_000).await.unwrap().into_iter().find(|entry| entry.record.kind == Kind::Signing);
         let real = real.unwrap().record;
@@ -130,6 +133,9 @@ async fn l04_a_seal_or_a_handover_by_the_wrong_key_is_named() {
             let value = match field {
                 Field::Claim => format!("signing/{records:020}"),
                 Field::Count => records.to_string(),
+                Field::Key if !is_moved => signer(3).verifier().to_string(),
+                Field::Successor if !is_moved => stranger.clone(),
+                Field::Digest if !is_moved => verified.root.to_string(),
                 _ => value.clone(),
             };
             forged = forged.with(*field, value);

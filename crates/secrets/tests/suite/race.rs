@@ -101,6 +101,15 @@ async fn k10_a_lease_that_is_late_stale_or_revoked_is_refused_by_the_database() 
             ends_ms: None,
         };
         assert_eq!(lost((record(), late)).await, Some(Lost::Expired));
+        let ended = Mutation::UseLease {
+            head: head.clone(),
+            history: history.clone(),
+            revoked: revoked.clone(),
+            permit,
+            lifetime_ms: 600_000,
+            ends_ms: Some(audit::now_ms() - 60_000),
+        };
+        assert_eq!(lost((record(), ended)).await, Some(Lost::Ended), "a grant that has ended");
         let claim = Record::new(Kind::Revoke, Verdict::Done).with(Field::Claim, &revoked);
         world.audit.change(claim, Mutation::Claim).await.unwrap();
         assert_eq!(lost(using(permit, &head)).await, Some(Lost::Missing));

@@ -155,57 +155,60 @@ async fn whoever_has_the_vault_finds_every_record_of_a_value_and_nobody_else_doe
 
 #[tokio::test]
 async fn k10_a_lease_is_for_its_own_request_alone() {
-    let world = World::new("bearer").await;
-    let urls = ["https://api.weather.example/v1/other", URL];
-    for url in urls {
-        let leases = world.vault.lease(&world.permit("GET", URL).await).await.unwrap();
-        let other = world.permit("GET", url).await;
-        let request = request_of(&other);
-        assert_eq!(rule(inject(leases, other, request)), "vault.lease-mismatch", "{url}");
-    }
-    assert!(world.is_recorded(Kind::Settle, Verdict::Block, "vault.lease-mismatch").await);
+    for world in World::both().await {
+        let urls = ["https://api.weather.example/v1/other", URL];
+        for url in urls {
+            let leases = world.vault.lease(&world.permit("GET", URL).await).await.unwrap();
+            let other = world.permit("GET", url).await;
+            let request = request_of(&other);
+            assert_eq!(rule(inject(leases, other, request)), "vault.lease-mismatch", "{url}");
+        }
+        assert!(world.is_recorded(Kind::Settle, Verdict::Block, "vault.lease-mismatch").await);
 
-    let permit = world.permit("GET", URL).await;
-    let request = request_of(&permit);
-    assert_eq!(rule(inject(Leases::none(), permit, request)), "vault.lease-mismatch");
+        let permit = world.permit("GET", URL).await;
+        let request = request_of(&permit);
+        assert_eq!(rule(inject(Leases::none(), permit, request)), "vault.lease-mismatch");
+    }
 }
 
 #[tokio::test]
 async fn k10_the_request_must_be_the_permitted_one() {
-    let world = World::new("bearer").await;
-    type Change = fn(&mut Request<&'static str>);
-    let changes: [Change; 6] = [
-        |request| *request.method_mut() = http::Method::POST,
-        |request| *request.uri_mut() = "https://evil.example/v1/now?city=x".parse().unwrap(),
-        |request| *request.uri_mut() = "https://api.weather.example/v1/else?city=x".parse().unwrap(),
-        |request| *request.uri_mut() = "https://api.weather.example:444/v1/now?city=x".parse().unwrap(),
-        |request| *request.uri_mut() = "http://api.weather.example/v1/now?city=x".parse().unwrap(),
-        |request| *request.uri_mut() = "/v1/now?city=x".parse().unwrap(),
-    ];
-    for change in changes {
-        let permit = world.permit("GET", URL).await;
-        let leases = world.vault.lease(&permit).await.unwrap();
-        let mut request = request_of(&permit);
-        change(&mut request);
-        assert_eq!(rule(inject(leases, permit, request)), "vault.request-mismatch");
+    for world in World::both().await {
+        type Change = fn(&mut Request<&'static str>);
+        let changes: [Change; 6] = [
+            |request| *request.method_mut() = http::Method::POST,
+            |request| *request.uri_mut() = "https://evil.example/v1/now?city=x".parse().unwrap(),
+            |request| *request.uri_mut() = "https://api.weather.example/v1/else?city=x".parse().unwrap(),
+            |request| *request.uri_mut() = "https://api.weather.example:444/v1/now?city=x".parse().unwrap(),
+            |request| *request.uri_mut() = "http://api.weather.example/v1/now?city=x".parse().unwrap(),
+            |request| *request.uri_mut() = "/v1/now?city=x".parse().unwrap(),
+        ];
+        for change in changes {
+            let permit = world.permit("GET", URL).await;
+            let leases = world.vault.lease(&permit).await.unwrap();
+            let mut request = request_of(&permit);
+            change(&mut request);
+            assert_eq!(rule(inject(leases, permit, request)), "vault.request-mismatch");
+        }
+        assert!(world.is_recorded(Kind::Settle, Verdict::Block, "vault.request-mismatch").await);
     }
-    assert!(world.is_recorded(Kind::Settle, Verdict::Block, "vault.request-mismatch").await);
 }
 
 #[tokio::test]
 async fn k10_a_permit_from_before_a_change_of_policy_arms_nothing() {
-    let world = World::new("bearer").await;
-    let permit = world.permit("GET", URL).await;
-    let request = request_of(&permit);
-    let leases = world.vault.lease(&permit).await.unwrap();
-    world.policy.reload(policy::Settings::default()).unwrap();
-    assert_eq!(rule(inject(leases, permit, request)), "policy.permit-stale");
-    assert!(world.is_recorded(Kind::Settle, Verdict::Block, "policy.permit-stale").await);
+    for world in World::both().await {
+        let permit = world.permit("GET", URL).await;
+        let request = request_of(&permit);
+        let leases = world.vault.lease(&permit).await.unwrap();
+        world.policy.reload(policy::Settings::default()).unwrap();
+        assert_eq!(rule(inject(leases, permit, request)), "policy.permit-stale");
+        assert!(world.is_recorded(Kind::Settle, Verdict::Block, "policy.permit-stale").await);
 
-    let permit = world.permit("GET", URL).await;
-    world.policy.reload(policy::Settings::default()).unwrap();
-    assert_eq!(rule(world.vault.lease(&permit).await), "policy.permit-stale");
-    assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "policy.permit-stale").await);
+        let permit = world.permit("GET", URL).await;
+        world.policy.reload(policy::Settings::default()).unwrap();
+        assert_eq!(rule(world.vault.lease(&permit).await), "policy.permit-stale");
+        assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "policy.permit-stale").await);
+    }
 }
 
 #[tokio::test]
@@ -284,18 +287,19 @@ async fn k10_expired_revoked_and_missing_are_refused_and_recorded() {
 
 #[tokio::test]
 async fn k01_a_swapped_secret_is_refused_and_recorded() {
-    let world = World::new("bearer").await;
-    let tenant = Tenant::local();
-    let mine = world.reader.secret(&tenant, &name(SECRET)).await.unwrap().unwrap();
-    world.vault.put(&name("OTHER_KEY"), plain(&random_value()), None).await.unwrap();
-    let other = world.reader.secret(&tenant, &name("OTHER_KEY")).await.unwrap().unwrap();
-    let swapped = SecretRow { version: 2, sealed: other.sealed, ..mine.clone() };
-    let record = Record::new(Kind::Secret, Verdict::Done);
-    world.audit.change(record, Mutation::PutSecret { row: swapped, expected: Some(1) }).await.unwrap();
-    let refusal = world.vault.lease(&world.permit("GET", URL).await).await.err().unwrap();
-    assert_eq!(refusal.rule.id, "vault.rolled-back");
-    assert!(refusal.detail.contains("version 1, current"), "{}", refusal.detail);
-    assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "vault.rolled-back").await);
+    for world in World::both().await {
+        let tenant = Tenant::local();
+        let mine = world.reader.secret(&tenant, &name(SECRET)).await.unwrap().unwrap();
+        world.vault.put(&name("OTHER_KEY"), plain(&random_value()), None).await.unwrap();
+        let other = world.reader.secret(&tenant, &name("OTHER_KEY")).await.unwrap().unwrap();
+        let swapped = SecretRow { version: 2, sealed: other.sealed, ..mine.clone() };
+        let record = Record::new(Kind::Secret, Verdict::Done);
+        world.audit.change(record, Mutation::PutSecret { row: swapped, expected: Some(1) }).await.unwrap();
+        let refusal = world.vault.lease(&world.permit("GET", URL).await).await.err().unwrap();
+        assert_eq!(refusal.rule.id, "vault.rolled-back");
+        assert!(refusal.detail.contains("version 1, current"), "{}", refusal.detail);
+        assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "vault.rolled-back").await);
+    }
 }
 
 #[tokio::test]

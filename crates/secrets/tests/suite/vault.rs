@@ -101,40 +101,48 @@ async fn the_vault_opens_again_by_its_key_and_by_no_other() {
 
 #[tokio::test]
 async fn k06_no_new_master_key_while_anything_old_exists() {
-    let home = Home::new();
-    let (reader, audit, _drain) = open(home.path()).await;
-    Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
-    let before = reader.slots().await.unwrap();
-    fs::remove_dir_all(home.keys()).unwrap();
-    let refused = error(Vault::create(reader.clone(), &audit, &home.unlock()).await);
-    assert!(matches!(refused, VaultError::Slot(SlotError::File(_))), "{refused}");
-    assert!(reader.slots().await.unwrap() == before);
-    assert!(!home.keys().exists(), "a new key was written");
+    for home in Home::both().await {
+        let (reader, audit, _drain) = home.open().await;
+        Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
+        let before = reader.slots().await.unwrap();
+        fs::remove_dir_all(home.keys()).unwrap();
+        let refused = error(Vault::create(reader.clone(), &audit, &home.unlock()).await);
+        assert!(matches!(refused, VaultError::Slot(SlotError::File(_))), "{refused}");
+        assert!(reader.slots().await.unwrap() == before);
+        assert!(!home.keys().exists(), "a new key was written");
+    }
+    for home in Home::both().await {
+        // Sealed rows without any slot or wrapped key: somebody emptied those tables.
+        let (reader, audit, _drain) = home.open().await;
+        let row = SecretRow {
+            tenant: Tenant::local(),
+            name: name("API_KEY"),
+            version: 1,
+            state: SecretState::Current,
+            sealed: vec![1; 200],
+            fingerprints: vec![1; 200],
+            created_ms: 0,
+        };
+        plant(&audit, row, None).await;
+        let refused = error(Vault::create(reader.clone(), &audit, &home.unlock()).await);
+        assert!(matches!(refused, VaultError::KeysMissing), "{refused}");
+        assert!(reader.slots().await.unwrap().is_empty() && !home.keys().exists());
+    }
+}
 
-    // Sealed rows without any slot or wrapped key: somebody emptied those tables.
-    let home = Home::new();
-    let (reader, audit, _drain) = open(home.path()).await;
-    let row = SecretRow {
-        tenant: Tenant::local(),
-        name: name("API_KEY"),
-        version: 1,
-        state: SecretState::Current,
-        sealed: vec![1; 200],
-        fingerprints: vec![1; 200],
-        created_ms: 0,
-    };
-    plant(&audit, row, None).await;
-    let refused = error(Vault::create(reader.clone(), &audit, &home.unlock()).await);
-    assert!(matches!(refused, VaultError::KeysMissing), "{refused}");
-    assert!(reader.slots().await.unwrap().is_empty() && !home.keys().exists());
+async fn three_of_each() -> Vec<Home> {
+    let mut homes = Vec::new();
+    for _ in 0..3 {
+        homes.extend(Home::both().await);
+    }
+    homes
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn k07_two_at_once_make_one_master_key_and_both_work() {
-    for _ in 0..5 {
-        let home = Home::new();
+    for home in three_of_each().await {
         let create = async |key: &str| {
-            let (reader, audit, _drain) = open(home.path()).await;
+            let (reader, audit, _drain) = home.open().await;
             let vault = Vault::create(reader, &audit, &home.unlock()).await.unwrap();
             vault.put(&name(key), plain(&random_value()), None).await.unwrap();
             vault
@@ -144,7 +152,7 @@ async fn k07_two_at_once_make_one_master_key_and_both_work() {
             assert_eq!(vault.list().await.unwrap().len(), 2);
             assert!(vault.known_values().await.is_ok(), "sealed under two keys");
         }
-        let (reader, ..) = open(home.path()).await;
+        let (reader, ..) = home.open().await;
         assert_eq!(reader.slots().await.unwrap().len(), 1);
         assert_eq!(fs::read_dir(home.keys()).unwrap().count(), 1, "the loser's key file is still there");
     }
@@ -158,9 +166,9 @@ async fn k01_k02_rows_open_only_where_they_were_sealed() {
         (|row| row.name = name("a_key"), None),
         (|row| row.version = 2, Some(1)),
     ];
-    for (change, expected) in moved {
-        let home = Home::new();
-        let (reader, audit, _drain) = open(home.path()).await;
+    let twice = moved.iter().flat_map(|each| [*each, *each]);
+    for ((change, expected), home) in twice.zip(three_of_each().await) {
+        let (reader, audit, _drain) = home.open().await;
         let vault = Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
         vault.put(&name("A_KEY"), plain(&random_value()), None).await.unwrap();
         assert!(vault.known_values().await.is_ok());
@@ -178,44 +186,46 @@ async fn k01_k02_rows_open_only_where_they_were_sealed() {
 
 #[tokio::test]
 async fn k03_the_wrapped_tenant_key_cannot_be_changed_or_moved() {
-    let home = Home::new();
-    let (reader, audit, _drain) = open(home.path()).await;
-    Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
-    let row = reader.tenant_wraps(&Tenant::local()).await.unwrap().remove(0);
-    let slot = reader.slots().await.unwrap().remove(0);
-    let mut candidates: Vec<Vec<u8>> = vec![Vec::new(), slot.wrapped];
-    candidates.extend((0..row.wrapped.len()).step_by(7).map(|index| {
-        let mut wrapped = row.wrapped.clone();
-        wrapped[index] ^= 0x10;
-        wrapped
-    }));
-    for wrapped in candidates {
-        let change = Mutation::RewrapTenantKey {
-            row: store::TenantKeyRow { wrapped, ..row.clone() },
-            expected: row.generation,
-        };
-        audit.change(Record::new(Kind::Vault, Verdict::Done), change).await.unwrap();
-        let refused = error(Vault::open(reader.clone(), audit.clone(), &home.unlock()).await);
-        assert!(matches!(refused, VaultError::TenantKey(_)), "{refused}");
+    for home in Home::both().await {
+        let (reader, audit, _drain) = home.open().await;
+        Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
+        let row = reader.tenant_wraps(&Tenant::local()).await.unwrap().remove(0);
+        let slot = reader.slots().await.unwrap().remove(0);
+        let mut candidates: Vec<Vec<u8>> = vec![Vec::new(), slot.wrapped];
+        candidates.extend((0..row.wrapped.len()).step_by(7).map(|index| {
+            let mut wrapped = row.wrapped.clone();
+            wrapped[index] ^= 0x10;
+            wrapped
+        }));
+        for wrapped in candidates {
+            let change = Mutation::RewrapTenantKey {
+                row: store::TenantKeyRow { wrapped, ..row.clone() },
+                expected: row.generation,
+            };
+            audit.change(Record::new(Kind::Vault, Verdict::Done), change).await.unwrap();
+            let refused = error(Vault::open(reader.clone(), audit.clone(), &home.unlock()).await);
+            assert!(matches!(refused, VaultError::TenantKey(_)), "{refused}");
+        }
     }
 }
 
 #[tokio::test]
 async fn k11_weak_values_are_refused_with_the_reason_and_nothing_is_stored() {
-    let home = Home::new();
-    let (reader, audit, _drain) = open(home.path()).await;
-    let vault = Vault::create(reader, &audit, &home.unlock()).await.unwrap();
-    let long = "k9".repeat(Plain::MAX);
-    for bad in ["", "short", "password", "aaaaaaaaaaaaaaaa", "line\r\nbreak: x", "nul\0nul\0nul", &long] {
-        let refused = error(vault.put(&name("API_KEY"), plain(bad), None).await);
-        assert!(matches!(refused, VaultError::Value(_)), "{refused}");
-        assert!(bad.len() < 8 || !refused.to_string().contains(bad));
-    }
-    let crlf = error(vault.put(&name("API_KEY"), plain("x-token\r\nX-Evil: 1"), None).await);
-    assert!(matches!(crlf, VaultError::Value(ValueError::LineBreak)));
-    assert!(vault.list().await.unwrap().is_empty());
-    for bad in ["", "A\0B", "A\r\nB", "../A", "A B", "\u{410}_KEY", &"A".repeat(1 << 20)] {
-        assert!(SecretName::parse(bad).is_err(), "{bad:?}");
+    for home in Home::both().await {
+        let (reader, audit, _drain) = home.open().await;
+        let vault = Vault::create(reader, &audit, &home.unlock()).await.unwrap();
+        let long = "k9".repeat(Plain::MAX);
+        for bad in ["", "short", "password", "aaaaaaaaaaaaaaaa", "line\r\nbreak: x", "nul\0nul\0nul", &long] {
+            let refused = error(vault.put(&name("API_KEY"), plain(bad), None).await);
+            assert!(matches!(refused, VaultError::Value(_)), "{refused}");
+            assert!(bad.len() < 8 || !refused.to_string().contains(bad));
+        }
+        let crlf = error(vault.put(&name("API_KEY"), plain("x-token\r\nX-Evil: 1"), None).await);
+        assert!(matches!(crlf, VaultError::Value(ValueError::LineBreak)));
+        assert!(vault.list().await.unwrap().is_empty());
+        for bad in ["", "A\0B", "A\r\nB", "../A", "A B", "\u{410}_KEY", &"A".repeat(1 << 20)] {
+            assert!(SecretName::parse(bad).is_err(), "{bad:?}");
+        }
     }
 }
 
