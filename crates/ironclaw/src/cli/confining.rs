@@ -55,6 +55,9 @@ pub struct Exec {
     /// Where it may go; nowhere otherwise
     #[command(flatten)]
     pub reaching: Reaching,
+    /// Give it a terminal, as an editor or a shell wants; what it prints is not read by lines then
+    #[arg(short = 't', long)]
+    pub terminal: bool,
     /// Print every layer with its verdict, reason and time, to standard error
     #[arg(long)]
     pub trace: bool,

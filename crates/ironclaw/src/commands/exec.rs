@@ -6,6 +6,7 @@
 mod account;
 mod output;
 mod signals;
+mod tty;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,10 @@ async fn confined(
     base: &Base,
     terminal: &Terminal,
 ) -> Result<Finished, Failure> {
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if args.terminal && (!is_terminal || terminal.is_json()) {
+        return Err(Failure::usage("-t: standard input and output are not a terminal, or --json is set"));
+    }
     let reaching = Reaching::read(&args.reaching, base).await?;
     // The vault's values are looked for in the command line and in everything that is printed.
     let vault = base.unlock(terminal).await?;
@@ -67,9 +72,16 @@ async fn confined(
     let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
     let permit = decide(command, turn, &policy, base).await?;
     let proxy = Arc::new(reaching.proxy(vault, policy, turn.clone(), base)?);
-    let running = sandbox.start(permit, proxy.clone()).await.map_err(failure)?;
+    let attended = async {
+        if args.terminal {
+            let raw = tty::Raw::enter(terminal)?;
+            let running = sandbox.start_on_terminal(permit, proxy.clone(), tty::size()).await;
+            return tty::attend(running.map_err(failure)?, raw).await;
+        }
+        attend(sandbox.start(permit, proxy.clone()).await.map_err(failure)?, terminal).await
+    };
     tokio::select! {
-        finished = attend(running, terminal) => finished,
+        finished = attended => finished,
         never = reaching.watch(&proxy, &base.safety, terminal) => match never {},
     }
 }
@@ -82,10 +94,10 @@ async fn unconfined(
     base: &Base,
     terminal: &Terminal,
 ) -> Result<Finished, Failure> {
-    if Reaching::is_asked(&args.reaching) {
+    if Reaching::is_asked(&args.reaching) || args.terminal {
         return Err(Failure::usage(
-            "with full access nothing stands between a command and the network: \
-             --allow, --rules and --secret mean something with read-only and workspace-write",
+            "with full access nothing stands between a command and the network or the terminal: \
+             --allow, --rules, --secret and -t mean something with read-only and workspace-write",
         ));
     }
     base.unlock(terminal).await?;

@@ -17,4 +17,6 @@ mod scan;
 #[cfg(target_os = "linux")]
 mod shell;
 mod spine;
+#[cfg(target_os = "linux")]
+mod tty;
 mod vault;
