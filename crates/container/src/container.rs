@@ -27,6 +27,7 @@ use workspace::{SafeFolder, Surroundings, Survey};
 
 use crate::authority::Authority;
 use crate::config::{Config, Downgrade};
+use crate::console::Console;
 use crate::control::{Control, Target};
 use crate::door::{Connection, Door, Lifeline};
 use crate::engine::Engine;
@@ -62,6 +63,17 @@ pub struct Inside {
     pub variables: Vec<(String, String)>,
     /// The certificate of the one authority that programs inside trust, as PEM text.
     pub authority: Option<String>,
+    /// A terminal of this size for the command, where it has one.
+    pub terminal: Option<Size>,
+}
+
+/// The size of a terminal in characters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// How wide.
+    pub columns: u16,
+    /// How high.
+    pub rows: u16,
 }
 
 /// A command that runs.
@@ -76,6 +88,27 @@ pub struct Running {
     pub control: Control,
     /// The end of the run.
     pub outcome: Outcome,
+}
+
+/// A command that runs on a terminal of its own.
+pub struct OnTerminal {
+    /// What it prints, for a person who watches.
+    pub console: Console,
+    /// What is typed.
+    pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
+    /// The right to signal it, to stop it and to resize its terminal.
+    pub control: Control,
+    /// The end of the run.
+    pub outcome: Outcome,
+}
+
+/// A command that was started, before anything of it was read.
+pub(crate) struct Started {
+    pub(crate) stdout: mpsc::Receiver<Bytes>,
+    pub(crate) stderr: mpsc::Receiver<Bytes>,
+    pub(crate) stdin: Pin<Box<dyn AsyncWrite + Send>>,
+    pub(crate) control: Control,
+    pub(crate) outcome: Outcome,
 }
 
 /// What a run comes to, once it has. Dropping it leaves the run to its end.
@@ -130,6 +163,7 @@ struct Run {
     config: Config,
     identity: Option<(u64, u64)>,
     accepted: Vec<(Downgrade, Unfit)>,
+    terminal: Option<Size>,
 }
 
 impl Sandbox {
@@ -152,6 +186,29 @@ impl Sandbox {
         inside: Inside,
         outlet: mpsc::Sender<Connection>,
     ) -> Result<Running, RunError> {
+        Ok(self.running(self.begin(permit, inside, outlet).await?))
+    }
+
+    /// Its output as a stream of lines, screened.
+    pub(crate) fn running(&self, started: Started) -> Running {
+        let Started { stdout, stderr, stdin, control, outcome } = started;
+        let limit = self.config.limits.output;
+        let (stdout, stderr) = (screened(&self.safety, stdout, limit), screened(&self.safety, stderr, limit));
+        Running { stdout, stderr, stdin, control, outcome }
+    }
+
+    /// Its output as a terminal has it.
+    pub(crate) fn on_terminal(&self, started: Started) -> OnTerminal {
+        let Started { stdout, stdin, control, outcome, .. } = started;
+        OnTerminal { console: Console::of(stdout, self.safety.clone()), stdin, control, outcome }
+    }
+
+    pub(crate) async fn begin(
+        &self,
+        permit: Permit<Command>,
+        inside: Inside,
+        outlet: mpsc::Sender<Connection>,
+    ) -> Result<Started, RunError> {
         let (command, settlement) = permit.redeem()?;
         match self.prepare(&command, inside).await {
             Ok(run) => self.supervise(run, settlement, outlet).await,
@@ -217,6 +274,7 @@ impl Sandbox {
             config: self.config.clone(),
             identity,
             accepted: standing.accepted.clone(),
+            terminal: inside.terminal,
         })
     }
 
@@ -249,7 +307,7 @@ impl Sandbox {
         run: Run,
         settlement: Settlement,
         outlet: mpsc::Sender<Connection>,
-    ) -> Result<Running, RunError> {
+    ) -> Result<Started, RunError> {
         let attach = AttachContainerOptions {
             stream: true,
             stdin: true,
@@ -272,14 +330,10 @@ impl Sandbox {
         let (out, stdout) = mpsc::channel(PIECES);
         let (err, stderr) = mpsc::channel(PIECES);
         let pump = pump(attached.output, out, err, run.config.limits.output.0, control.clone());
-        let limit = run.config.limits.output;
-        Ok(Running {
-            stdout: screened(&self.safety, stdout, limit),
-            stderr: screened(&self.safety, stderr, limit),
-            stdin: attached.input,
-            control,
-            outcome: Outcome::of(tokio::spawn(run.live(settlement, pump, stops, outlet))),
-        })
+        let resize = run.terminal.map(|size| (control.clone(), size));
+        let outcome =
+            Outcome::of(tokio::spawn(async move { run.live(settlement, pump, stops, outlet, resize).await }));
+        Ok(Started { stdout, stderr, stdin: attached.input, control, outcome })
     }
 }
 
@@ -312,18 +366,25 @@ impl Run {
         pump: impl Future<Output = ()> + Send + 'static,
         mut stops: mpsc::Receiver<&'static Rule>,
         outlet: mpsc::Sender<Connection>,
+        resize: Option<(Control, Size)>,
     ) -> Result<Finished, RunError> {
         let started = std::time::Instant::now();
         let lifeline = Lifeline::default();
         let mut pump = tokio::spawn(pump);
         let ended = match self.docker.start_container(&self.id, None::<StartContainerOptions>).await {
             Err(error) => Err(undone("Docker Engine does not start the container")(error)),
-            Ok(()) => tokio::select! {
+            Ok(()) => {
+                // Before the door lets the command start.
+                if let Some((control, size)) = resize {
+                    control.resize(size).await;
+                }
+                tokio::select! {
                 code = self.exit_code() => code,
                 rule = self.door.serve(self.identity, &outlet, lifeline.clone()) => Ok(Ended::Stopped(rule)),
                 Some(rule) = stops.recv() => Ok(Ended::Stopped(rule)),
                 () = tokio::time::sleep(self.config.limits.time) => Ok(Ended::Stopped(&rules::TIME)),
-            },
+                }
+            }
         };
         let ended = match ended {
             Ok(Ended::Exited(code)) if i64::from(code) == KILLED && lifeline.out_of_memory() => {

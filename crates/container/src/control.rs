@@ -1,10 +1,12 @@
 //! Signals to a run, and its end by a rule.
 
 use bollard::Docker;
-use bollard::query_parameters::KillContainerOptions;
+use bollard::query_parameters::{KillContainerOptions, ResizeContainerTTYOptions};
 use rustix::process::{Pid, Signal};
 use tokio::sync::mpsc;
 use types::Rule;
+
+use crate::container::Size;
 
 /// Signals and stops a run. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,6 +34,14 @@ impl Control {
                 let _ = docker.kill_container(id, Some(options)).await;
             }
             Target::Group(pid) => _ = rustix::process::kill_process_group(*pid, signal),
+        }
+    }
+
+    /// Gives the command's terminal another size. A run without one has nothing to resize.
+    pub async fn resize(&self, size: Size) {
+        if let Target::Container(docker, id) = &self.target {
+            let options = ResizeContainerTTYOptions { h: size.rows.into(), w: size.columns.into() };
+            let _ = docker.resize_container_tty(id, options).await;
         }
     }
 

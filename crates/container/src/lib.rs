@@ -9,12 +9,14 @@
 //! - [`Sandbox::start`]: from a permit to a [`Running`] command; `spec` is the container as data, `seccomp.json` its
 //!   system calls, `door` the host's end of the socket, `mounts` what of the workspace stands where.
 //! - `network`: each connection from inside, given to the proxy; `authority`: whom programs inside trust.
+//! - [`Sandbox::start_on_terminal`] and [`Console`]: the same for a person who watches.
 //! - [`unconfined`]: a command with full access, which has no container.
 //!
 //! The container's first process is the crate `init`, embedded in this one.
 
 mod authority;
 pub mod config;
+mod console;
 mod container;
 mod control;
 mod door;
@@ -33,7 +35,8 @@ pub mod unconfined;
 mod unfit;
 
 pub use config::{Config, Downgrade, Limits};
-pub use container::{Ended, Finished, Inside, Outcome, RunError, Running, Sandbox};
+pub use console::Console;
+pub use container::{Ended, Finished, Inside, OnTerminal, Outcome, RunError, Running, Sandbox, Size};
 pub use control::Control;
 pub use door::{Connection, Dialled};
 pub use engine::{Engine, Standing};

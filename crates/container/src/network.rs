@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use types::{Command, Endpoint, Scheme};
 
-use crate::container::{Inside, Outcome, RunError, Running, Sandbox};
+use crate::container::{Inside, OnTerminal, Outcome, RunError, Running, Sandbox, Size, Started};
 use crate::door::{Connection, Dialled};
 
 /// Connections that wait to be taken.
@@ -19,22 +19,42 @@ impl Sandbox {
     /// The command holds a placeholder for each secret of the proxy's run, under the secret's name, and trusts the
     /// proxy's authority alone.
     pub async fn start(&self, permit: Permit<Command>, proxy: Arc<Proxy>) -> Result<Running, RunError> {
+        Ok(self.running(self.join(permit, proxy, None).await?))
+    }
+
+    /// The same, on a terminal of this size.
+    pub async fn start_on_terminal(
+        &self,
+        permit: Permit<Command>,
+        proxy: Arc<Proxy>,
+        size: Size,
+    ) -> Result<OnTerminal, RunError> {
+        Ok(self.on_terminal(self.join(permit, proxy, Some(size)).await?))
+    }
+
+    async fn join(
+        &self,
+        permit: Permit<Command>,
+        proxy: Arc<Proxy>,
+        terminal: Option<Size>,
+    ) -> Result<Started, RunError> {
         let held = proxy.placeholders();
         let inside = Inside {
             variables: held.map(|(name, text)| (name.to_string(), text.to_owned())).collect(),
             authority: Some(proxy.ca_pem().to_owned()),
+            terminal,
         };
         let (outlet, connections) = mpsc::channel(WAITING);
-        let mut running = self.start_toward(permit, inside, outlet).await?;
+        let mut started = self.begin(permit, inside, outlet).await?;
         let serving = tokio::spawn(serve(connections, proxy));
-        let ended = running.outcome;
-        running.outcome = Outcome::of(tokio::spawn(async move {
+        let ended = started.outcome;
+        started.outcome = Outcome::of(tokio::spawn(async move {
             let finished = ended.wait().await;
             // Nobody is left to serve.
             let _ = serving.await;
             finished
         }));
-        Ok(running)
+        Ok(started)
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) const LABEL: &str = "org.ironclaw.run";
 /// Bytes of `/dev/shm`.
 const SHARED_MEMORY: i64 = 64 << 20;
 
+/// What every terminal of today can do, whatever the caller's is called.
+const TERM: &str = "xterm-256color";
+
 /// Everything that differs from one run to the next.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
@@ -59,7 +62,7 @@ impl Plan<'_> {
                 ..HealthConfig::default()
             }),
             stop_signal: Some("SIGKILL".to_owned()),
-            tty: Some(false),
+            tty: Some(self.inside.terminal.is_some()),
             open_stdin: Some(true),
             stdin_once: Some(true),
             attach_stdin: Some(true),
@@ -150,10 +153,12 @@ fn environment(inside: &Inside) -> impl Iterator<Item = (&str, String)> {
         ("no_proxy", local),
         ("NO_PROXY", local),
     ];
+    let terminal = inside.terminal.map(|_| ("TERM", TERM.to_owned()));
     let own = inside.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let fixed = fixed.into_iter().map(|(name, value)| (name, value.to_owned()));
     let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
     own.chain(fixed)
+        .chain(terminal)
         .chain(egress::proxy::environment(Some(&proxy), inside.authority.as_ref().map(|_| TRUSTED)))
 }
 

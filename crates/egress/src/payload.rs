@@ -12,7 +12,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use http::header::{CONTENT_TYPE, HeaderMap};
 use http_body::{Body, Frame, SizeHint};
+use safety::credential_detect::{self, Carried};
 use safety::{BodyFault, Safety, ScreenedBody};
 use types::Trace;
 
@@ -40,6 +42,17 @@ impl Upload {
         length: Option<u64>,
     ) -> Self {
         Self { stream: Box::pin(stream), length }
+    }
+}
+
+impl Payload {
+    /// The credentials that a whole body brings along. Of a stream nothing is known before it leaves.
+    pub(crate) fn brought(&self, headers: &HeaderMap) -> Vec<Carried> {
+        let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
+        match self {
+            Self::Whole(bytes) => credential_detect::carried_in_body(media, bytes),
+            Self::Stream(_) => Vec::new(),
+        }
     }
 }
 

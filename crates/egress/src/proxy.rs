@@ -25,6 +25,7 @@ use std::time::Duration;
 use policy::{Policy, Run};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 use types::{Digest, Endpoint, Scheme, SecretName};
 
 use crate::Egress;
@@ -113,6 +114,7 @@ struct Shared {
     placeholders: Placeholders,
     bounds: Bounds,
     tunnels: Arc<Semaphore>,
+    whole: Arc<Semaphore>,
     closed: watch::Receiver<()>,
 }
 
@@ -125,7 +127,8 @@ impl Proxy {
             Placeholders::new(parts.run.secrets().iter().map(|name| (name.clone(), shape(name))))?;
         let Parts { egress, policy, run, authority, bounds } = parts;
         let (leaves, tunnels) = (Leaves::new(authority), Arc::new(Semaphore::new(bounds.connections)));
-        let shared = Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, closed };
+        let whole = Arc::new(Semaphore::new(upload::MOST_WHOLE));
+        let shared = Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, whole, closed };
         Ok(Self { shared: Arc::new(shared), _open: open })
     }
 
@@ -152,10 +155,15 @@ impl Proxy {
         let shared = self.shared.clone();
         match dialled {
             Dialled::Proxy(client) => shared.serve_http(stream, Place::Front(client)).await,
-            Dialled::Host(Scheme::Http, endpoint) => {
-                shared.serve_http(stream, Place::Inside(Scheme::Http, endpoint)).await;
+            Dialled::Host(scheme, endpoint) => {
+                // It counts as a tunnel does: it lasts as long.
+                let slot = timeout(shared.bounds.handshake, shared.tunnels.clone().acquire_owned()).await;
+                let Ok(Ok(_slot)) = slot else { return };
+                match scheme {
+                    Scheme::Http => shared.serve_http(stream, Place::Inside(scheme, endpoint)).await,
+                    Scheme::Https => shared.dialled(stream, endpoint).await,
+                }
             }
-            Dialled::Host(Scheme::Https, endpoint) => shared.dialled(stream, endpoint).await,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use init::Invocation;
 use landlock::{
@@ -27,8 +28,15 @@ const NOT_EXECUTABLE: u8 = 126;
 /// The newest Landlock whose rules were tried. Older kernels enforce as much of it as they know.
 const LANDLOCK: ABI = ABI::V6;
 
+/// How often to look whether the terminal was handed over, and how many times.
+const LOOK: Duration = Duration::from_millis(1);
+const LOOKS: u32 = 5000;
+
 /// Becomes the command; returns only when it cannot.
 pub fn become_command(invocation: &Invocation) -> ExitCode {
+    if !has_the_terminal() {
+        return complain("the terminal was not handed over");
+    }
     if let Err(error) = landlock(&invocation.writable) {
         return complain(format_args!("Landlock does not hold: {error}"));
     }
@@ -49,6 +57,22 @@ pub fn become_command(invocation: &Invocation) -> ExitCode {
     let error = command.exec();
     complain(format_args!("{}: {error}", program.display()));
     ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE })
+}
+
+/// Waits until PID 1 has given the terminal to this process group: whoever reads from it before is stopped. True at once
+/// where there is none.
+fn has_the_terminal() -> bool {
+    let mine = || {
+        !rustix::termios::isatty(std::io::stdin())
+            || rustix::termios::tcgetpgrp(std::io::stdin()) == Ok(rustix::process::getpid())
+    };
+    (0..LOOKS).any(|_| {
+        let handed_over = mine();
+        if !handed_over {
+            std::thread::sleep(LOOK);
+        }
+        handed_over
+    })
 }
 
 fn split(pair: &OsString) -> Option<(&OsStr, &OsStr)> {

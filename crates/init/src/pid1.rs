@@ -69,7 +69,12 @@ fn start(invocation: &Invocation) -> io::Result<Pid> {
     #[expect(clippy::disallowed_methods, reason = "this program's own second step")]
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg("child").args(invocation.to_args()).env_clear().process_group(0);
-    Ok(Pid::from_child(&command.spawn()?))
+    let command = Pid::from_child(&command.spawn()?);
+    // What is typed is the command's to read, and Ctrl-C is for it.
+    if rustix::termios::isatty(io::stdin()) {
+        rustix::termios::tcsetpgrp(io::stdin(), command)?;
+    }
+    Ok(command)
 }
 
 /// Collects every process that ended; the command's own exit code once it is among them.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderName;
 use http::header::AUTHORIZATION;
+use safety::credential_detect::{self, Carried};
 use types::limits::Bytes;
 use types::{
     CallId, Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
@@ -54,6 +55,8 @@ pub struct Asked {
     pub claims: Vec<SecretUse>,
     /// The headers that it carries besides those.
     pub headers: Vec<HeaderName>,
+    /// The credentials of the program's own that its head carries.
+    pub brought: Vec<Carried>,
 }
 
 impl Run {
@@ -133,6 +136,17 @@ impl Policy {
             .trace()
             .step(Layer::Egress, "reach", Verdict::Allow, since, || format!("{} by {by}", asked.target));
         Ok(self.mint_request(outbound, seq, &run.turn, &rules))
+    }
+
+    /// The permit again, unless the body brings a credential of the program's own that policy does not permit.
+    pub async fn admit_proxied_body(
+        &self,
+        run: &Run,
+        permit: Permit<Outbound>,
+        brought: &[Carried],
+    ) -> Result<Permit<Outbound>, Refusal> {
+        let record = run.record(Verdict::Block);
+        self.admit_brought(permit, brought, &run.turn, record).await
     }
 
     /// May a tunnel to this place be opened? It permits nothing: each request in it is decided.
@@ -223,7 +237,7 @@ impl Policy {
             response: PROXIED_RESPONSE,
             time: PROXIED_TIME,
         };
-        let by = rules.engine.request(&outbound, run.turn.label(), &[]).permitted()?;
+        let by = rules.engine.request(&outbound, run.turn.label(), &asked.brought).permitted()?;
         Ok((outbound, format!("{rule}, {by}")))
     }
 
@@ -263,10 +277,11 @@ impl Policy {
 fn brings(asked: &Asked, place: &Injection) -> bool {
     match place {
         Injection::Bearer | Injection::Basic { .. } => asked.headers.contains(&AUTHORIZATION),
-        Injection::Header { name } => asked.headers.contains(name),
+        Injection::Header { name } => {
+            asked.headers.iter().any(|own| credential_detect::same_header(own, name))
+        }
         Injection::Query { name } => {
-            let pairs = asked.target.query().unwrap_or_default().split('&');
-            pairs.filter_map(|pair| pair.split('=').next()).any(|own| own.eq_ignore_ascii_case(name))
+            asked.target.query().is_some_and(|query| credential_detect::has_parameter(query, name))
         }
         // A path has no place of its own: the rule's prefix says what it may be.
         Injection::Path | Injection::Refresh { .. } => false,

@@ -27,10 +27,9 @@ impl std::fmt::Display for Carried {
 }
 
 /// Words of header names that carry credentials, beside the three standard headers.
-const HEADER_WORDS: [&str; 10] = [
+const HEADER_WORDS: [&str; 9] = [
     "api-key",
     "apikey",
-    "api_key",
     "auth-token",
     "access-token",
     "secret",
@@ -69,8 +68,9 @@ const QUERY_NAMES: [&str; 22] = [
 /// The credentials that a request brings along. `query` is without its question mark.
 pub fn carried(headers: &HeaderMap, query: Option<&str>) -> Vec<Carried> {
     let secret_header = |name: &&HeaderName| {
+        let folded = name.as_str().replace('_', "-");
         [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
-            || HEADER_WORDS.iter().any(|word| name.as_str().contains(word))
+            || HEADER_WORDS.iter().any(|word| folded.contains(word))
     };
     let mut found: Vec<_> = headers.keys().filter(secret_header).cloned().map(Carried::Header).collect();
     found.extend(parameters(query.unwrap_or_default()).map(Carried::Query));
@@ -95,12 +95,25 @@ pub fn carried_in_body(content_type: Option<&str>, body: &[u8]) -> Vec<Carried> 
     found
 }
 
+/// True when two headers are one to some server: gateways take `_` for `-` (CGI, RFC 3875, 4.1.18).
+pub fn same_header(one: &HeaderName, other: &HeaderName) -> bool {
+    one == other || one.as_str().replace('_', "-") == other.as_str().replace('_', "-")
+}
+
+/// True when a query holds a parameter of this name to some server: percent escapes read, whatever the case, and
+/// with `;` between parameters as well.
+pub fn has_parameter(query: &str, name: &str) -> bool {
+    pairs(query).any(|(own, _)| decoded(own).eq_ignore_ascii_case(name))
+}
+
 /// The well-known names among the parameters that have a value.
 fn parameters(query: &str) -> impl Iterator<Item = &'static str> {
-    query.split('&').filter_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        known(&decoded(name)).filter(|_| !value.is_empty())
-    })
+    pairs(query).filter_map(|(name, value)| known(&decoded(name)).filter(|_| !value.is_empty()))
+}
+
+/// Names and values as they are written.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split(['&', ';']).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 /// The well-known names among the members that hold a text or a number.
@@ -169,6 +182,17 @@ mod tests {
                 "the query parameter api_key"
             ]
         );
+    }
+
+    #[test]
+    fn names_are_folded_as_servers_fold_them() {
+        let header = HeaderName::from_static;
+        assert!(same_header(&header("x_app_cred"), &header("x-app-cred")));
+        assert!(!same_header(&header("x-app"), &header("x-app-cred")));
+        for query in ["k%65y=v", "a=b;KEY=v", "key", "a&key=v"] {
+            assert!(has_parameter(query, "key"), "{query}");
+        }
+        assert!(!has_parameter("keys=v&a=key", "key"));
     }
 
     #[test]

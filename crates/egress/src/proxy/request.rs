@@ -13,6 +13,7 @@ use http::{Method, Response, Uri};
 use hyper::Request;
 use hyper::body::Incoming;
 use policy::Asked;
+use safety::credential_detect;
 use tokio::time::sleep;
 use types::{Digest, Endpoint, Outbound, Refusal, Scheme, SecretUse, Target};
 
@@ -64,20 +65,26 @@ impl Shared {
             Err(refusal) => return self.refuse(refusal, None).await,
         };
         let asked = target.to_string();
-        let payload = match self.payload(body).await {
+        let brought = credential_detect::carried(&headers, target.query());
+        let question = Asked { target, claims, headers: headers.keys().cloned().collect(), brought };
+        let permit = match self.policy.decide_proxied(&self.run, question).await {
+            Ok(permit) => permit,
+            // An address that holds a secret is not repeated.
+            Err(refusal) if refusal.rule.layer == types::Layer::Leaks => {
+                return answer::refused(&refusal, None);
+            }
+            Err(refusal) => return answer::refused(&refusal, Some(&asked)),
+        };
+        // Not a byte of a body is taken before that.
+        let (payload, _slot) = match self.payload(body).await {
             Ok(payload) => payload,
             Err(refusal) => return self.refuse(refusal, None).await,
         };
-        let names = headers.keys().cloned().collect();
-        let permit =
-            match self.policy.decide_proxied(&self.run, Asked { target, claims, headers: names }).await {
-                Ok(permit) => permit,
-                // An address that holds a secret is not repeated.
-                Err(refusal) if refusal.rule.layer == types::Layer::Leaks => {
-                    return answer::refused(&refusal, None);
-                }
-                Err(refusal) => return answer::refused(&refusal, Some(&asked)),
-            };
+        let brought = payload.brought(&headers);
+        let permit = match self.policy.admit_proxied_body(&self.run, permit, &brought).await {
+            Ok(permit) => permit,
+            Err(refusal) => return answer::refused(&refusal, Some(&asked)),
+        };
         let message = Message { headers, body: payload };
         let mut revoked = self.clone().revoked(permit.effect());
         let sent = tokio::select! {

@@ -24,6 +24,11 @@ use crate::{limits, rules};
 /// Requests of one HTTP/2 connection at a time: what browsers and servers settle on.
 const MOST_STREAMS: u32 = 100;
 
+/// Bytes of bodies that a client may send ahead of being read: of one stream, and of a connection with all its
+/// streams. What lies in them is held in memory.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
 /// A fatal alert `access_denied` (49) in a record of TLS 1.2, as every version reads it before a key is agreed on (RFC
 /// 8446, 6.2).
 const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
@@ -65,6 +70,8 @@ impl Shared {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MOST_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_pending_accept_reset_streams(MOST_RESETS)
             .max_local_error_reset_streams(MOST_RESETS)
             .max_header_list_size(limits::MAX_REQUEST_HEAD as u32)

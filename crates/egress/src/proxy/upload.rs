@@ -11,6 +11,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use safety::BodyFault;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use types::Refusal;
 
@@ -26,6 +27,12 @@ const WHOLE: usize = 256 * 1024;
 /// its beginning.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long to wait for the end of a short body. A permit lasts twice as long.
+const LONGEST_WHOLE: Duration = Duration::from_secs(30);
+
+/// Bodies of one run that are held whole at a time, 16 MiB together; more wait.
+pub(super) const MOST_WHOLE: usize = 64;
+
 /// A body that is still on its way.
 struct Arriving {
     /// What was read while it was hoped to be short.
@@ -37,12 +44,23 @@ struct Arriving {
 }
 
 impl Shared {
-    pub(super) async fn payload(self: &Arc<Self>, mut body: Incoming) -> Result<Payload, Refusal> {
+    /// The body, and the place that it takes among those that are held whole.
+    pub(super) async fn payload(
+        self: &Arc<Self>,
+        mut body: Incoming,
+    ) -> Result<(Payload, Option<OwnedSemaphorePermit>), Refusal> {
+        if body.is_end_stream() {
+            return Ok((Payload::Whole(Bytes::new()), None));
+        }
+        let slot = timeout(LONGEST_WHOLE, self.whole.clone().acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else {
+            return Err(Refusal::new(&rules::BUSY, format!("{MOST_WHOLE} bodies are held whole")));
+        };
         let mut watch = self.placeholders.watch();
         let length = body.size_hint().exact();
         let mut first = BytesMut::new();
         let patience = match length {
-            Some(length) if length <= WHOLE as u64 => self.bounds.connection,
+            Some(length) if length <= WHOLE as u64 => LONGEST_WHOLE,
             Some(_) => Duration::ZERO,
             None => PATIENCE,
         };
@@ -51,15 +69,15 @@ impl Shared {
             let Ok(next) = timeout_at(deadline, self.next(&mut body)).await else { break };
             match next? {
                 Some(bytes) => first.extend_from_slice(watch.pass(&bytes)?),
-                None => return Ok(Payload::Whole(first.freeze())),
+                None => return Ok((Payload::Whole(first.freeze()), Some(slot))),
             }
         }
         if body.is_end_stream() {
-            return Ok(Payload::Whole(first.freeze()));
+            return Ok((Payload::Whole(first.freeze()), Some(slot)));
         }
         let first = Some(first.freeze()).filter(|bytes| !bytes.is_empty());
         let arriving = Arriving { first, body, watch, shared: self.clone(), ended: false };
-        Ok(Payload::Stream(Upload::new(arriving.into_stream(), length)))
+        Ok((Payload::Stream(Upload::new(arriving.into_stream(), length)), None))
     }
 
     /// The next bytes; trailers are dropped.

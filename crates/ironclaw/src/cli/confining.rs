@@ -10,7 +10,7 @@ pub struct Reaching {
     /// A place that may be reached; repeat for several
     #[arg(long = "allow", value_name = "[METHOD,..:]HOST[:PORT][/PATH]")]
     pub allow: Vec<String>,
-    /// More places, in a TOML file that is read again when it changes
+    /// More places, in a TOML file; proxy reads it again when it changes, exec once
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
     /// A secret that programs may use without holding it; what stands for it begins with PREFIX
@@ -55,6 +55,9 @@ pub struct Exec {
     /// Where it may go; nowhere otherwise
     #[command(flatten)]
     pub reaching: Reaching,
+    /// Give it a terminal, as an editor or a shell wants; what it prints is not read by lines then
+    #[arg(short = 't', long)]
+    pub terminal: bool,
     /// Print every layer with its verdict, reason and time, to standard error
     #[arg(long)]
     pub trace: bool,

@@ -6,6 +6,7 @@
 mod account;
 mod output;
 mod signals;
+mod tty;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,11 @@ async fn confined(
     base: &Base,
     terminal: &Terminal,
 ) -> Result<Finished, Failure> {
-    let reaching = Reaching::read(&args.reaching, base).await?;
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if args.terminal && (!is_terminal || terminal.is_json()) {
+        return Err(Failure::usage("-t: standard input and output are not a terminal, or --json is set"));
+    }
+    let reaching = Reaching::read_beside(&args.reaching, &command.workspace, base).await?;
     // The vault's values are looked for in the command line and in everything that is printed.
     let vault = base.unlock(terminal).await?;
     let sandbox = sandbox(&command, base, terminal).await?;
@@ -68,11 +73,12 @@ async fn confined(
     let permit = decide(command, turn, &policy, base).await?;
     let (proxy, _renewals) = reaching.proxy(vault, policy, turn.clone(), base, terminal).await?;
     let proxy = Arc::new(proxy);
-    let running = sandbox.start(permit, proxy.clone()).await.map_err(failure)?;
-    tokio::select! {
-        finished = attend(running, terminal) => finished,
-        never = reaching.watch(&proxy, &base.safety, terminal) => match never {},
+    if args.terminal {
+        let raw = tty::Raw::enter(terminal)?;
+        let running = sandbox.start_on_terminal(permit, proxy, tty::size()).await;
+        return tty::attend(running.map_err(failure)?, raw).await;
     }
+    attend(sandbox.start(permit, proxy).await.map_err(failure)?, terminal).await
 }
 
 /// A command that has everything that its user has, the network included.
@@ -83,10 +89,10 @@ async fn unconfined(
     base: &Base,
     terminal: &Terminal,
 ) -> Result<Finished, Failure> {
-    if Reaching::is_asked(&args.reaching) {
+    if Reaching::is_asked(&args.reaching) || args.terminal {
         return Err(Failure::usage(
-            "with full access nothing stands between a command and the network: \
-             --allow, --rules and --secret mean something with read-only and workspace-write",
+            "with full access nothing stands between a command and the network or the terminal: \
+             --allow, --rules, --secret and -t mean something with read-only and workspace-write",
         ));
     }
     base.unlock(terminal).await?;

@@ -48,6 +48,17 @@ impl Reaching {
         Ok(Self { words, file, reach, secrets: secrets(&args.secrets, base).await? })
     }
 
+    /// Reads them for a command that works in `workspace`: whoever it runs could write rules there.
+    pub async fn read_beside(args: &cli::Reaching, workspace: &Path, base: &Base) -> Result<Self, Failure> {
+        let rules = args.rules.as_deref().and_then(|file| file.canonicalize().ok());
+        if rules.is_some_and(|rules| rules.starts_with(workspace)) {
+            return Err(Failure::usage(
+                "--rules: the file lies in the workspace, where commands could change it; keep it elsewhere",
+            ));
+        }
+        Self::read(args, base).await
+    }
+
     /// True when something was told at all.
     pub fn is_asked(args: &cli::Reaching) -> bool {
         !args.allow.is_empty() || args.rules.is_some() || !args.secrets.is_empty()

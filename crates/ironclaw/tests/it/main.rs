@@ -18,4 +18,6 @@ mod scan;
 #[cfg(target_os = "linux")]
 mod shell;
 mod spine;
+#[cfg(target_os = "linux")]
+mod tty;
 mod vault;
