@@ -22,6 +22,7 @@ mod encodings;
 mod engine;
 #[cfg(test)]
 mod examples;
+mod joined;
 mod keys;
 mod known;
 mod lane;
@@ -51,7 +52,6 @@ use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
 use engine::{Engine, Found};
 use rules::{DIGEST, SHIPPED};
-use stretches::Stretch;
 
 /// The shipped rules by their lanes, once for the whole process.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&SHIPPED));
@@ -103,7 +103,7 @@ impl LeakDetector {
         signals: &mut Vec<Signal>,
     ) {
         let found = ENGINE.find(&SHIPPED, text);
-        let mut all = self.encoded(text, &found.stretches, known, views::DEPTH);
+        let mut all = self.encoded(text, &found, known, views::DEPTH);
         self.report(found, text, &mut all);
         all.retain(|signal| signal.span.start < accept);
         signals.extend(all.into_iter().map(|mut signal| {
@@ -114,13 +114,13 @@ impl LeakDetector {
 
     /// What stands encoded in a text, up to `depth` encodings around each other. Each view is shorter than
     /// what it was decoded from, so the work is bounded by the length of the text.
-    fn encoded(&self, text: &[u8], stretches: &[Stretch], known: &KnownValues, depth: usize) -> Vec<Signal> {
+    fn encoded(&self, text: &[u8], found: &Found, known: &KnownValues, depth: usize) -> Vec<Signal> {
         let mut signals = Vec::new();
-        for view in views::of(text, stretches) {
+        for view in views::of(text, found) {
             let found = ENGINE.find(&SHIPPED, &view.text);
             let mut inner = match depth {
                 0 | 1 => Vec::new(),
-                _ => self.encoded(&view.text, &found.stretches, known, depth - 1),
+                _ => self.encoded(&view.text, &found, known, depth - 1),
             };
             self.report(found, &view.text, &mut inner);
             Cursor::new().read(known, &view.text, &mut inner);

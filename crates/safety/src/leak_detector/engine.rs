@@ -12,6 +12,7 @@ use std::ops::Range;
 use memchr::{memchr, memrchr};
 
 use super::blocks::{self, BLOCK, Filter, Masks};
+use super::joined;
 use super::keys::KeyTable;
 use super::lane::{CREDENTIALS, Key, LONG_RUN, Lane, RUN, VALUE, VALUE_WITHIN, is_operator, is_wordy};
 use super::private_key;
@@ -56,6 +57,8 @@ pub(super) struct Found {
     pub(super) opens_key: bool,
     /// Where encoded text stands.
     pub(super) stretches: Vec<Stretch>,
+    /// Places on lines that end with the name of a value that may stand on the next.
+    pub(super) openings: Vec<usize>,
 }
 
 /// How far a rule has come.
@@ -192,6 +195,9 @@ impl Reading<'_> {
             _ => self.candidates.push((at, rule)),
         });
         if is_credential {
+            if joined::may_open(&text[at..]) {
+                found.openings.push(at);
+            }
             let is_assigned = is_assigned(&text[at..]);
             let first = at.saturating_sub(engine.farthest_name);
             let words = text[first..at].iter().rev().take_while(|byte| is_wordy(**byte)).count();
