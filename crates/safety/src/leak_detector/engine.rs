@@ -333,7 +333,7 @@ fn is_assigned(text: &[u8]) -> bool {
     let near = &text[..text.len().min(NEAR)];
     let word = |byte: &u8| is_wordy(*byte) && *byte != b' ';
     let quote = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\');
-    let next = near.iter().copied().skip_while(word).skip_while(quote).next();
+    let next = near.iter().copied().skip_while(word).find(|byte| !quote(byte));
     match next {
         Some(byte) => is_operator(byte) || matches!(byte, b' ' | b'\t' | b'&'),
         None => near.len() == NEAR,

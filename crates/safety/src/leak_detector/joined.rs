@@ -40,8 +40,8 @@ pub(super) fn opening(line: &[u8]) -> Option<Range<usize>> {
     };
     let name = element().or_else(scalar).filter(|name| name.len() <= LONGEST_NAME)?;
     let lower = line[name.clone()].to_ascii_lowercase();
-    let names = |word: &&str| lower.windows(word.len()).any(|window| window == word.as_bytes());
-    CREDENTIALS.iter().any(|word| names(&word)).then_some(name)
+    let names = |word: &str| lower.windows(word.len()).any(|window| window == word.as_bytes());
+    CREDENTIALS.iter().any(|word| names(word)).then_some(name)
 }
 
 /// The line around a place and the next one as one line, and where each of its bytes stands, with the end.
