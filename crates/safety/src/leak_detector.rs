@@ -1,12 +1,14 @@
 //! Secrets in text and in streams: vendors' tokens, connection strings, private keys, passwords in
 //! context, and the vault's own values.
 //!
-//! Almost every token has a few bytes that only it has, at its beginning. [`blocks`] finds where they may
-//! stand, 64 bytes at a time; [`keys`] says which rules have them; only those run their expression, anchored
-//! at that place ([`engine`]). Which bytes those are follows from the expression ([`lane`]). Every expression
-//! is a finite automaton with a bound, so the time is linear on every input. A text is read line by line (a
-//! very long line in overlapping pieces), which makes the result of a stream independent of how it was cut
-//! into chunks.
+//! Almost every token has a few bytes that only it has, and something that has to stand around them: the beginning
+//! of a word, a long run, a name and an operator. [`blocks`] finds where that may be, 64 bytes at a time; [`keys`]
+//! says which rules have these bytes there; only those run their expression, anchored at that place ([`engine`]).
+//! Which bytes and which surroundings those are follows from the expression ([`lane`]), when the program is built.
+//! Every expression is a finite automaton with a bound, so the time is linear on every input. A text is read line by
+//! line (a very long line in overlapping pieces), which makes the result of a stream independent of how it was cut
+//! into chunks. What stands encoded ([`stretches`], [`views`]), or on the line below its name ([`joined`]), is read as
+//! a text of its own.
 //!
 //! A checksum is confidence, not a filter: a token whose checksum is right is critical, one whose
 //! checksum is wrong is still a token of that format.
