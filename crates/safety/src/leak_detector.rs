@@ -1,12 +1,14 @@
 //! Secrets in text and in streams: vendors' tokens, connection strings, private keys, passwords in
 //! context, and the vault's own values.
 //!
-//! Almost every token has a few bytes that only it has, at its beginning. [`blocks`] finds where they may
-//! stand, 64 bytes at a time; [`keys`] says which rules have them; only those run their expression, anchored
-//! at that place ([`engine`]). Which bytes those are follows from the expression ([`lane`]). Every expression
-//! is a finite automaton with a bound, so the time is linear on every input. A text is read line by line (a
-//! very long line in overlapping pieces), which makes the result of a stream independent of how it was cut
-//! into chunks.
+//! Almost every token has a few bytes that only it has, and something that has to stand around them: the beginning
+//! of a word, a long run, a name and an operator. [`blocks`] finds where that may be, 64 bytes at a time; [`keys`]
+//! says which rules have these bytes there; only those run their expression, anchored at that place ([`engine`]).
+//! Which bytes and which surroundings those are follows from the expression ([`lane`]), when the program is built.
+//! Every expression is a finite automaton with a bound, so the time is linear on every input. A text is read line by
+//! line (a very long line in overlapping pieces), which makes the result of a stream independent of how it was cut
+//! into chunks. What stands encoded ([`stretches`], [`views`]), or on the line below its name ([`joined`]), is read as
+//! a text of its own.
 //!
 //! A checksum is confidence, not a filter: a token whose checksum is right is critical, one whose
 //! checksum is wrong is still a token of that format.
@@ -22,6 +24,7 @@ mod encodings;
 mod engine;
 #[cfg(test)]
 mod examples;
+mod joined;
 mod keys;
 mod known;
 mod lane;
@@ -51,7 +54,6 @@ use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
 use engine::{Engine, Found};
 use rules::{DIGEST, SHIPPED};
-use stretches::Stretch;
 
 /// The shipped rules by their lanes, once for the whole process.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&SHIPPED));
@@ -103,7 +105,7 @@ impl LeakDetector {
         signals: &mut Vec<Signal>,
     ) {
         let found = ENGINE.find(&SHIPPED, text);
-        let mut all = self.encoded(text, &found.stretches, known, views::DEPTH);
+        let mut all = self.encoded(text, &found, known, views::DEPTH);
         self.report(found, text, &mut all);
         all.retain(|signal| signal.span.start < accept);
         signals.extend(all.into_iter().map(|mut signal| {
@@ -114,13 +116,13 @@ impl LeakDetector {
 
     /// What stands encoded in a text, up to `depth` encodings around each other. Each view is shorter than
     /// what it was decoded from, so the work is bounded by the length of the text.
-    fn encoded(&self, text: &[u8], stretches: &[Stretch], known: &KnownValues, depth: usize) -> Vec<Signal> {
+    fn encoded(&self, text: &[u8], found: &Found, known: &KnownValues, depth: usize) -> Vec<Signal> {
         let mut signals = Vec::new();
-        for view in views::of(text, stretches) {
+        for view in views::of(text, found) {
             let found = ENGINE.find(&SHIPPED, &view.text);
             let mut inner = match depth {
                 0 | 1 => Vec::new(),
-                _ => self.encoded(&view.text, &found.stretches, known, depth - 1),
+                _ => self.encoded(&view.text, &found, known, depth - 1),
             };
             self.report(found, &view.text, &mut inner);
             Cursor::new().read(known, &view.text, &mut inner);

@@ -50,7 +50,7 @@ pub(super) fn compile(source: &str, name: Option<&str>, literals: &[String]) -> 
     let by_name = name.and_then(named).or_else(|| spoken(&hir));
     let (lane, from) = match by_name {
         Some(lane) => (lane, None),
-        None => by_key(&hir).or_else(|| Some((by_line(&hir, literals)?, None))).ok_or("it has no lane")?,
+        None => by_key(&hir).or_else(|| by_line(&hir, literals)).ok_or("it has no lane")?,
     };
     let parts = parts(&hir);
     let tail = from.filter(|from| *from > 0 && !matches!(lane, Lane::Word { .. }));
@@ -225,17 +225,21 @@ fn run_ahead(parts: &[&Hir], class: fn(u8) -> bool, least: usize, limit: usize) 
 }
 
 /// One of the literals: where each match holds one, around it, else anywhere on its line.
-fn by_line(hir: &Hir, literals: &[String]) -> Option<Lane> {
+fn by_line(hir: &Hir, literals: &[String]) -> Option<(Lane, Option<usize>)> {
     let head = |literal: &String| Head::default().then(literal.bytes().map(fold));
     let heads = distinct(literals.iter().map(head).collect());
     (!heads.is_empty()).then_some(())?;
     let keys = keys_from(&heads)?;
     let words: Vec<String> = literals.iter().map(|literal| literal.to_ascii_lowercase()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let before = hir.properties().maximum_len().filter(|before| *before <= FARTHEST && holds(hir, &words));
+    // The first parts that always hold one together.
+    let parts = parts(hir);
+    let held = (1..=parts.len())
+        .find(|end| holds(&Hir::concat(parts[..*end].iter().map(|part| (*part).clone()).collect()), &words));
+    let before = held.and_then(|end| parts[..end].iter().map(|part| part.properties().maximum_len()).sum());
     Some(match before {
-        Some(before) => Lane::Anywhere { keys, before },
-        None => Lane::Line(keys),
+        Some(before) if before <= FARTHEST => (Lane::Anywhere { keys, before }, Some(0)),
+        _ => (Lane::Line(keys), None),
     })
 }
 
@@ -494,7 +498,7 @@ mod tests {
         );
         assert_eq!(
             lane("[?&]sig=(?P<secret>[A-Z]{9})"),
-            Ok(Lane::Anywhere { keys: set(&["?sig", "&sig"]), before: 0 })
+            Ok(Lane::Anywhere { keys: set(&["?sig=", "&sig="]), before: 0 })
         );
         assert_eq!(lane(r"\b[a-f0-9]{32}\b"), Ok(Lane::Line(set(&["literal"]))));
         assert_eq!(

@@ -12,6 +12,7 @@ use std::ops::Range;
 use memchr::{memchr, memrchr};
 
 use super::blocks::{self, BLOCK, Filter, Masks};
+use super::joined;
 use super::keys::KeyTable;
 use super::lane::{CREDENTIALS, Key, LONG_RUN, Lane, RUN, VALUE, VALUE_WITHIN, is_operator, is_wordy};
 use super::private_key;
@@ -56,6 +57,8 @@ pub(super) struct Found {
     pub(super) opens_key: bool,
     /// Where encoded text stands.
     pub(super) stretches: Vec<Stretch>,
+    /// Places on lines that end with the name of a value that may stand on the next.
+    pub(super) openings: Vec<usize>,
 }
 
 /// How far a rule has come.
@@ -192,6 +195,9 @@ impl Reading<'_> {
             _ => self.candidates.push((at, rule)),
         });
         if is_credential {
+            if joined::may_open(&text[at..]) {
+                found.openings.push(at);
+            }
             let is_assigned = is_assigned(&text[at..]);
             let first = at.saturating_sub(engine.farthest_name);
             let words = text[first..at].iter().rev().take_while(|byte| is_wordy(**byte)).count();
@@ -327,7 +333,7 @@ fn is_assigned(text: &[u8]) -> bool {
     let near = &text[..text.len().min(NEAR)];
     let word = |byte: &u8| is_wordy(*byte) && *byte != b' ';
     let quote = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\');
-    let next = near.iter().copied().skip_while(word).skip_while(quote).next();
+    let next = near.iter().copied().skip_while(word).find(|byte| !quote(byte));
     match next {
         Some(byte) => is_operator(byte) || matches!(byte, b' ' | b'\t' | b'&'),
         None => near.len() == NEAR,

@@ -1,9 +1,9 @@
-//! How much of a buffer can be read for good: whole lines, overlapping pieces of very long ones,
-//! and private keys only as a whole.
+//! How much of a buffer can be read for good: whole lines, overlapping pieces of very long ones, private keys only
+//! as a whole, and a line that ends with the name of a value only with the next.
 
 use memchr::memrchr;
 
-use super::{lane, private_key};
+use super::{joined, lane, private_key};
 
 /// A line longer than this is read in pieces.
 pub(super) const LONG_LINE: usize = 64 * 1024;
@@ -32,7 +32,18 @@ pub(super) fn settled(buffer: &[u8], finished: bool) -> Cut {
             _ => Cut { read: start, accept: start },
         };
     }
-    held(buffer, whole, finished)
+    let cut = held(buffer, whole, finished);
+    match last_line(&buffer[..cut.accept]) {
+        Some(start) if !finished => Cut { read: start, accept: start },
+        _ => cut,
+    }
+}
+
+/// Where the last line begins, when the value of a name at its end may stand on the next line.
+fn last_line(text: &[u8]) -> Option<usize> {
+    let text = text.strip_suffix(b"\n")?;
+    let start = memrchr(b'\n', text).map_or(0, |newline| newline + 1);
+    joined::opening(&text[start..]).map(|_| start)
 }
 
 /// Where the first line longer than [`LONG_LINE`] begins.

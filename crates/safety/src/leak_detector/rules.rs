@@ -26,7 +26,6 @@ pub(super) struct LeakRule {
     pub(super) description: Text,
     pub(super) kind: Kind,
     pub(super) severity: Severity,
-    /// In lower case.
     pub(super) literals: Cow<'static, [Text]>,
     /// Where the engine looks for it.
     pub(super) lane: Lane,

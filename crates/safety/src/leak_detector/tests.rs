@@ -81,6 +81,9 @@ fn piece() -> impl Strategy<Value = String> {
         1 => Just("dG9rZW4gPSAieD8+fiBhbmQgbW9yZSBvZiBpdCI".to_owned()),
         1 => (0usize..9).prop_map(|n| token(n).bytes().map(|byte| format!("{byte:02x}")).collect()),
         1 => (0usize..9).prop_map(|n| token(n).bytes().map(|byte| format!("%{byte:02x}")).collect()),
+        1 => Just("\n<password>\n".to_owned()),
+        1 => Just("\n  client_secret: |\n".to_owned()),
+        1 => Just("  k8Gz!pQ2vR7x\n".to_owned()),
         1 => Just("\0\u{fffd}é".to_owned()),
         1 => Just("lorem ipsum ".repeat(7000)),
     ]
@@ -133,6 +136,32 @@ fn byte_by_byte_is_the_same_too() {
     assert_eq!(found.len(), 2);
     let out = String::from_utf8(out).unwrap();
     assert_eq!(out, "a [redacted:github-pat] b\npassword = \"[redacted:assigned-password]\"\nend");
+}
+
+#[test]
+fn a_value_on_the_line_below_its_name_is_found_in_any_cut() {
+    let known = vault(VALUE);
+    for (open, close) in [
+        ("<db>\n  <password>\n    ", "\n  </password>\n</db>\n"),
+        ("db:\n  password: |\n    ", "\n  port: 1\n"),
+        ("<Password>\r\n", "</Password>"),
+        ("\"dbPassword\": >-\n  ", ""),
+    ] {
+        let text = format!("{open}k8Gz!pQ2vR7x{close}");
+        let whole = run(text.as_bytes(), &[], &known);
+        assert_eq!(whole.1.len(), 1, "{text}");
+        assert_eq!(whole.1[0].1, open.len()..open.len() + 12, "{text}");
+        for cut in 0..text.len() {
+            assert_eq!(run(text.as_bytes(), &[cut], &known), whole, "{cut} {text}");
+        }
+    }
+    for text in [
+        "<password>\n  ${PASSWORD}\n</password>",
+        "<note>\nk8Gz!pQ2vR7x\n</note>",
+        "password: |\n\nk8Gz!pQ2vR7x",
+    ] {
+        assert!(run(text.as_bytes(), &[], &known).1.is_empty(), "{text}");
+    }
 }
 
 #[test]

@@ -9,7 +9,9 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use memchr::memchr_iter;
 
-use super::stretches::{Encoding, Stretch};
+use super::engine::Found;
+use super::joined;
+use super::stretches::Encoding;
 
 /// How many encodings may lie around each other.
 pub(super) const DEPTH: usize = 3;
@@ -26,7 +28,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// A text that stood encoded in another one.
 pub(super) struct View {
     pub(super) text: Vec<u8>,
-    /// Under which reading: `base64`, `hex`, `percent`.
+    /// Under which reading: `base64`, `hex`, `percent`, `joined`.
     pub(super) name: &'static str,
     places: Places,
 }
@@ -56,13 +58,23 @@ impl View {
     }
 }
 
-/// The views of a text. `stretches` are where digits stand for text, in order.
-pub(super) fn of(text: &[u8], stretches: &[Stretch]) -> Vec<View> {
-    let digits = stretches.iter().filter_map(|stretch| match stretch.encoding {
+/// The views of a text, by what was found in it.
+pub(super) fn of(text: &[u8], found: &Found) -> Vec<View> {
+    let digits = found.stretches.iter().filter_map(|stretch| match stretch.encoding {
         Encoding::Base64 => base64(text, stretch.start..stretch.end),
         Encoding::Hex => Some(hex(text, stretch.start..stretch.end)),
     });
-    let mut views = digits.collect();
+    let mut views: Vec<View> = digits.collect();
+    let mut before = None;
+    for at in &found.openings {
+        // Two credentials of one name open once.
+        if let Some((text, places)) =
+            joined::read(text, *at).filter(|(_, places)| before != places.first().copied())
+        {
+            before = places.first().copied();
+            views.push(View { text, name: "joined", places: Places::Each(places) });
+        }
+    }
     percent(text, &mut views);
     views
 }
@@ -132,7 +144,10 @@ mod tests {
             let whole = view.original(&(0..view.text.len()));
             (view.name, String::from_utf8(view.text).unwrap(), whole)
         };
-        of(text.as_bytes(), &stretches::of(text.as_bytes())).into_iter().map(show).collect()
+        of(text.as_bytes(), &Found { stretches: stretches::of(text.as_bytes()), ..Found::default() })
+            .into_iter()
+            .map(show)
+            .collect()
     }
 
     #[test]

@@ -236,18 +236,6 @@ impl Compiling {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn every_expression_compiles() {
-        let rules = super::Rules::new().unwrap();
-        assert!(rules.patterns.len() > 20 && rules.automaton().is_some());
-        for pattern in &rules.patterns {
-            assert!(pattern.regex().is_some(), "{}", pattern.rule.id);
-        }
-    }
-}
-
 /// Where the last of the parts ends when they follow `at` in this order, close together.
 fn in_order(text: &str, at: usize, parts: &[String]) -> Option<usize> {
     let mut end = at;
@@ -260,4 +248,16 @@ fn in_order(text: &str, at: usize, parts: &[String]) -> Option<usize> {
         end += near + part.len();
     }
     Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_expression_compiles() {
+        let rules = super::Rules::new().unwrap();
+        assert!(rules.patterns.len() > 20 && rules.automaton().is_some());
+        for pattern in &rules.patterns {
+            assert!(pattern.regex().is_some(), "{}", pattern.rule.id);
+        }
+    }
 }

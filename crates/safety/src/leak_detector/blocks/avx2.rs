@@ -35,10 +35,10 @@ fn read_all(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Masks]) {
     let kinds = Sets::new(KINDS);
     let tables = Tables::new(filter);
     let mut end = PADDING;
-    for index in 0..blocks.len() {
+    for (index, masks) in blocks.iter_mut().enumerate() {
         let block = block(text, from + index * BLOCK, &mut end);
         let kinds = Masks::from(kinds.find(block));
-        blocks[index] = Masks { key: tables.find(block), ..kinds };
+        *masks = Masks { key: tables.find(block), ..kinds };
     }
 }
 
@@ -62,8 +62,8 @@ impl<const N: usize> Sets<N> {
     #[target_feature(enable = "avx2")]
     fn new(sets: [Set; N]) -> Self {
         let mut registers = [_mm256_setzero_si256(); N];
-        for set in 0..N {
-            registers[set] = table(&sets[set].0);
+        for (register, set) in registers.iter_mut().zip(sets) {
+            *register = table(&set.0);
         }
         Self { sets: registers, high: table(&[1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0]) }
     }
@@ -77,9 +77,9 @@ impl<const N: usize> Sets<N> {
             let bytes = load(block, at);
             let (low, high) = halves(bytes);
             let bit = _mm256_shuffle_epi8(self.high, high);
-            for set in 0..N {
+            for (set, mask) in masks.iter_mut().enumerate() {
                 let member = _mm256_and_si256(_mm256_shuffle_epi8(self.sets[set], low), bit);
-                masks[set] |= u64::from(some(member)) << at;
+                *mask |= u64::from(some(member)) << at;
             }
         }
         masks

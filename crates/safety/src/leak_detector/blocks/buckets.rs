@@ -18,8 +18,8 @@ pub(super) fn of(keys: &[Key]) -> Vec<&[Key]> {
         .map(|from| {
             let mut bucket = Bucket::default();
             let add = |key| {
-                bucket.add(key);
-                bucket.cost(&weights)
+                bucket.add(key, &weights);
+                bucket.cost()
             };
             keys[from..].iter().map(add).collect()
         })
@@ -53,49 +53,44 @@ pub(super) fn of(keys: &[Key]) -> Vec<&[Key]> {
     pieces
 }
 
-/// The halves of bytes that a bucket admits at each place.
+/// What a bucket admits at each place.
 #[derive(Default)]
 struct Bucket {
+    /// Halves of bytes.
     low: [u16; HEAD],
     high: [u16; HEAD],
+    /// The share of ordinary text that they make up.
+    share: [f32; HEAD],
 }
 
 impl Bucket {
-    fn add(&mut self, key: &Key) {
+    fn add(&mut self, key: &Key, weights: &Weights) {
         for at in 0..HEAD {
-            let byte = key.bytes[at];
-            let known = at < usize::from(key.length);
-            self.low[at] |= if known { 1 << (byte & 15) } else { u16::MAX };
-            self.high[at] |= if known { 1 << (byte >> 4) } else { u16::MAX };
+            let (mut low, mut high) = (u16::MAX, u16::MAX);
+            if at < usize::from(key.length) {
+                (low, high) = (1 << (key.bytes[at] & 15), 1 << (key.bytes[at] >> 4));
+            }
+            let (low, high) = (low | self.low[at], high | self.high[at]);
+            if (low, high) != (self.low[at], self.high[at]) {
+                (self.low[at], self.high[at]) = (low, high);
+                self.share[at] = weights.share(low, high);
+            }
         }
     }
 
     /// The share of places in ordinary text that it admits.
-    fn cost(&self, weights: &Weights) -> f32 {
-        let place = |(low, high): (&u16, &u16)| -> f32 {
-            bits(*high)
-                .flat_map(|row| bits(*low).map(move |at| (row, at)))
-                .map(|(row, at)| weights.0[row][at])
-                .sum()
-        };
-        self.low.iter().zip(&self.high).map(place).product()
+    fn cost(&self) -> f32 {
+        self.share.iter().product()
     }
 }
 
-fn bits(mut mask: u16) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
-        mask &= mask - 1;
-        Some(bit)
-    })
-}
-
-/// How often each folded byte stands in ordinary text: a row for each high half.
-struct Weights([[f32; 16]; 16]);
+/// How often each folded byte stands in ordinary text: for each high half, the sums over any of the lower and any of
+/// the upper eight low halves.
+struct Weights(Vec<[[f32; 256]; 2]>);
 
 impl Weights {
     fn new() -> Self {
-        let mut rows = [[0.0; 16]; 16];
+        let mut sums = vec![[[0.0; 256]; 2]; 16];
         for byte in 0..=255u8 {
             let share = match byte {
                 b' ' => 0.16,
@@ -104,8 +99,16 @@ impl Weights {
                 byte if byte.is_ascii_graphic() && byte == fold(byte) => 0.004,
                 _ => 0.0001,
             };
-            rows[usize::from(byte >> 4)][usize::from(byte & 15)] = share;
+            let sums = &mut sums[usize::from(byte >> 4)][usize::from(byte >> 3 & 1)];
+            let any = sums.iter_mut().enumerate().filter(|(set, _)| set >> (byte & 7) & 1 == 1);
+            any.for_each(|(_, sum)| *sum += share);
         }
-        Self(rows)
+        Self(sums)
+    }
+
+    fn share(&self, low: u16, high: u16) -> f32 {
+        let [lower, upper] = low.to_le_bytes().map(usize::from);
+        let rows = self.0.iter().enumerate().filter(|(row, _)| high >> row & 1 == 1);
+        rows.map(|(_, sums)| sums[0][lower] + sums[1][upper]).sum()
     }
 }
