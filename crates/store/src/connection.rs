@@ -52,7 +52,7 @@ impl Place {
         match self {
             Self::File(_) => "BEGIN IMMEDIATE".to_owned(),
             Self::Server(_) => format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; SELECT id FROM chain_head FOR UPDATE",
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; SELECT id FROM chain_head WHERE id = 1 FOR UPDATE",
                 Scope::Installation.declaration()
             ),
         }
