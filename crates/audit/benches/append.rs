@@ -29,11 +29,15 @@ fn say(line: &str) {
 
 #[tokio::main]
 async fn main() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("data/ironclaw.db");
     say("SQLite, WAL, synchronous=FULL");
-    measure(store::open(&path).await.unwrap(), folder.path()).await;
+    {
+        // Gone before the server is measured, or the disk would still be busy with it.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/ironclaw.db");
+        measure(store::open(&path).await.unwrap(), folder.path()).await;
+    }
 
+    let folder = tempfile::tempdir().unwrap();
     let server = Postgres::start(&[]);
     let database = server.database();
     let owner = Server::parse(&database.owner()).unwrap();

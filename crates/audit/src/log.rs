@@ -43,24 +43,30 @@ impl Log {
     pub async fn tail(&self, count: u32) -> Result<Vec<Entry>, Broken> {
         let mut rows = self.reader.audit_last(count).await?;
         rows.reverse();
-        let detached = self.detached().await?;
-        rows.iter().filter(|row| !is_detached(row, detached)).map(Entry::read).collect()
+        self.entries(&rows).await
     }
 
     /// Up to `limit` records after number `seq`, in order; those that are in an archive are passed over.
     pub async fn after(&self, seq: u64, limit: u32) -> Result<Vec<Entry>, Broken> {
         let Ok(mut seq) = i64::try_from(seq) else { return Ok(Vec::new()) };
-        let detached = self.detached().await?;
         loop {
             let rows = self.reader.audit_after(seq, limit).await?;
             let Some(last) = rows.last() else { return Ok(Vec::new()) };
             seq = last.seq;
-            let here = rows.iter().filter(|row| !is_detached(row, detached));
-            let entries: Vec<Entry> = here.map(Entry::read).collect::<Result<_, _>>()?;
+            let entries = self.entries(&rows).await?;
             if !entries.is_empty() {
                 return Ok(entries);
             }
         }
+    }
+
+    /// The records of rows; those that are in an archive are passed over.
+    async fn entries(&self, rows: &[AuditRow]) -> Result<Vec<Entry>, Broken> {
+        let detached = match rows.iter().any(|row| row.record.is_empty()) {
+            true => self.detached().await?,
+            false => 0,
+        };
+        rows.iter().filter(|row| !is_detached(row, detached)).map(Entry::read).collect()
     }
 
     /// What the newest seal near the end says, whoever signed it.

@@ -32,6 +32,9 @@ pub(crate) async fn run(
     while queue.recv_many(&mut group, GROUP).await > 0 {
         write_group(&mut writer, &mut group, &losses, &mut sealer, false).await;
         recorded = true;
+        // Who was answered may have the next record at hand: let it come before the group is taken, or groups
+        // would be of those alone who waited for the one before.
+        tokio::task::yield_now().await;
     }
     // What was recorded since the last seal is sealed before the process ends.
     if losses.pending() > 0 || (recorded && sealer.is_some()) {

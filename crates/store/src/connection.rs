@@ -10,6 +10,8 @@ use crate::server::Server;
 use crate::session::{Session, answered};
 use crate::{postgres, sqlite};
 
+const BEGIN: &str = "begin a transaction";
+
 /// Where a database is.
 pub(crate) enum Place {
     File(File),
@@ -23,35 +25,34 @@ pub(crate) enum Connection {
 }
 
 impl Place {
-    /// The idle connection where it still leads to the database, or else a new one.
-    pub(crate) async fn usable(&self, idle: Option<Connection>) -> Result<Connection, StoreError> {
-        match (self, idle) {
-            (Self::File(file), idle) => {
-                file.still_there()?;
-                match idle {
-                    Some(idle) => Ok(idle),
-                    None => Ok(Connection::Sqlite(sqlite::write(file.path()).await?)),
-                }
-            }
-            (Self::Server(server), idle) => {
-                // A server that went away and came back left the idle one dead.
-                if let Some(Connection::Postgres(mut idle)) = idle
-                    && answered(idle.ping(), "begin a transaction").await.is_ok()
-                {
-                    return Ok(Connection::Postgres(idle));
-                }
-                Ok(Connection::Postgres(postgres::write(server).await?))
+    /// A connection on which a write transaction has begun: the idle one, or a new one. A server that went away and
+    /// came back left the idle one dead, which beginning on it shows.
+    pub(crate) async fn begun(&self, idle: Option<Connection>) -> Result<Connection, StoreError> {
+        if let Self::File(file) = self {
+            file.still_there()?;
+        }
+        if let Some(mut idle) = idle {
+            match idle.session().script(self.begin(), BEGIN).await {
+                Ok(()) => return Ok(idle),
+                Err(StoreError::Away) => {}
+                Err(error) => return Err(error),
             }
         }
+        let mut fresh = match self {
+            Self::File(file) => Connection::Sqlite(sqlite::write(file.path()).await?),
+            Self::Server(server) => Connection::Postgres(postgres::write(server).await?),
+        };
+        fresh.session().script(self.begin(), BEGIN).await?;
+        Ok(fresh)
     }
 
     /// How a write transaction begins: with a lock, so that of many processes one writes at a time and
     /// sees all that the one before it wrote. In a server it is the lock of one row, the head of the chain.
-    pub(crate) fn begin(&self) -> String {
+    fn begin(&self) -> String {
         match self {
             Self::File(_) => "BEGIN IMMEDIATE".to_owned(),
             Self::Server(_) => format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; SELECT id FROM chain_head FOR UPDATE",
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; SELECT id FROM chain_head WHERE id = 1 FOR UPDATE",
                 Scope::Installation.declaration()
             ),
         }

@@ -192,6 +192,11 @@ pub struct Use {
 }
 
 impl Mutation {
+    /// Whether it changes nothing itself: what it allows is its record alone.
+    pub(crate) fn only_looks(&self) -> bool {
+        matches!(self, Self::UseLease { .. } | Self::Claim)
+    }
+
     /// Whose rows it sees and changes. A row under a database's row-level security is out of reach of
     /// every change that names another tenant.
     pub(crate) fn scope(&self) -> Scope {

@@ -66,6 +66,11 @@ fn options(server: &Server) -> PgConnectOptions {
             ("statement_timeout", &ms(STATEMENT_TIMEOUT)),
             // A process that stopped in the middle of a transaction holds up all others only so long.
             ("idle_in_transaction_session_timeout", &ms(STATEMENT_TIMEOUT)),
+            // A plan is made once for each connection, for the log perhaps while it is empty, when reading all of it
+            // looks cheap; and then it is read whole for every group. Everything that is asked often has an index.
+            ("enable_seqscan", "off"),
+            // Whatever still reads a whole table now looks dear enough to be compiled first, which takes longer.
+            ("jit", "off"),
             // A policy that cannot be applied is an error, never a query without it.
             ("row_security", "on"),
         ])

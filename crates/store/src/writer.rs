@@ -43,8 +43,7 @@ impl Writer {
     /// again as soon as the database does.
     pub async fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
         let idle = self.idle.take();
-        let mut connection = self.place.usable(idle).await?;
-        connection.session().script(self.place.begin(), "begin a transaction").await?;
+        let connection = self.place.begun(idle).await?;
         Ok(Batch { home: &mut self.idle, connection, scope: Scope::Installation, waiting: Vec::new() })
     }
 
@@ -187,6 +186,14 @@ impl Batch<'_> {
     ) -> Result<Result<(), Lost>, StoreError> {
         const WHAT: &str = "set a savepoint";
         let mut session = self.session();
+        if mutation.only_looks() {
+            // One statement writes, and it writes all or nothing.
+            let outcome = apply(&mut session, mutation, record.at_ms).await?;
+            return match (outcome, record.claim) {
+                (Ok(()), Some(claim)) => claimed(&mut session, record, claim).await,
+                (outcome, _) => Ok(outcome),
+            };
+        }
         session.script("SAVEPOINT change".to_owned(), WHAT).await?;
         let mut outcome = match apply(&mut session, mutation, record.at_ms).await {
             Err(error) if error.blames_the_change() => Err(Lost::Invalid),

@@ -7,7 +7,7 @@ use audit::ChangeError;
 use store::{Lost, Mutation};
 use types::{Field, Kind, Record, Verdict};
 
-use crate::fixture::{SECRET, World};
+use crate::fixture::{Home, SECRET, World, random_value};
 
 const CLIENTS: usize = 16;
 const LEASES: usize = 500;
@@ -113,5 +113,59 @@ async fn k10_a_lease_that_is_late_stale_or_revoked_is_refused_by_the_database() 
         let claim = Record::new(Kind::Revoke, Verdict::Done).with(Field::Claim, &revoked);
         world.audit.change(claim, Mutation::Claim).await.unwrap();
         assert_eq!(lost(using(permit, &head)).await, Some(Lost::Missing));
+    }
+}
+
+/// What a leased, audited unseal asks of a server, statement by statement: two to read, five to write. Those that begin
+/// and end the write are shared by all who write at the same time.
+#[tokio::test]
+async fn a_leased_unseal_takes_one_read_and_one_short_transaction() {
+    let server = testkit::Postgres::start(&["-c", "log_statement=all"]);
+    let database = server.database();
+    let world = World::at(Home::on(database.clone()).await, "bearer", random_value()).await;
+    let unseal = async || {
+        let permit = world.permit("GET", "https://api.weather.example/v1/now").await;
+        // What the call before left to be recorded is written by then.
+        world.audit.record(Record::new(Kind::Config, Verdict::Done)).await.unwrap();
+        database.admin("SELECT 'begin here'");
+        drop(world.vault.lease(&permit).await.unwrap());
+        database.admin("SELECT 'end here'");
+    };
+    unseal().await;
+    unseal().await;
+    let log = database.log();
+    let last = log.rsplit("'begin here'").next().unwrap().split("SELECT 'end here'").next().unwrap();
+    let said = |line: &&str| line.contains("LOG:  statement: ") || line.contains("LOG:  execute ");
+    let statements: Vec<&str> = last.lines().filter(said).collect();
+    // The end of the reading transaction is told behind the caller's back, or not before the next one; and the last
+    // line is the beginning of the mark.
+    let is_ours = |line: &&&str| !line.ends_with("ROLLBACK") && !line.trim_end().ends_with("statement:");
+    let waited: Vec<&&str> = statements.iter().filter(is_ours).collect();
+    assert_eq!(waited.len(), 7, "{statements:#?}");
+}
+
+/// Prints what a leased, audited unseal takes on both databases, beside one durable record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: cargo test --release -p secrets --test suite cost_of_a_leased -- --ignored --nocapture"]
+#[allow(clippy::disallowed_macros, reason = "a measurement is printed")]
+async fn cost_of_a_leased_unseal() {
+    const ROUNDS: usize = 300;
+    for (world, which) in World::both().await.into_iter().zip(["SQLite", "PostgreSQL"]) {
+        let (mut records, mut leases) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let permit = world.permit("GET", "https://api.weather.example/v1/now").await;
+            let since = std::time::Instant::now();
+            world.audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap();
+            records.push(since.elapsed());
+            let since = std::time::Instant::now();
+            drop(world.vault.lease(&permit).await.unwrap());
+            leases.push(since.elapsed());
+        }
+        records.sort();
+        leases.sort();
+        let (record, lease) = (records[ROUNDS / 2], leases[ROUNDS / 2]);
+        println!(
+            "{which}: one durable record {record:.1?}; a leased unseal {lease:.1?}; medians of {ROUNDS}"
+        );
     }
 }

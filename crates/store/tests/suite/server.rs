@@ -251,3 +251,41 @@ async fn a_server_over_a_network_proves_who_it_is_and_takes_no_password_in_clear
     drop(other);
     drop(server);
 }
+
+/// A server plans a statement once for a connection. One that was planned while the log was empty must not read all of
+/// the log for every group ever after.
+#[tokio::test]
+async fn what_was_planned_while_the_log_was_empty_does_not_read_all_of_it_later() {
+    const GROUPS: i64 = 60;
+    const EACH: i64 = 50;
+    let database = fresh().await;
+    let (reader, mut writer) = open(&database.runtime()).await.unwrap();
+    for _ in 0..GROUPS {
+        let mut batch = writer.begin().await.unwrap();
+        let head = batch.head().await.unwrap().map_or(0, |head| head.seq);
+        for seq in head + 1..=head + EACH {
+            let record =
+                NewRecord { seq, record: &[7; 300], chain: &[8; 32], refusal: None, claim: None, at_ms: 0 };
+            batch.append(record, None).await.unwrap().unwrap();
+        }
+        batch.last_claim("a", "b").await.unwrap();
+        batch.chains_after(head, 10).await.unwrap();
+        batch.commit().await.unwrap();
+    }
+    // A connection tells what it did when it ends.
+    writer.close().await;
+    reader.close().await;
+    let told =
+        "SELECT n_tup_ins >= 3000, seq_tup_read FROM pg_stat_user_tables WHERE relname = 'audit_record'";
+    let mut looked = 0;
+    let read = loop {
+        let (done, read) =
+            database.admin(told).split_once('|').map(|(a, b)| (a == "t", b.to_owned())).unwrap();
+        if done {
+            break read;
+        }
+        looked += 1;
+        assert!(looked < 500, "the server never told what was done");
+    };
+    assert!(read.parse::<i64>().unwrap() < GROUPS * EACH, "{read} rows were read, most of them for nothing");
+}
