@@ -19,6 +19,7 @@ use types::{Digest, Endpoint, Outbound, Refusal, Scheme, SecretUse, Target};
 use super::answer::{self, Outward};
 use super::{Client, Place, Shared};
 use crate::headers::Message;
+use crate::payload::Payload;
 use crate::rules;
 
 /// Headers between a client and its proxy, which are not part of the request (RFC 9110, 7.6.1).
@@ -69,15 +70,22 @@ impl Shared {
             Err(refusal) => return self.refuse(refusal, None).await,
         };
         let names = headers.keys().cloned().collect();
-        let permit =
-            match self.policy.decide_proxied(&self.run, Asked { target, claims, headers: names }).await {
-                Ok(permit) => permit,
-                // An address that holds a secret is not repeated.
-                Err(refusal) if refusal.rule.layer == types::Layer::Leaks => {
-                    return answer::refused(&refusal, None);
-                }
-                Err(refusal) => return answer::refused(&refusal, Some(&asked)),
-            };
+        let whole = match &payload {
+            Payload::Whole(bytes) => Some(bytes.clone()),
+            Payload::Stream(_) => None,
+        };
+        let permit = match self
+            .policy
+            .decide_proxied(&self.run, Asked { target, claims, headers: names, body: whole })
+            .await
+        {
+            Ok(permit) => permit,
+            // An address that holds a secret is not repeated.
+            Err(refusal) if refusal.rule.layer == types::Layer::Leaks => {
+                return answer::refused(&refusal, None);
+            }
+            Err(refusal) => return answer::refused(&refusal, Some(&asked)),
+        };
         let message = Message { headers, body: payload };
         let mut revoked = self.clone().revoked(permit.effect());
         let sent = tokio::select! {

@@ -71,7 +71,7 @@ async fn confined(
     let sandbox = sandbox(&command, base, terminal).await?;
     let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
     let permit = decide(command, turn, &policy, base).await?;
-    let proxy = Arc::new(reaching.proxy(vault, policy, turn.clone(), base)?);
+    let proxy = Arc::new(reaching.proxy(vault, policy, turn.clone(), base, terminal)?);
     let attended = async {
         if args.terminal {
             let raw = tty::Raw::enter(terminal)?;

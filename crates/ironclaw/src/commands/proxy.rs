@@ -23,7 +23,7 @@ pub async fn run(args: &cli::Proxy, base: &Base, terminal: &Terminal) -> Outcome
     let vault = base.unlock(terminal).await?;
     let policy = policy(base, catalog(base, Vec::new()))?;
     let turn = Turn::begin(Trace::off());
-    let proxy = Arc::new(reaching.proxy(vault, policy, turn, base)?);
+    let proxy = Arc::new(reaching.proxy(vault, policy, turn, base, terminal)?);
     let listener = Listener::open(&args.listen).await?;
     write_certificate(&args.ca, proxy.ca_pem()).await?;
     let token = egress::proxy::token().map_err(Failure::environment)?;
