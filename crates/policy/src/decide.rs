@@ -274,27 +274,18 @@ impl Policy {
         permit: Permit<Outbound>,
         brought: &[Carried],
     ) -> Result<Permit<Outbound>, Refusal> {
-        let record = Record::new(Kind::Request, Verdict::Block)
-            .of_turn(scope.turn().id())
-            .with(Field::Actor, scope.caller())
-            .with(Field::Call, scope.call());
-        self.admit_brought(permit, brought, scope.turn(), record).await
-    }
-
-    pub(crate) async fn admit_brought(
-        &self,
-        permit: Permit<Outbound>,
-        brought: &[Carried],
-        turn: &Turn,
-        record: Record,
-    ) -> Result<Permit<Outbound>, Refusal> {
         if brought.is_empty() {
             return Ok(permit);
         }
-        let since = Instant::now();
+        let (since, turn) = (Instant::now(), scope.turn());
         let answer = self.in_force().engine.request(permit.effect(), turn.label(), brought);
         let Err(refusal) = answer.permitted() else { return Ok(permit) };
-        let record = record.with(Field::Of, permit.seq().get()).with(Field::Target, &permit.effect().target);
+        let record = Record::new(Kind::Request, Verdict::Block)
+            .of_turn(turn.id())
+            .with(Field::Of, permit.seq().get())
+            .with(Field::Actor, scope.caller())
+            .with(Field::Call, scope.call())
+            .with(Field::Target, &permit.effect().target);
         Err(self.refuse(record, refusal, turn, "body", since).await)
     }
 

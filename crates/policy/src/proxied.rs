@@ -7,25 +7,28 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 use safety::credential_detect::{self, Carried};
-use types::limits::Bytes;
+use tokio::sync::Semaphore;
+use types::limits;
 use types::{
     CallId, Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
     SecretName, SecretUse, Target, Verdict,
 };
 
 use crate::decide::{InForce, Policy, not_recorded};
+use crate::held::{self, Held};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::reach::{self, Reach, ReachRule};
-use crate::rules;
 use crate::storm::{Counted, Storm};
 use crate::turn::Turn;
+use crate::{cedar, rules};
 
 /// The longest answer. A model's weights are smaller, and so is every image of a disk that a build fetches.
-const PROXIED_RESPONSE: Bytes = Bytes::mib(64 * 1024);
+const PROXIED_RESPONSE: limits::Bytes = limits::Bytes::mib(64 * 1024);
 
 /// The time for one exchange: the longest downloads and event streams that honest programs wait for.
 const PROXIED_TIME: Duration = Duration::from_secs(60 * 60);
@@ -35,7 +38,6 @@ const PROXIED_TIME: Duration = Duration::from_secs(60 * 60);
 const MOST_NAMES: usize = 64;
 
 /// What the clients of one proxy, or one program in a container, may do: the authority for their permits.
-#[derive(Debug)]
 pub struct Run {
     id: CallId,
     turn: Turn,
@@ -44,7 +46,14 @@ pub struct Run {
     /// Names under wildcards that were used.
     names: Mutex<BTreeSet<Host>>,
     storm: Storm,
+    /// How long a request waits for the owner, how many may, and who tells the owner.
+    pub(crate) wait: Duration,
+    pub(crate) held: Semaphore,
+    teller: Option<Teller>,
 }
+
+/// Tells the owner of a request that waits.
+pub type Teller = Box<dyn Fn(&Held) + Send + Sync>;
 
 /// One request, as the proxy read it.
 #[derive(Debug)]
@@ -55,15 +64,49 @@ pub struct Asked {
     pub claims: Vec<SecretUse>,
     /// The headers that it carries besides those.
     pub headers: Vec<HeaderName>,
-    /// The credentials of the program's own that its head carries.
+    /// The credentials of the program's own that it carries, as far as it was read.
     pub brought: Vec<Carried>,
+    /// Its body, where it was read whole.
+    pub body: Option<Bytes>,
+}
+
+/// A judgement about a request.
+struct Judged {
+    outbound: Outbound,
+    by: String,
+    /// The owner is asked first.
+    ask: bool,
 }
 
 impl Run {
     /// A run whose program may go where `reach` says and may stand placeholders of `secrets` in its requests.
     pub fn open(turn: Turn, reach: Reach, secrets: Vec<SecretName>) -> Self {
         let reach = RwLock::new(Arc::new(reach));
-        Self { id: CallId::new(), turn, reach, secrets, names: Mutex::default(), storm: Storm::default() }
+        Self {
+            id: CallId::new(),
+            turn,
+            reach,
+            secrets,
+            names: Mutex::default(),
+            storm: Storm::default(),
+            wait: held::WAIT,
+            held: Semaphore::new(held::MOST_HELD),
+            teller: None,
+        }
+    }
+
+    /// Tells the owner of requests that wait, each of which waits so long.
+    #[must_use]
+    pub fn asking(mut self, wait: Option<Duration>, teller: Teller) -> Self {
+        self.wait = wait.unwrap_or(self.wait);
+        self.teller = Some(teller);
+        self
+    }
+
+    pub(crate) fn tell(&self, held: &Held) {
+        if let Some(teller) = &self.teller {
+            teller(held);
+        }
     }
 
     /// Puts other rules in force, for every request from here on.
@@ -117,12 +160,24 @@ impl Policy {
     /// May a program of this run send this request now?
     pub async fn decide_proxied(&self, run: &Run, asked: Asked) -> Result<Permit<Outbound>, Refusal> {
         let since = Instant::now();
-        let rules = self.in_force();
+        let mut rules = self.in_force();
         if let Err(refusal) = self.recordable(&asked.target) {
             return Err(self.refuse_run(run, run.record(Verdict::Block), refusal, "", since).await);
         }
         let record = |verdict| run.record(verdict).with(Field::Target, &asked.target);
-        let (outbound, by) = match self.judge_proxied(&rules, run, &asked).await {
+        let judged = match self.judge_proxied(&rules, run, &asked).await {
+            Ok(judged) if judged.ask => match self.hold_request(run, &asked, record).await {
+                // Rules and grants may have changed while it waited.
+                Ok(approval) => {
+                    rules = self.in_force();
+                    let again = self.judge_proxied(&rules, run, &asked).await;
+                    again.map(|judged| (judged, Some(approval)))
+                }
+                Err(refusal) => Err(refusal),
+            },
+            judged => judged.map(|judged| (judged, None)),
+        };
+        let (Judged { outbound, by, .. }, approval) = match judged {
             Ok(judged) => judged,
             Err(refusal) => {
                 let of = format!("{} {}", asked.target.method, asked.target.endpoint);
@@ -131,22 +186,14 @@ impl Policy {
         };
         let named = outbound.secrets.iter().map(|used| used.secret.to_string()).collect::<Vec<_>>().join(",");
         let record = record(Verdict::Allow).with(Field::Rule, &by).with(Field::Secret, &named);
-        let seq = self.audit().record(record).await.map_err(not_recorded)?;
+        let seq = match approval {
+            Some(used) => self.audit().change(record, used).await.map_err(not_recorded)?,
+            None => self.audit().record(record).await.map_err(not_recorded)?,
+        };
         run.turn
             .trace()
             .step(Layer::Egress, "reach", Verdict::Allow, since, || format!("{} by {by}", asked.target));
         Ok(self.mint_request(outbound, seq, &run.turn, &rules))
-    }
-
-    /// The permit again, unless the body brings a credential of the program's own that policy does not permit.
-    pub async fn admit_proxied_body(
-        &self,
-        run: &Run,
-        permit: Permit<Outbound>,
-        brought: &[Carried],
-    ) -> Result<Permit<Outbound>, Refusal> {
-        let record = run.record(Verdict::Block);
-        self.admit_brought(permit, brought, &run.turn, record).await
     }
 
     /// May a tunnel to this place be opened? It permits nothing: each request in it is decided.
@@ -197,12 +244,7 @@ impl Policy {
         }
     }
 
-    async fn judge_proxied(
-        &self,
-        rules: &InForce,
-        run: &Run,
-        asked: &Asked,
-    ) -> Result<(Outbound, String), Refusal> {
+    async fn judge_proxied(&self, rules: &InForce, run: &Run, asked: &Asked) -> Result<Judged, Refusal> {
         let target = &asked.target;
         let reach = run.reach();
         let rule = reach.rule(target).map_err(|rule| refuse_target(rule, target))?;
@@ -237,8 +279,11 @@ impl Policy {
             response: PROXIED_RESPONSE,
             time: PROXIED_TIME,
         };
-        let by = rules.engine.request(&outbound, run.turn.label(), &asked.brought).permitted()?;
-        Ok((outbound, format!("{rule}, {by}")))
+        match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
+            cedar::Answer::Permit(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: rule.ask }),
+            cedar::Answer::Ask(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: true }),
+            cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
+        }
     }
 
     /// A place that a secret is bound to takes no other credential, and where the rule says so none but it.
@@ -291,4 +336,10 @@ fn brings(asked: &Asked, place: &Injection) -> bool {
 fn refuse_target(rule: &'static types::Rule, target: &Target) -> Refusal {
     let path = if *rule == rules::PATH_NOT_ALLOWED { target.path.as_str() } else { "" };
     reach::not_allowed(rule, target.scheme, &target.endpoint, path)
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("id", &self.id).field("secrets", &self.secrets).finish_non_exhaustive()
+    }
 }

@@ -43,6 +43,8 @@ pub struct ReachRule {
     pub path: PathPrefix,
     /// The secret that every request has to carry, by name: a key of the program's own does not pass.
     pub require: Option<SecretName>,
+    /// Each request waits until the owner has approved it.
+    pub ask: bool,
 }
 
 /// One host, or all names one label below a name.
@@ -127,10 +129,12 @@ impl Reach {
         self.0.iter().filter(alone).any(|rule| rule.scheme == scheme && rule.names(endpoint))
     }
 
-    /// The rule for a target: of several, the one with the longest path, and of those one that requires a secret.
+    /// The rule for a target: of several, the one with the longest path, and of those the strictest.
     pub(crate) fn rule(&self, target: &Target) -> Result<&ReachRule, &'static Rule> {
         let covering = self.0.iter().filter(|rule| rule.covers(target));
-        if let Some(rule) = covering.max_by_key(|rule| (rule.path.as_str().len(), rule.require.is_some())) {
+        if let Some(rule) =
+            covering.max_by_key(|rule| (rule.path.as_str().len(), rule.ask, rule.require.is_some()))
+        {
             return Ok(rule);
         }
         let mut named = self.0.iter().filter(|rule| rule.names(&target.endpoint));
@@ -251,6 +255,8 @@ struct Written {
     path: Option<String>,
     #[serde(default)]
     require: Option<String>,
+    #[serde(default)]
+    ask: bool,
 }
 
 fn https() -> String {
@@ -283,7 +289,7 @@ impl Written {
             _ => (authority, None),
         };
         let (scheme, host) = (scheme.to_owned(), host.to_owned());
-        Ok(Self { scheme, host, port, methods, path, require: None })
+        Ok(Self { scheme, host, port, methods, path, require: None, ask: false })
     }
 
     fn mean(self) -> Result<ReachRule, Part> {
@@ -315,7 +321,7 @@ impl Written {
             return Err(("require", "a secret never travels without TLS".to_owned()));
         }
         let host = HostPattern::parse(&self.host).map_err(|why| ("the host", why))?;
-        Ok(ReachRule { scheme, host, port, methods, path, require })
+        Ok(ReachRule { scheme, host, port, methods, path, require, ask: self.ask })
     }
 }
 

@@ -41,6 +41,10 @@ rules! {
     CEDAR_ERROR = "policy.evaluation", "a policy could not be evaluated";
     /// Nobody could be asked.
     UNATTENDED = "policy.needs-approval", "this needs the owner's approval and nobody could be asked";
+    /// A request that waits for the owner and is too long to be read whole before.
+    HELD_UNSEEN = "policy.held-unseen", "a request that waits for the owner has to be short enough to be read whole";
+    /// More requests of one run wait for the owner than may.
+    HELD_TOO_MANY = "policy.held-too-many", "as many requests of this run wait for the owner as may";
     /// The owner said no.
     DECLINED = "policy.declined", "the owner declined";
     /// The question was answered too late.

@@ -20,6 +20,7 @@ use types::{Digest, Endpoint, Outbound, Refusal, Scheme, SecretUse, Target};
 use super::answer::{self, Outward};
 use super::{Client, Place, Shared};
 use crate::headers::Message;
+use crate::payload::Payload;
 use crate::rules;
 
 /// Headers between a client and its proxy, which are not part of the request (RFC 9110, 7.6.1).
@@ -65,24 +66,24 @@ impl Shared {
             Err(refusal) => return self.refuse(refusal, None).await,
         };
         let asked = target.to_string();
-        let brought = credential_detect::carried(&headers, target.query());
-        let question = Asked { target, claims, headers: headers.keys().cloned().collect(), brought };
+        let (payload, _slot) = match self.payload(body).await {
+            Ok(payload) => payload,
+            Err(refusal) => return self.refuse(refusal, None).await,
+        };
+        let whole = match &payload {
+            Payload::Whole(bytes) => Some(bytes.clone()),
+            Payload::Stream(_) => None,
+        };
+        let mut brought = credential_detect::carried(&headers, target.query());
+        brought.extend(payload.brought(&headers));
+        let names = headers.keys().cloned().collect();
+        let question = Asked { target, claims, headers: names, brought, body: whole };
         let permit = match self.policy.decide_proxied(&self.run, question).await {
             Ok(permit) => permit,
             // An address that holds a secret is not repeated.
             Err(refusal) if refusal.rule.layer == types::Layer::Leaks => {
                 return answer::refused(&refusal, None);
             }
-            Err(refusal) => return answer::refused(&refusal, Some(&asked)),
-        };
-        // Not a byte of a body is taken before that.
-        let (payload, _slot) = match self.payload(body).await {
-            Ok(payload) => payload,
-            Err(refusal) => return self.refuse(refusal, None).await,
-        };
-        let brought = payload.brought(&headers);
-        let permit = match self.policy.admit_proxied_body(&self.run, permit, &brought).await {
-            Ok(permit) => permit,
             Err(refusal) => return answer::refused(&refusal, Some(&asked)),
         };
         let message = Message { headers, body: payload };

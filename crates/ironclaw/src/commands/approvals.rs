@@ -76,6 +76,7 @@ async fn answer(id: &str, to: ApprovalState, base: &Base, terminal: &Terminal) -
     Card::of(&row, &base.safety).show(&row, terminal);
     terminal.say(match (to, row.kind.as_str()) {
         (ApprovalState::Approved, "call") => "Approved: the same call with the same arguments runs once.",
+        (ApprovalState::Approved, "request") => "Approved: this request is sent now.",
         (ApprovalState::Approved, _) => {
             "Seen: it does not wait any more. The next one like it is told again."
         }

@@ -80,6 +80,14 @@ impl Reaching {
             None => None,
         };
         let run = Run::open(turn, self.reach.clone(), self.secrets.keys().cloned().collect());
+        let terminal = terminal.clone();
+        let run = run.asking(
+            None,
+            Box::new(move |held| {
+                let (id, target) = (held.id, &held.target);
+                terminal.warn(format!("ironclaw: {target} waits for you: ironclaw approvals approve {id}"));
+            }),
+        );
         // Rules that may change may come to name any host.
         let authority = match self.file {
             Some(_) => Authority::new(),

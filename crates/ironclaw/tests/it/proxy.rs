@@ -141,3 +141,59 @@ async fn r16_a_rules_file_that_does_not_load_changes_nothing() {
     until(true);
     assert!(!reaches(&host));
 }
+
+/// The one request that waits, once it does.
+fn waiting(installation: &Installation) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut listed = installation.run(&["--json", "approvals", "list"]).ok().json();
+        if let Some(row) = listed.pop() {
+            assert!(listed.is_empty(), "{listed:?}");
+            return row;
+        }
+        assert!(Instant::now() < deadline, "nothing waits");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a09_a_request_waits_for_the_owner_and_is_sent_as_it_was_shown_once() {
+    let mut installation = Installation::initialised();
+    let host = format!("{}.example", random("api-"));
+    let service = installation.service(&host, |seen| reply(StatusCode::OK, seen.body().clone())).await;
+    let rules = installation.folder.path().join("rules.toml");
+    std::fs::write(&rules, format!("[[allow]]\nhost = \"{host}\"\nmethods = [\"POST\"]\nask = true\n"))
+        .unwrap();
+    let ca = installation.folder.path().join("ca.pem").display().to_string();
+    let proxy = Running::start(&installation, &["--rules", rules.to_str().unwrap(), "--ca", &ca]);
+    let (url, body) = (format!("https://{host}/pay?to=me"), random("amount="));
+    let asked = |verb: &str, code: &str| {
+        std::thread::scope(|scope| {
+            let answer = scope.spawn(|| text(&proxy.curl(&["-d", &body, &url]).stdout));
+            let row = waiting(&installation);
+            assert_eq!(row["kind"], "request");
+            let card = row["card"].as_str().unwrap();
+            assert!(card.contains(&format!("POST https://{host}/pay?to=me")), "{card}");
+            assert!(card.contains(&format!("{} bytes of body", body.len())), "{card}");
+            // Nothing has left while it waits.
+            let before = service.received();
+            installation.run(&["approvals", verb, row["id"].as_str().unwrap()]).ok();
+            let answer = answer.join().unwrap();
+            assert!(answer.ends_with(code), "{answer}");
+            (before, answer)
+        })
+    };
+    let (before, answer) = asked("deny", " 403");
+    assert!(before == 0 && answer.contains("policy.declined"), "{answer}");
+    assert_eq!((service.connections(), service.received()), (0, 0));
+    let (before, answer) = asked("approve", " 200");
+    assert!(before == 0 && answer.contains(&body), "{answer}");
+    assert_eq!(service.requests().len(), 1);
+    // The approval is used up: the same request is a new question.
+    let (_, answer) = asked("deny", " 403");
+    assert!(answer.contains("policy.declined"), "{answer}");
+    assert_eq!(service.requests().len(), 1);
+    drop(proxy);
+    let records = installation.run(&["--json", "audit", "tail", "-n", "200"]).ok();
+    assert!(!records.stdout.contains("to=me"));
+    installation.run(&["audit", "verify"]).ok();
+}

@@ -1,4 +1,4 @@
-//! Where clients may go (attacks A04, A06, N04 to N06, N12, N13, P01, P02, M08, R16, R17, S01, S08, S11, T09, X04).
+//! Where clients may go (attacks A04, A06, A09, N04 to N06, N12, N13, P01, P02, M08, R16, R17, S01, S08, S11, T09, X04).
 
 use egress::Config;
 use egress::loopback::{Loopback, reply};
@@ -247,4 +247,47 @@ async fn s11_no_connection_to_an_upstream_serves_two_requests() {
     let request = format!("GET /4 HTTP/1.1\r\nHost: {name}\r\n\r\n");
     assert_eq!(super::world::exchange(&mut stream, request.as_bytes()).await.code(), "policy.not-allowed");
     assert_eq!((upstream.connections(), upstream.requests().len()), (3, 3));
+}
+
+#[tokio::test]
+async fn a09_a_request_that_nobody_answers_is_refused_at_the_time_limit() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let rules =
+        format!("[[allow]]\nhost = \"{name}\"\n[[allow]]\nhost = \"{name}\"\npath = \"/pay\"\nask = true\n");
+    let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+    let world =
+        World::waiting(leads_to(&upstream, &name), rules, std::time::Duration::from_millis(600)).await;
+    let post = |path: &str, body: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: {name}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let answer = world.inside(name.as_str(), &post("/pay/now", "amount=1")).await;
+    assert_eq!((answer.status, &*answer.code()), (403, "policy.answered-late"));
+    // One that is too long to be shown is not even held.
+    let answer = world.inside(name.as_str(), &post("/pay/now", &"x".repeat(300_000))).await;
+    assert_eq!((answer.status, &*answer.code()), (403, "policy.held-unseen"));
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    assert_eq!(world.inside(name.as_str(), &post("/other", "amount=1")).await.status, 200);
+    let entries = world.close().await;
+    let asked = entries.iter().filter(|entry| entry.record.verdict == Verdict::Ask);
+    assert_eq!(asked.count(), 1);
+}
+
+#[tokio::test]
+async fn a09_an_approval_does_not_outlive_the_rule_that_asked_for_it() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let rules = format!("[[allow]]\nhost = \"{name}\"\nask = true\n");
+    let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+    let world = World::waiting(leads_to(&upstream, &name), rules, std::time::Duration::from_secs(60)).await;
+    let get = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    let (answer, ()) = tokio::join!(world.inside(name.as_str(), &get), world.approve());
+    assert_eq!(answer.status, 200);
+    let (answer, ()) = tokio::join!(world.inside(name.as_str(), &get), async {
+        world.waits().await;
+        world.proxy.run().replace(reach(&["other.example"]));
+        world.approve().await;
+    });
+    assert_eq!((answer.status, &*answer.code()), (403, "policy.not-allowed"));
+    assert_eq!(upstream.requests().len(), 1);
 }

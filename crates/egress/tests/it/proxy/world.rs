@@ -15,12 +15,12 @@ use policy::{Catalog, Policy, Reach, Run, Settings, Turn};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use safety::Safety;
-use store::Reader;
+use store::{ApprovalState, Mutation, Reader};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use types::{
-    CallId, Caller, Digest, Field, Grant, HostName, Injection, Kind, PathPrefix, Port, Record, SecretName,
-    Tenant, ToolName, Trace, Verdict,
+    CallId, Caller, Digest, Field, FindingId, Grant, HostName, Injection, Kind, PathPrefix, Port, Record,
+    SecretName, Tenant, ToolName, Trace, Verdict,
 };
 
 pub(super) struct World {
@@ -88,7 +88,7 @@ impl World {
         granted: Option<Granted<'_>>,
         bounds: Bounds,
     ) -> Self {
-        Self::made(config, reach, granted, bounds, None).await
+        Self::made(config, reach, granted, bounds, None, None).await
     }
 
     /// A proxy whose decisions cannot be recorded: the disk under the log is gone.
@@ -97,7 +97,12 @@ impl World {
         let (_, writer) = store::open(&folder.path().join("data").join("gone.db")).await.unwrap();
         let (gone, _) = Audit::start(writer);
         folder.close().unwrap();
-        Self::made(config, reach, None, Bounds::default(), Some(gone)).await
+        Self::made(config, reach, None, Bounds::default(), Some(gone), None).await
+    }
+
+    /// A proxy whose requests wait so long for the owner.
+    pub(super) async fn waiting(config: Config, reach: Reach, wait: Duration) -> Self {
+        Self::made(config, reach, None, Bounds::default(), None, Some(wait)).await
     }
 
     async fn made(
@@ -106,6 +111,7 @@ impl World {
         granted: Option<Granted<'_>>,
         bounds: Bounds,
         log: Option<Audit>,
+        wait: Option<Duration>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (reader, writer) = store::open(&folder.path().join("data").join("test.db")).await.unwrap();
@@ -125,7 +131,8 @@ impl World {
         safety.learn(vault.known_values().await.unwrap());
         let vault = Arc::new(vault);
         let egress = Arc::new(Egress::new(config, safety, Some(vault.clone())).unwrap());
-        let run = Arc::new(Run::open(Turn::begin(Trace::off()), reach, vec![secret]));
+        let run = Run::open(Turn::begin(Trace::off()), reach, vec![secret]);
+        let run = Arc::new(run.asking(wait, Box::new(|_| {})));
         let authority = Authority::new().unwrap();
         let parts = Parts { egress, policy, run, authority, bounds };
         let proxy = Arc::new(Proxy::new(parts, |_| "sk-".to_owned()).unwrap());
@@ -223,6 +230,25 @@ impl World {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.proxy.ca_pem().as_bytes()).unwrap()).unwrap();
         roots
+    }
+
+    /// The request that waits, once one does.
+    pub(super) async fn waits(&self) -> FindingId {
+        for _ in 0..1000 {
+            let rows = self.reader.approvals(&Tenant::local()).await.unwrap();
+            if let Some(row) = rows.iter().find(|row| row.state == ApprovalState::Waiting) {
+                return row.id;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("nothing waits");
+    }
+
+    /// Approves it.
+    pub(super) async fn approve(&self) {
+        let (from, to) = (ApprovalState::Waiting, ApprovalState::Approved);
+        let change = Mutation::Answer { tenant: Tenant::local(), id: self.waits().await, from, to };
+        self.audit.change(Record::new(Kind::Approval, Verdict::Allow), change).await.unwrap();
     }
 
     /// Takes the secret's grant back.
