@@ -83,8 +83,8 @@ impl Files {
         Ok(Self { workspace: Arc::new(Workspace::open(folder)) })
     }
 
-    /// The three tools, for the catalog. One whose texts did not pass the owner's own rules would be left out.
-    pub fn tools(safety: &Safety) -> Vec<Tool> {
+    /// The three tools of a workspace, for the catalog: an approval of a call in one is none in another. One whose texts did not pass the owner's own rules would be left out.
+    pub fn tools(workspace: &Path, safety: &Safety) -> Vec<Tool> {
         let path =
             |says: &str| json!({"type": "string", "minLength": 1, "maxLength": 1024, "description": says});
         let tools = [
@@ -118,7 +118,9 @@ impl Files {
         ];
         tools
             .into_iter()
-            .filter_map(|(name, says, changes, schema)| tool(name, says, changes, schema, safety))
+            .filter_map(|(name, says, changes, schema)| {
+                tool(name, says, changes, schema, (workspace, safety))
+            })
             .collect()
     }
 
@@ -166,9 +168,16 @@ impl Files {
 }
 
 /// A built-in tool; its texts are this program's own and pass the screening of their own tests.
-fn tool(name: &str, says: &'static str, changes: bool, schema: Value, safety: &Safety) -> Option<Tool> {
+fn tool(
+    name: &str,
+    says: &'static str,
+    changes: bool,
+    schema: Value,
+    (workspace, safety): (&Path, &Safety),
+) -> Option<Tool> {
     let name = ToolName::parse(name).ok()?;
-    let digest = Digest::of_parts([name.as_str().as_bytes(), env!("CARGO_PKG_VERSION").as_bytes()]);
+    let folder = workspace.as_os_str().as_encoded_bytes();
+    let digest = Digest::of_parts([name.as_str().as_bytes(), env!("CARGO_PKG_VERSION").as_bytes(), folder]);
     let manifest = Manifest::built_in(name, Lane::Files, says.to_owned(), schema, changes);
     Tool::new(manifest, digest, None, safety).ok()
 }
@@ -254,7 +263,7 @@ mod tests {
 
     #[test]
     fn no_installed_tool_can_take_the_name_of_one_of_these() {
-        let tools = Files::tools(&Safety::new(Default::default()).unwrap());
+        let tools = Files::tools(Path::new("/w"), &Safety::new(Default::default()).unwrap());
         let names: Vec<&str> = tools.iter().map(|tool| tool.manifest.name.as_str()).collect();
         assert_eq!(names, policy::manifest::BUILT_IN[..3]);
         assert_eq!(crate::shell::NAME, policy::manifest::BUILT_IN[3]);

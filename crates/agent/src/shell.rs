@@ -83,7 +83,9 @@ impl May {
             "properties": {"command": {"type": "string", "minLength": 1, "maxLength": MAX_COMMAND,
                 "description": "the command line, as for sh -c"}}});
         let description = self.description();
-        let parts = [NAME.as_bytes(), env!("CARGO_PKG_VERSION").as_bytes(), description.as_bytes()];
+        // All that a call may do: an approval of one is for exactly this.
+        let may = format!("{self:?}");
+        let parts = [env!("CARGO_PKG_VERSION").as_bytes(), description.as_bytes(), may.as_bytes()];
         let digest = Digest::of_parts(parts);
         let mut manifest = Manifest::built_in(name, Lane::Shell, description, schema, self.writes);
         manifest.hosts = self.hosts().collect();

@@ -90,7 +90,9 @@ impl Parts {
             Some(may) => shell::sandbox(base, terminal).await.map(|sandbox| (sandbox, may)),
             None => None,
         };
-        let mut built_in = if files.is_some() { Files::tools(&base.safety) } else { Vec::new() };
+        // Links resolved, so that one folder has one name.
+        let resolved = folder.and_then(|folder| folder.canonicalize().ok());
+        let mut built_in = resolved.map_or(Vec::new(), |folder| Files::tools(&folder, &base.safety));
         built_in.extend(shell.as_ref().and_then(|(_, may)| may.tool(&base.safety)));
         let policy = policy(base, catalog(base, built_in))?;
         let egress = Egress::new(egress_config(&base.config), base.safety.clone(), vault.clone())

@@ -52,7 +52,8 @@ pub fn must_ask(flow: &Flow, manifest: &Manifest) -> Option<&'static Rule> {
     if flow.label.integrity == Integrity::Untrusted && manifest.changes_things() {
         return Some(&rules::UNTRUSTED_DRIVES);
     }
-    if !flow.may_reach(manifest) {
+    // What such a call reads flows out in the call itself, where nobody can look at it in between.
+    if manifest.reads_and_sends() || !flow.may_reach(manifest) {
         return Some(&rules::PRIVATE_FLOWS_OUT);
     }
     None
@@ -124,6 +125,25 @@ mod tests {
         assert_eq!(must_ask(&answered, &reader), None);
         answered.absorb(file.label(), &BTreeSet::new());
         assert_eq!(must_ask(&answered, &reader), Some(&rules::PRIVATE_FLOWS_OUT));
+    }
+
+    #[test]
+    fn a_call_that_reads_files_and_sends_is_for_the_owner_to_approve() {
+        let mut shell = Manifest::built_in(
+            types::ToolName::parse("shell").unwrap(),
+            types::Lane::Shell,
+            "d".to_owned(),
+            serde_json::json!({"type": "object"}),
+            false,
+        );
+        assert_eq!(must_ask(&Flow::CLEAN, &shell), None);
+        assert_eq!(shell.readers(), BTreeSet::new());
+        shell.hosts = manifest(READER, "").hosts;
+        assert_eq!(must_ask(&Flow::CLEAN, &shell), Some(&rules::PRIVATE_FLOWS_OUT));
+        // What it returned is nobody's but the owner's, whatever hosts it reaches.
+        assert_eq!(shell.readers(), BTreeSet::new());
+        assert_eq!(manifest(READER, "").readers().len(), 1);
+        assert_eq!(manifest(READER, "workspace = true").readers().len(), 0);
     }
 
     #[test]

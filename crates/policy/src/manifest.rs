@@ -3,7 +3,7 @@
 //! Read in two stages: what was written (serde, unknown keys refused), then what it means (names,
 //! hosts and limits parsed). A manifest gives nothing; it bounds what the owner can grant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use http::Method;
@@ -165,6 +165,18 @@ impl Manifest {
     /// True when a call can return something of the owner's: a file, a note, what a key opens.
     pub fn reads_private(&self) -> bool {
         self.lane != Lane::Wasm || self.workspace || !self.secrets.is_empty()
+    }
+
+    /// True when a single call can both read the owner's files and send to the network.
+    pub fn reads_and_sends(&self) -> bool {
+        self.lane != Lane::Wasm && self.reaches_network()
+    }
+
+    /// The hosts that know already what a call returns: its own, where everything private that it reads came from
+    /// them, opened by a key.
+    pub fn readers(&self) -> BTreeSet<HostName> {
+        let theirs = self.lane == Lane::Wasm && !self.workspace;
+        self.hosts.iter().filter(|_| theirs).map(|rule| rule.host.clone()).collect()
     }
 
     /// True when a call can change something that outlives it, outside the tool's own workspace.

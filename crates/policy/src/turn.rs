@@ -58,10 +58,9 @@ impl Turn {
         self.absorb_for(label, &BTreeSet::new());
     }
 
-    /// Joins what a tool returned: private content may go back to the tool's own hosts.
+    /// Joins what a tool returned: what came from the tool's own hosts may go back to them.
     pub fn absorb_result(&self, scope: &Scope) {
-        let hosts = scope.manifest().hosts.iter().map(|rule| rule.host.clone()).collect();
-        self.absorb_for(scope.result_label(), &hosts);
+        self.absorb_for(scope.result_label(), &scope.manifest().readers());
     }
 
     fn absorb_for(&self, label: Label, readers: &BTreeSet<HostName>) {

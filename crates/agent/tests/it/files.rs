@@ -34,10 +34,13 @@ fn m01_m02_an_unsafe_workspace_is_refused_by_rule() {
 #[test]
 fn the_three_tools_pass_their_own_screening() {
     let safety = safety::Safety::new(Default::default()).unwrap();
-    let tools = Files::tools(&safety);
+    let tools = Files::tools(std::path::Path::new("/w"), &safety);
     let names: Vec<_> = tools.iter().map(|tool| tool.manifest.name.as_str()).collect();
     assert_eq!(names, ["read_file", "write_file", "list_dir"]);
     assert_eq!(tools.iter().filter(|tool| tool.manifest.changes_things()).count(), 1);
+    // An approval names the digest: in another folder it is for another tool.
+    let elsewhere = Files::tools(std::path::Path::new("/x"), &safety);
+    assert!(tools.iter().zip(&elsewhere).all(|(one, other)| one.digest != other.digest));
 }
 
 #[tokio::test]

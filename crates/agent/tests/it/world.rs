@@ -80,7 +80,8 @@ impl World {
             config.exceptions.push(server.exception(host, Port::new(443).unwrap()));
         }
         safety.learn(vault.known_values().await.unwrap());
-        let catalog = Catalog::new(reader.clone(), safety.clone(), Tenant::local(), Files::tools(&safety));
+        let catalog =
+            Catalog::new(reader.clone(), safety.clone(), Tenant::local(), Files::tools(&workspace, &safety));
         let policy = Policy::new(audit.clone(), reader.clone(), catalog, settings).unwrap();
         let egress = Arc::new(Egress::new(config, safety.clone(), Some(Arc::new(vault))).unwrap());
         let sandbox = wasm::Config {

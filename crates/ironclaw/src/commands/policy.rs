@@ -23,8 +23,9 @@ pub async fn run(args: &cli::Policy, base: &Base, terminal: &Terminal) -> Outcom
 async fn check(tool: &str, request: Option<&str>, base: &Base, terminal: &Terminal) -> Outcome {
     let tool = ToolName::parse(tool).map_err(|error| Failure::usage(format!("the tool's name: {error}")))?;
     let target = request.map(target).transpose()?;
-    let mut built_in = if base.config.workspace.is_some() { Files::tools(&base.safety) } else { Vec::new() };
-    let may = crate::shell::may(base, base.config.workspace.as_deref())?;
+    let folder = base.config.workspace.as_deref();
+    let mut built_in = folder.map_or(Vec::new(), |folder| Files::tools(folder, &base.safety));
+    let may = crate::shell::may(base, folder)?;
     built_in.extend(may.and_then(|may| may.tool(&base.safety)));
     let policy = parts::policy(base, parts::catalog(base, built_in))?;
     match policy.check(&tool, target.as_ref()).await {

@@ -307,11 +307,15 @@ async fn everything_that_a_run_asks_for_is_recorded_and_told_as_json() {
 async fn what_the_flags_cannot_mean_is_refused_before_anything_runs() {
     let installation = Installation::initialised();
     installation.configure(&format!("{DEBIAN}full_access = true\n"));
+    let inside = workspace(&installation).join("rules.toml");
+    std::fs::write(&inside, "allow = []\n").unwrap();
+    let inside = inside.to_str().unwrap();
     for (options, code, said) in [
         (&["--allow", "*"][..], 2, "rule 1"),
         (&["--allow", "a.example", "--secret", "NOT_GRANTED"], 3, "ironclaw secret grant"),
         (&["--rules", "/nowhere/rules.toml"], 1, "cannot be read"),
         (&["--policy", "full-access", "--allow", "a.example"], 2, "full access"),
+        (&["--rules", inside], 2, "lies in the workspace"),
     ] {
         let ran = exec(&installation, options, "echo ran");
         assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{options:?} {ran:#?}");

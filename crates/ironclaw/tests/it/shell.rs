@@ -80,6 +80,13 @@ async fn a_command_of_the_agent_reaches_what_the_configuration_names_with_a_key_
         "curl -sS -H \"Authorization: Bearer ${secret}\" https://{host}/v1/x; curl -s https://{other}/; \
          curl -s -X POST https://{host}/v1/x"
     );
+    // One call reads files and sends: the owner approves it, and that one alone.
+    let held = call(&installation, &script);
+    assert_eq!(held.refused_by(), ["policy.needs-approval"]);
+    assert_eq!(service.connections(), 0);
+    let waiting = installation.run(&["--json", "approvals", "list"]).ok().json();
+    installation.run(&["approvals", "approve", waiting[0]["id"].as_str().unwrap()]).ok();
+    assert_eq!(call(&installation, &format!("{script} ")).refused_by(), ["policy.needs-approval"]);
     let ran = call(&installation, &script).ok();
     let told = said(&ran);
     let (first, refused) = told.split_once('\n').unwrap();
