@@ -291,7 +291,7 @@ mod tests {
         turn.absorb(Label { integrity: Integrity::Untrusted, confidentiality: Confidentiality::Public });
         let asks = |tool: &Tool| floor::must_ask(&turn.flow(), &tool.manifest).map(|rule| rule.id);
         assert_eq!(asks(&tool(false, &[])), None);
-        assert_eq!(asks(&tool(false, &["GET:a.example"])), None);
+        assert_eq!(asks(&tool(false, &["GET:a.example"])), Some("policy.private-flows-out"));
         for tool in [tool(true, &[]), tool(false, &["a.example"])] {
             assert_eq!(asks(&tool), Some("policy.untrusted-drives"));
         }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::train::Example;
 use safety::rulebook::{Config, Thresholds};
-use safety::{Channel, Safety, Severity, Untrusted};
+use safety::{Channel, Finding, Safety, Severity, Untrusted};
 
 /// One file.
 pub(super) struct Source {
@@ -97,7 +97,8 @@ fn row(source: &Source, line: &str, rules: &Safety) -> anyhow::Result<Option<Exa
     let text = word("text")?;
     let safety::model::Features { slots, ends } = safety::model::features(text);
     let report = rules.inspect(&Untrusted::new(types::Source::Pipe, text.to_owned()), Channel::Result);
-    let by_rules = report.severity >= Severity::Medium;
+    let attack_found = |finding: &Finding| finding.severity >= Severity::Medium && !finding.kind.is_leak();
+    let by_rules = report.findings.iter().any(attack_found);
     let embedded = kind.contains("in-document") || kind.starts_with("tool-output");
     let hash = Sha256::digest(word("id")?);
     let group = hash.iter().take(8).fold(0, |group, byte| group << 8 | u64::from(*byte));

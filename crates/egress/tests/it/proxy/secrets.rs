@@ -134,8 +134,27 @@ async fn c07_p04_a_key_of_the_clients_own_does_not_pass_where_the_owners_is_boun
         let answer = world.inside(name.as_str(), &get(&name, path, header)).await;
         assert_eq!((answer.status, &*answer.code()), (403, code), "{path} {header}");
     }
-    let both = format!("Authorization: Bearer {}\r\nCookie: session=own", world.placeholder());
-    assert_eq!(world.inside(name.as_str(), &get(&name, "/v1", &both)).await.code(), "egress.own-credential");
+    // Beside the owner's key no other one passes, in whatever place and spelling.
+    for (path, own) in [
+        ("/v1", "Cookie: session=own"),
+        ("/v1", "X-Api-Key: own"),
+        ("/v1", "x_api_key: own"),
+        ("/v1?%61ccess_token=own", "X-Note: x"),
+        ("/v1?a=b;access_token=own", "X-Note: x"),
+        ("/must", "X-Api-Key: own"),
+    ] {
+        let both = format!("Authorization: Bearer {}\r\n{own}", world.placeholder());
+        let answer = world.inside(name.as_str(), &get(&name, path, &both)).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "policy.cedar-forbids"), "{path} {own}");
+    }
+    let body = "api_key=own";
+    let post = format!(
+        "POST /v1 HTTP/1.1\r\nHost: {name}\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n{body}",
+        world.placeholder(),
+        body.len()
+    );
+    assert_eq!(world.inside(name.as_str(), &post).await.code(), "policy.cedar-forbids");
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
     // Without a key, and with the owner's, and elsewhere with one's own.
     assert_eq!(world.inside(name.as_str(), &get(&name, "/v1", "X-Note: x")).await.status, 200);
