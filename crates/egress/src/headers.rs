@@ -124,8 +124,7 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
     if !may_bring(effect, name) && is_one_of(&CREDENTIALS) || is_place_of_secret(effect, &spelt) {
         return refuse(&rules::OWN_CREDENTIAL);
     }
-    let family = ["x-forwarded", "x-envoy-", "proxy-"];
-    if is_one_of(&ROUTING) || family.iter().any(|family| spelt.starts_with(family)) {
+    if routes(&spelt) {
         return refuse(&rules::ROUTING_HEADER);
     }
     if spelt == header::CONTENT_ENCODING.as_str() {
@@ -137,6 +136,21 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
     // Two halves of an answer could each hide half of an echoed secret from the scanner.
     let halves = !effect.secrets.is_empty() && is_one_of(&[header::RANGE, header::IF_RANGE]);
     Ok(!is_one_of(&FRAMING) && !halves)
+}
+
+/// Refuses headers by which a gateway would take a request for another one, whatever its effect will be.
+pub(crate) fn refuse_routing(headers: &HeaderMap) -> Result<(), Refusal> {
+    match headers.keys().find(|name| routes(&folded(name))) {
+        None => Ok(()),
+        Some(name) => {
+            Err(Refusal::new(&rules::ROUTING_HEADER, format!("the header {name}; nothing was sent")))
+        }
+    }
+}
+
+fn routes(spelt: &str) -> bool {
+    let family = ["x-forwarded", "x-envoy-", "proxy-"];
+    ROUTING.iter().any(|known| known == spelt) || family.iter().any(|family| spelt.starts_with(family))
 }
 
 /// True for a credential that is a program's own, toward a place that is not reached with one of the owner's. Whether

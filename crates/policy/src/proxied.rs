@@ -222,8 +222,8 @@ impl Policy {
     }
 
     /// Records what the proxy itself refused before there was anything to decide.
-    pub async fn note_refused(&self, run: &Run, refusal: Refusal) -> Refusal {
-        self.refuse_run(run, run.record(Verdict::Block), refusal, "", Instant::now()).await
+    pub async fn note_refused(&self, run: &Run, refusal: Refusal, of: &str) -> Refusal {
+        self.refuse_run(run, run.record(Verdict::Block), refusal, of, Instant::now()).await
     }
 
     /// Records a refusal of a run, or of a storm of the same how many there were. `of` is what was asked, `METHOD HOST:PORT`.

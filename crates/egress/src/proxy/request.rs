@@ -46,29 +46,29 @@ impl Shared {
         if let Place::Front(Client::Token(token)) = &place
             && !shows(request.headers(), token)
         {
-            return self.refuse(Refusal::new(&rules::CLIENT_UNKNOWN, ""), None).await;
+            return self.refuse(Refusal::new(&rules::CLIENT_UNKNOWN, ""), "").await;
         }
         if request.method() == Method::CONNECT {
             return match place {
                 Place::Front(_) => self.connect(request).await,
                 Place::Inside(_, endpoint) => {
-                    self.refuse(
-                        Refusal::new(&rules::NESTED_TUNNEL, format!("inside one to {endpoint}")),
-                        None,
-                    )
-                    .await
+                    let refusal = Refusal::new(&rules::NESTED_TUNNEL, format!("inside one to {endpoint}"));
+                    self.refuse(refusal, &format!("CONNECT {endpoint}")).await
                 }
             };
         }
         let (parts, body) = request.into_parts();
+        // Refusals are told apart by what was asked, so that none hides among others.
+        let authority = addressed(&place, &parts.uri, &parts.headers).map(|(_, authority)| authority);
+        let of = format!("{} {}", parts.method, authority.unwrap_or_default());
         let Read { target, claims, headers } = match self.read(&place, parts) {
             Ok(read) => read,
-            Err(refusal) => return self.refuse(refusal, None).await,
+            Err(refusal) => return self.refuse(refusal, &of).await,
         };
         let asked = target.to_string();
         let (payload, _slot) = match self.payload(body).await {
             Ok(payload) => payload,
-            Err(refusal) => return self.refuse(refusal, None).await,
+            Err(refusal) => return self.refuse(refusal, &of).await,
         };
         let whole = match &payload {
             Payload::Whole(bytes) => Some(bytes.clone()),
@@ -109,15 +109,15 @@ impl Shared {
             loop {
                 sleep(LOOK).await;
                 if let Err(refusal) = self.policy.still_granted(&target, &secrets).await {
-                    return self.policy.note_refused(&self.run, refusal).await;
+                    return self.policy.note_refused(&self.run, refusal, &target.endpoint.to_string()).await;
                 }
             }
         })
     }
 
     /// Records a refusal of the proxy's own and makes an answer of it.
-    async fn refuse(&self, refusal: Refusal, asked: Option<&str>) -> Response<Outward> {
-        answer::refused(&self.policy.note_refused(&self.run, refusal).await, asked)
+    async fn refuse(&self, refusal: Refusal, of: &str) -> Response<Outward> {
+        answer::refused(&self.policy.note_refused(&self.run, refusal, of).await, None)
     }
 
     /// Reads where a request goes and which secrets it stands for.
@@ -133,6 +133,8 @@ impl Shared {
             return Err(malformed("a target that is no path"));
         }
         let (path, claims) = self.placeholders.take(path, &mut headers)?;
+        // Before anything is decided: what would be refused when it is sent would have cost a permit and two records.
+        crate::headers::refuse_routing(&headers)?;
         let address = format!("{}://{authority}{path}", scheme.as_str());
         let target =
             Target::parse(method.as_str(), &address).map_err(|error| malformed(&error.to_string()))?;

@@ -112,7 +112,7 @@ impl Shared {
         let endpoint = match asked_for(&request) {
             Ok(endpoint) => endpoint,
             Err(refusal) => {
-                return answer::refused(&self.policy.note_refused(&self.run, refusal).await, None);
+                return answer::refused(&self.policy.note_refused(&self.run, refusal, "").await, None);
             }
         };
         let asked = format!("CONNECT {endpoint}");
@@ -121,7 +121,10 @@ impl Shared {
         }
         let Ok(Ok(slot)) = timeout(self.bounds.handshake, self.tunnels.clone().acquire_owned()).await else {
             let refusal = Refusal::new(&rules::BUSY, format!("{} tunnels are open", self.bounds.connections));
-            return answer::refused(&self.policy.note_refused(&self.run, refusal).await, Some(&asked));
+            return answer::refused(
+                &self.policy.note_refused(&self.run, refusal, &asked).await,
+                Some(&asked),
+            );
         };
         tokio::spawn(async move {
             let _slot = slot;
@@ -164,7 +167,10 @@ impl Shared {
         let slow = || Err(Refusal::new(&rules::TOO_SLOW, format!("the handshake for {endpoint}")));
         let stream = match shaken.unwrap_or_else(|_| slow()) {
             Ok(stream) => stream,
-            Err(refusal) => return drop(self.policy.note_refused(&self.run, refusal).await),
+            Err(refusal) => {
+                let of = format!("CONNECT {endpoint}");
+                return drop(self.policy.note_refused(&self.run, refusal, &of).await);
+            }
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let place = Place::Inside(Scheme::Https, endpoint);

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
-use types::{Field, Host, HostName, Port, Verdict};
+use types::{Field, Host, HostName, Kind, Port, Verdict};
 
 use super::world::{World, leads_to, reach};
 use crate::world::host;
@@ -179,6 +179,21 @@ async fn a08_a_storm_of_refusals_is_told_by_its_number() {
     assert_eq!(counts, [&expected[..], &["1"]].concat());
     assert_eq!(refused.len(), counts.len());
     assert!(refused.iter().all(|entry| entry.record.verdict == Verdict::Block));
+}
+
+#[tokio::test]
+async fn a08_a_storm_of_headers_that_are_not_sent_is_told_by_its_number() {
+    let (upstream, world, name) = world(Bounds::default()).await;
+    for _ in 0..40 {
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: {name}\r\nX-Forwarded-For: 1\r\nConnection: close\r\n\r\n");
+        let answer = world.inside(name.as_str(), &request).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "egress.routing-header"));
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    let entries = world.close().await;
+    let requests = entries.iter().filter(|entry| entry.record.kind == Kind::Request);
+    assert_eq!(requests.count(), 8 + 2, "each of eight, then 16 and 32");
 }
 
 #[tokio::test]
