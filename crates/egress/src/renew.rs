@@ -56,7 +56,7 @@ impl Egress {
         }
     }
 
-    async fn learn(&self, vault: &Vault) -> Result<(), SendError> {
+    pub(crate) async fn learn(&self, vault: &Vault) -> Result<(), Refusal> {
         let known =
             vault.known_values().await.map_err(|_| Refusal::new(&secrets::rules::NOT_READ, "values"))?;
         self.safety.learn(known);

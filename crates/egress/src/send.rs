@@ -16,7 +16,8 @@
 //! }
 //! ```
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use http::{Request, Response};
@@ -24,7 +25,7 @@ use policy::Permit;
 use safety::{Channel, Safety, ScreenedBody};
 use secrets::{Leases, Vault};
 use tokio::time::timeout_at;
-use types::{Outbound, Trace};
+use types::{Outbound, Refusal, SecretName, Trace};
 
 use crate::account::Account;
 use crate::connect::{Connected, connect};
@@ -43,6 +44,8 @@ pub struct Egress {
     tls: Tls,
     pub(crate) safety: Arc<Safety>,
     pub(crate) vault: Option<Arc<Vault>>,
+    /// Versions of secrets that were leased and whose values the scanners know.
+    known: Mutex<HashSet<(SecretName, i64)>>,
 }
 
 /// A request that may leave, the line it leaves on, and the secrets it leaves with.
@@ -61,6 +64,7 @@ impl Egress {
             tls: Tls::new(&config.exceptions)?,
             safety,
             vault,
+            known: Mutex::default(),
         })
     }
 
@@ -135,7 +139,10 @@ impl Egress {
         let scanned = self.scan_out(&request);
         account.sends(account.step("scan out", since, scanned, |bytes| format!("{bytes} bytes, no secret"))?);
         let since = Instant::now();
-        let leases = injector::lease(self.vault.as_deref(), permit).await;
+        let leases = match injector::lease(self.vault.as_deref(), permit).await {
+            Ok(leases) => self.know(&leases).await.map(|()| leases),
+            Err(refusal) => Err(refusal),
+        };
         let leases = account.step("secret", since, leases, |_| injector::names(effect))?;
         let since = Instant::now();
         let connected = connect(&pinned, &effect.target, &self.tls, self.connect).await;
@@ -145,6 +152,21 @@ impl Egress {
         account.connected(connected.addr);
         let request = request.map(|payload| Outflow::of(payload, &self.safety, account.trace()));
         Ok(Ready { request, leases, connected })
+    }
+
+    /// Sees to it that the scanners know what is leased, also a version that another process stored since this one
+    /// began: what they do not know they would let come back.
+    async fn know(&self, leases: &Leases) -> Result<(), Refusal> {
+        let versions = || leases.versions().map(|(name, version)| (name.clone(), version));
+        let is_new = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            versions().any(|version| !known.contains(&version))
+        };
+        if let Some(vault) = self.vault.as_deref().filter(|_| is_new) {
+            self.learn(vault).await?;
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).extend(versions());
+        }
+        Ok(())
     }
 
     /// Scans head and body for secrets and counts their bytes. A body that streams is scanned while it leaves.

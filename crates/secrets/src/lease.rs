@@ -59,12 +59,18 @@ pub struct Leases {
 pub(crate) struct Lease {
     pub(crate) used: SecretUse,
     pub(crate) value: Plain,
+    pub(crate) version: i64,
 }
 
 impl Leases {
     /// For a request that needs no secret.
     pub fn none() -> Self {
         Self { of: None, deadline: Instant::now() + LEASE_LIFETIME, leases: Vec::new() }
+    }
+
+    /// Which version of which secret is leased: what scanners have to know before it leaves.
+    pub fn versions(&self) -> impl Iterator<Item = (&SecretName, i64)> {
+        self.leases.iter().map(|lease| (&lease.used.secret, lease.version))
     }
 
     /// How many secrets are leased.
@@ -100,7 +106,7 @@ impl Vault {
         let mut leases = Leases { of: Some(permit.seq()), deadline, leases: Vec::new() };
         for (index, used) in effect.secrets.iter().enumerate() {
             match self.open_one(permit, index, used).await {
-                Ok(value) => leases.leases.push(Lease { used: used.clone(), value }),
+                Ok((value, version)) => leases.leases.push(Lease { used: used.clone(), value, version }),
                 Err(refusal) => {
                     let record = about(permit, used, Verdict::Block)
                         .with(Field::Rule, refusal.rule.id)
@@ -121,7 +127,7 @@ impl Vault {
         permit: &Permit<Outbound>,
         index: usize,
         used: &SecretUse,
-    ) -> Result<Plain, Refusal> {
+    ) -> Result<(Plain, i64), Refusal> {
         let Outbound { caller, target, .. } = permit.effect();
         let tool = caller.identity().0;
         let (low, high) = head::claims(&self.tenant, &used.secret);
@@ -159,7 +165,7 @@ impl Vault {
                 ends_ms: grant.expires_ms.into_iter().chain(ends_ms).min(),
             };
             match self.audit.change(record, change).await {
-                Ok(_) => return Ok(value),
+                Ok(_) => return Ok((value, row.version)),
                 Err(ChangeError::Lost(Lost::Changed)) => {}
                 Err(ChangeError::Lost(Lost::Ended))
                     if ends_ms.is_some_and(|end| grant.expires_ms.is_none_or(|other| end < other)) =>
@@ -237,7 +243,7 @@ mod tests {
 
     fn leases(of: Option<Seq>, now: Instant) -> Leases {
         let used = SecretUse { secret: SecretName::parse("A_KEY").unwrap(), inject: Injection::Bearer };
-        let lease = Lease { used, value: Plain::new(b"some value".to_vec()) };
+        let lease = Lease { used, value: Plain::new(b"some value".to_vec()), version: 1 };
         Leases { of, deadline: now + LEASE_LIFETIME, leases: vec![lease] }
     }
 

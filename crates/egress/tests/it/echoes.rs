@@ -61,6 +61,26 @@ async fn assert_blocked(world: World, what: &str) {
 }
 
 #[tokio::test]
+async fn c08_a_version_that_another_process_stored_does_not_come_back_either() {
+    let name = host();
+    let upstream = echoing(&name, |key| reply(StatusCode::OK, format!("you sent {key}"))).await;
+    let world = World::around(&upstream, Setup::with_secret(&name, "bearer")).await;
+    let newer = format!("newer-{}", world.key.chars().rev().collect::<String>());
+    let secret = types::SecretName::parse("KEY").unwrap();
+    world.vault().await.put(&secret, secrets::Plain::new(newer.clone().into_bytes()), Some(1)).await.unwrap();
+    match world.get("/").await {
+        Ok(got) => {
+            assert_free_of(&newer, &got, "newer");
+            assert!(
+                matches!(got.fault, Some(BodyFault::Blocked(blocked)) if blocked.refusal.rule.id == KNOWN)
+            );
+        }
+        Err(SendError::Refused(refusal)) => assert_eq!(refusal.rule.id, KNOWN),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn c08_w22_in_the_body_however_it_is_written() {
     type Write = fn(&str) -> String;
     let forms: [(&str, Write); 7] = [
