@@ -83,7 +83,8 @@ impl Files {
         Ok(Self { workspace: Arc::new(Workspace::open(folder)) })
     }
 
-    /// The three tools of a workspace, for the catalog: an approval of a call in one is none in another. One whose texts did not pass the owner's own rules would be left out.
+    /// The three tools of a workspace, for the catalog: an approval of a call in one is none in another. One whose
+    /// texts did not pass the owner's own rules would be left out.
     pub fn tools(workspace: &Path, safety: &Safety) -> Vec<Tool> {
         let path =
             |says: &str| json!({"type": "string", "minLength": 1, "maxLength": 1024, "description": says});
@@ -118,9 +119,7 @@ impl Files {
         ];
         tools
             .into_iter()
-            .filter_map(|(name, says, changes, schema)| {
-                tool(name, says, changes, schema, (workspace, safety))
-            })
+            .filter_map(|(name, says, changes, schema)| tool(name, says, changes, schema, workspace, safety))
             .collect()
     }
 
@@ -173,7 +172,8 @@ fn tool(
     says: &'static str,
     changes: bool,
     schema: Value,
-    (workspace, safety): (&Path, &Safety),
+    workspace: &Path,
+    safety: &Safety,
 ) -> Option<Tool> {
     let name = ToolName::parse(name).ok()?;
     let folder = workspace.as_os_str().as_encoded_bytes();

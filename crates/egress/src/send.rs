@@ -17,13 +17,14 @@
 //! ```
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Request, Response};
 use policy::Permit;
 use safety::{Channel, Safety, ScreenedBody};
 use secrets::{Leases, Vault};
+use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 use types::{Outbound, Refusal, SecretName, Trace};
 
@@ -44,8 +45,9 @@ pub struct Egress {
     tls: Tls,
     pub(crate) safety: Arc<Safety>,
     pub(crate) vault: Option<Arc<Vault>>,
-    /// Versions of secrets that were leased and whose values the scanners know.
-    known: Mutex<HashSet<(SecretName, i64)>>,
+    /// Versions of secrets that were leased and whose values the scanners know. Held while values are read for
+    /// them, so that no older reading takes the place of a newer one.
+    pub(crate) known: Mutex<HashSet<(SecretName, i64)>>,
 }
 
 /// A request that may leave, the line it leaves on, and the secrets it leaves with.
@@ -157,14 +159,12 @@ impl Egress {
     /// Sees to it that the scanners know what is leased, also a version that another process stored since this one
     /// began: what they do not know they would let come back.
     async fn know(&self, leases: &Leases) -> Result<(), Refusal> {
+        let Some(vault) = self.vault.as_deref().filter(|_| !leases.is_empty()) else { return Ok(()) };
         let versions = || leases.versions().map(|(name, version)| (name.clone(), version));
-        let is_new = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            versions().any(|version| !known.contains(&version))
-        };
-        if let Some(vault) = self.vault.as_deref().filter(|_| is_new) {
+        let mut known = self.known.lock().await;
+        if versions().any(|version| !known.contains(&version)) {
             self.learn(vault).await?;
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).extend(versions());
+            known.extend(versions());
         }
         Ok(())
     }

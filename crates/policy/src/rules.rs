@@ -95,10 +95,15 @@ pub(crate) fn not_read(what: &'static str) -> Refusal {
     Refusal::new(&NOT_READ, what).widened_by("ironclaw doctor")
 }
 
-/// The refusal of a Cedar policy, which only the owner's own files can hold.
+/// The refusal of a Cedar policy: one of the owner's files, or of the shipped set.
 pub(crate) fn by_policy(rule: &'static Rule, policy: String) -> Refusal {
     let widen = match policy.as_str() {
         "" => "look at the policies in the configuration folder: ironclaw config path".to_owned(),
+        name if name.starts_with("default.") => {
+            format!(
+                "nothing lifts {name}, which is this program's own: send the request without what it forbids"
+            )
+        }
         name => format!("change {name} under policies/ in the configuration folder: ironclaw config path"),
     };
     Refusal::new(rule, policy).widened_by(widen)

@@ -66,9 +66,18 @@ impl Safety {
         if report.verdict == Verdict::Block {
             return Err(Blocked::by(report));
         }
+        let cuts = |report: &Report| report.findings.iter().any(|finding| finding.action >= Action::Redact);
+        let was_cut = cuts(&report);
         let mut leaves = Leaves { safety: self, channel, source: &source, report };
         leaves.walk(&mut value, None)?;
         let report = leaves.report;
+        if was_cut {
+            // What stands across texts is in none of them alone and was not cut.
+            let left = self.examine(&value.to_string(), channel, &source, &Trace::off()).report;
+            if cuts(&left) {
+                return Err(Blocked::by(left));
+            }
+        }
         let flagged = report.verdict >= Verdict::Flag;
         Ok((self.proof(value, source, flagged), report))
     }
