@@ -5,18 +5,24 @@
 //! values lie in [`secrets::Leases`], which this crate cannot read.
 
 use policy::Permit;
+use safety::Safety;
 use secrets::{Leases, Vault};
 use types::{Outbound, Refusal, Scheme};
 
 use crate::rules;
 
-/// Opens the secrets that a permit names. A permit without any needs no vault.
-pub(crate) async fn lease(vault: Option<&Vault>, permit: &Permit<Outbound>) -> Result<Leases, Refusal> {
+/// Opens the secrets that a permit names, of which the scanners know each from then on. A permit without any needs
+/// no vault.
+pub(crate) async fn lease(
+    vault: Option<&Vault>,
+    safety: &Safety,
+    permit: &Permit<Outbound>,
+) -> Result<Leases, Refusal> {
     if permit.effect().secrets.is_empty() {
         return Ok(Leases::none());
     }
     match vault {
-        Some(vault) => vault.lease(permit).await,
+        Some(vault) => vault.lease(permit, safety).await,
         None => Err(Refusal::new(&rules::NO_VAULT, "").widened_by("ironclaw vault status")),
     }
 }

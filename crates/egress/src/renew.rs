@@ -44,7 +44,6 @@ impl Egress {
             let answer = read(arriving, most).await?;
             let length = answer.len();
             let captured = vault.capture(capture, head.status, answer).await?;
-            let _alone = self.known.lock().await;
             self.learn(&vault).await?;
             Ok((captured, length))
         };
@@ -57,8 +56,7 @@ impl Egress {
         }
     }
 
-    /// Reads all values that scanners look for. Whoever calls it holds `known`.
-    pub(crate) async fn learn(&self, vault: &Vault) -> Result<(), Refusal> {
+    async fn learn(&self, vault: &Vault) -> Result<(), Refusal> {
         let known =
             vault.known_values().await.map_err(|_| Refusal::new(&secrets::rules::NOT_READ, "values"))?;
         self.safety.learn(known);

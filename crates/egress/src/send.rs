@@ -16,7 +16,6 @@
 //! }
 //! ```
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,9 +23,8 @@ use http::{Request, Response};
 use policy::Permit;
 use safety::{Channel, Safety, ScreenedBody};
 use secrets::{Leases, Vault};
-use tokio::sync::Mutex;
 use tokio::time::timeout_at;
-use types::{Outbound, Refusal, SecretName, Trace};
+use types::{Outbound, Trace};
 
 use crate::account::Account;
 use crate::connect::{Connected, connect};
@@ -45,9 +43,6 @@ pub struct Egress {
     tls: Tls,
     pub(crate) safety: Arc<Safety>,
     pub(crate) vault: Option<Arc<Vault>>,
-    /// Versions of secrets that were leased and whose values the scanners know. Held while values are read for
-    /// them, so that no older reading takes the place of a newer one.
-    pub(crate) known: Mutex<HashSet<(SecretName, i64)>>,
 }
 
 /// A request that may leave, the line it leaves on, and the secrets it leaves with.
@@ -66,7 +61,6 @@ impl Egress {
             tls: Tls::new(&config.exceptions)?,
             safety,
             vault,
-            known: Mutex::default(),
         })
     }
 
@@ -141,10 +135,7 @@ impl Egress {
         let scanned = self.scan_out(&request);
         account.sends(account.step("scan out", since, scanned, |bytes| format!("{bytes} bytes, no secret"))?);
         let since = Instant::now();
-        let leases = match injector::lease(self.vault.as_deref(), permit).await {
-            Ok(leases) => self.know(&leases).await.map(|()| leases),
-            Err(refusal) => Err(refusal),
-        };
+        let leases = injector::lease(self.vault.as_deref(), &self.safety, permit).await;
         let leases = account.step("secret", since, leases, |_| injector::names(effect))?;
         let since = Instant::now();
         let connected = connect(&pinned, &effect.target, &self.tls, self.connect).await;
@@ -154,19 +145,6 @@ impl Egress {
         account.connected(connected.addr);
         let request = request.map(|payload| Outflow::of(payload, &self.safety, account.trace()));
         Ok(Ready { request, leases, connected })
-    }
-
-    /// Sees to it that the scanners know what is leased, also a version that another process stored since this one
-    /// began: what they do not know they would let come back.
-    async fn know(&self, leases: &Leases) -> Result<(), Refusal> {
-        let Some(vault) = self.vault.as_deref().filter(|_| !leases.is_empty()) else { return Ok(()) };
-        let versions = || leases.versions().map(|(name, version)| (name.clone(), version));
-        let mut known = self.known.lock().await;
-        if versions().any(|version| !known.contains(&version)) {
-            self.learn(vault).await?;
-            known.extend(versions());
-        }
-        Ok(())
     }
 
     /// Scans head and body for secrets and counts their bytes. A body that streams is scanned while it leaves.

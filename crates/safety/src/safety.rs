@@ -3,11 +3,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use types::{Source, Trace, Verdict};
+use types::{SecretName, Source, Trace, Verdict};
 
 use crate::Channel;
 use crate::finding::{Action, Finding, Kind, Report, Severity, Timings};
-use crate::leak_detector::{self, KnownValues, LeakDetector};
+use crate::leak_detector::{self, Fingerprints, KnownValues, LeakDetector};
 use crate::rulebook::{Config, ConfigError, Rulebook};
 use crate::sanitizer::Sanitizer;
 use crate::signal::{Fingerprinter, OPEN_KEY, Print, Signal};
@@ -61,6 +61,27 @@ impl Safety {
     /// Replaces the values of the vault that are looked for. Scans that have begun end with the old.
     pub fn learn(&self, known: KnownValues) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+    }
+
+    /// Adds one version of a secret to what is looked for, unless it is there: `read` gives its fingerprints, under
+    /// the key of the others. Reading and adding are one step, so that of two neither forgets the other's.
+    pub fn know<E>(
+        &self,
+        name: &SecretName,
+        version: i64,
+        read: impl FnOnce() -> Result<(Fingerprints, KnownValues), E>,
+    ) -> Result<(), E> {
+        if self.known().has(name, version) {
+            return Ok(());
+        }
+        let (fingerprints, none) = read()?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if !known.has(name, version) {
+            let mut more = if known.is_empty() { none } else { (**known).clone() };
+            more.add_version(name.clone(), version, fingerprints);
+            *known = Arc::new(more);
+        }
+        Ok(())
     }
 
     pub(crate) fn known(&self) -> Arc<KnownValues> {

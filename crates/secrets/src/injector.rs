@@ -310,7 +310,7 @@ mod tests {
         let secret = SecretName::parse("KEY").unwrap();
         let used = ::types::SecretUse { secret, inject: Injection::parse(inject).unwrap() };
         let (mut headers, mut address) = (HeaderMap::new(), Address::of(&target));
-        place(&Lease { used, value: Plain::new(value.to_vec()), version: 1 }, &mut headers, &mut address)?;
+        place(&Lease::of(used, Plain::new(value.to_vec()), 1, Vec::new()), &mut headers, &mut address)?;
         Ok((headers, address.into_uri(&target)?))
     }
 

@@ -32,6 +32,7 @@ use ::store::{Lost, Mutation, SecretState};
 use ::types::{Field, Kind, Outbound, Record, Refusal, SecretName, SecretUse, Verdict};
 use audit::{ChangeError, Seq, now_ms};
 use policy::Permit;
+use safety::Safety;
 
 use crate::crypto;
 use crate::error::VaultError;
@@ -59,18 +60,21 @@ pub struct Leases {
 pub(crate) struct Lease {
     pub(crate) used: SecretUse,
     pub(crate) value: Plain,
-    pub(crate) version: i64,
+    version: i64,
+    /// What the scanners know the value by, sealed.
+    fingerprints: Vec<u8>,
+}
+
+impl Lease {
+    pub(crate) fn of(used: SecretUse, value: Plain, version: i64, fingerprints: Vec<u8>) -> Self {
+        Self { used, value, version, fingerprints }
+    }
 }
 
 impl Leases {
     /// For a request that needs no secret.
     pub fn none() -> Self {
         Self { of: None, deadline: Instant::now() + LEASE_LIFETIME, leases: Vec::new() }
-    }
-
-    /// Which version of which secret is leased: what scanners have to know before it leaves.
-    pub fn versions(&self) -> impl Iterator<Item = (&SecretName, i64)> {
-        self.leases.iter().map(|lease| (&lease.used.secret, lease.version))
     }
 
     /// How many secrets are leased.
@@ -99,14 +103,16 @@ impl Leases {
 
 impl Vault {
     /// Opens the secrets of a permitted request. Each must be covered by an authentic grant, and its
-    /// use is on record, durably, before this returns.
-    pub async fn lease(&self, permit: &Permit<Outbound>) -> Result<Leases, Refusal> {
+    /// use is on record, durably, before this returns; and each is then known to the scanners, also a version that
+    /// another process stored since this one began: what they do not know they would let come back.
+    pub async fn lease(&self, permit: &Permit<Outbound>, safety: &Safety) -> Result<Leases, Refusal> {
         let effect = permit.effect();
         let deadline = permit.deadline().min(Instant::now() + LEASE_LIFETIME);
         let mut leases = Leases { of: Some(permit.seq()), deadline, leases: Vec::new() };
         for (index, used) in effect.secrets.iter().enumerate() {
-            match self.open_one(permit, index, used).await {
-                Ok((value, version)) => leases.leases.push(Lease { used: used.clone(), value, version }),
+            let leased = self.open_one(permit, index, used).await;
+            match leased.and_then(|lease| self.teach(&lease, safety).map(|()| lease)) {
+                Ok(lease) => leases.leases.push(lease),
                 Err(refusal) => {
                     let record = about(permit, used, Verdict::Block)
                         .with(Field::Rule, refusal.rule.id)
@@ -121,13 +127,21 @@ impl Vault {
         Ok(leases)
     }
 
+    /// Lets the scanners know what is leased.
+    fn teach(&self, lease: &Lease, safety: &Safety) -> Result<(), Refusal> {
+        let (secret, version) = (&lease.used.secret, lease.version);
+        let read = || Ok((self.open_fingerprints(secret, version, &lease.fingerprints)?, self.no_values()));
+        let known = safety.know(secret, version, read);
+        known.map_err(|error| sorted(VaultError::Row { name: secret.clone(), version, error }))
+    }
+
     /// Opens one secret and uses its lease up.
     async fn open_one(
         &self,
         permit: &Permit<Outbound>,
         index: usize,
         used: &SecretUse,
-    ) -> Result<(Plain, i64), Refusal> {
+    ) -> Result<Lease, Refusal> {
         let Outbound { caller, target, .. } = permit.effect();
         let tool = caller.identity().0;
         let (low, high) = head::claims(&self.tenant, &used.secret);
@@ -165,7 +179,7 @@ impl Vault {
                 ends_ms: grant.expires_ms.into_iter().chain(ends_ms).min(),
             };
             match self.audit.change(record, change).await {
-                Ok(_) => return Ok((value, row.version)),
+                Ok(_) => return Ok(Lease::of(used.clone(), value, row.version, row.fingerprints)),
                 Err(ChangeError::Lost(Lost::Changed)) => {}
                 Err(ChangeError::Lost(Lost::Ended))
                     if ends_ms.is_some_and(|end| grant.expires_ms.is_none_or(|other| end < other)) =>
@@ -243,7 +257,7 @@ mod tests {
 
     fn leases(of: Option<Seq>, now: Instant) -> Leases {
         let used = SecretUse { secret: SecretName::parse("A_KEY").unwrap(), inject: Injection::Bearer };
-        let lease = Lease { used, value: Plain::new(b"some value".to_vec()), version: 1 };
+        let lease = Lease::of(used, Plain::new(b"some value".to_vec()), 1, Vec::new());
         Leases { of, deadline: now + LEASE_LIFETIME, leases: vec![lease] }
     }
 

@@ -216,7 +216,7 @@ impl Vault {
     /// What the leak detector needs to know every value that was ever stored. Opens fingerprints
     /// only, never a secret.
     pub async fn known_values(&self) -> Result<KnownValues, VaultError> {
-        let mut known = KnownValues::new(*self.fingerprint_key.as_bytes());
+        let mut known = self.no_values();
         let mut versions: HashMap<SecretName, i64> = HashMap::new();
         for (name, sealed) in self.reader.fingerprints(&self.tenant).await? {
             // Versions count from 1 and rows are never taken out: the position tells the version, and
@@ -224,11 +224,26 @@ impl Vault {
             let version = versions.entry(name.clone()).or_default();
             *version += 1;
             let row = |error| VaultError::Row { name: name.clone(), version: *version, error };
-            let opened = self.unseal(Purpose::Fingerprints, &name, *version, &sealed).map_err(row)?;
-            let fingerprints = Fingerprints::from_bytes(&opened).map_err(|_| row(OpenError::Format))?;
-            known.add(name, fingerprints);
+            let fingerprints = self.open_fingerprints(&name, *version, &sealed).map_err(row)?;
+            known.add_version(name, *version, fingerprints);
         }
         Ok(known)
+    }
+
+    /// What one version of a secret is known by.
+    pub(crate) fn open_fingerprints(
+        &self,
+        name: &SecretName,
+        version: i64,
+        sealed: &[u8],
+    ) -> Result<Fingerprints, OpenError> {
+        let opened = self.unseal(Purpose::Fingerprints, name, version, sealed)?;
+        Fingerprints::from_bytes(&opened).map_err(|_| OpenError::Format)
+    }
+
+    /// No values, under the key of this vault's fingerprints.
+    pub(crate) fn no_values(&self) -> KnownValues {
+        KnownValues::new(*self.fingerprint_key.as_bytes())
     }
 
     /// Opens every version of every secret that is not destroyed, and throws the values away. How many

@@ -172,7 +172,7 @@ async fn one_armed_request(folder: &Path) -> http::Request<()> {
     let (host, _) = target(folder);
     let url = format!("https://{host}/");
     let permit = parts.policy.decide_request(&call, Target::parse("GET", &url).unwrap(), &[]).await.unwrap();
-    let leases = parts.vault.lease(&permit).await.unwrap();
+    let leases = parts.vault.lease(&permit, &parts.safety).await.unwrap();
     let (armed, settlement) =
         secrets::inject(leases, permit, http::Request::get(&url).body(()).unwrap()).unwrap();
     drop(settlement);

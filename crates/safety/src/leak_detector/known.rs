@@ -12,6 +12,7 @@
 mod keyed;
 mod search;
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use types::SecretName;
@@ -209,6 +210,8 @@ pub struct KnownValues {
     prints: Vec<(Print, u16)>,
     words: Words,
     filters: search::Filters,
+    /// Which versions of which secrets are here.
+    versions: HashSet<(SecretName, i64)>,
 }
 
 impl KnownValues {
@@ -220,7 +223,19 @@ impl KnownValues {
             prints: Vec::new(),
             words: Words::default(),
             filters: search::Filters::default(),
+            versions: HashSet::new(),
         }
+    }
+
+    /// True when this version was added.
+    pub fn has(&self, name: &SecretName, version: i64) -> bool {
+        self.versions.contains(&(name.clone(), version))
+    }
+
+    /// Adds the fingerprints of one version of a secret.
+    pub fn add_version(&mut self, name: SecretName, version: i64, fingerprints: Fingerprints) {
+        self.versions.insert((name.clone(), version));
+        self.add(name, fingerprints);
     }
 
     /// Adds the fingerprints of one value. At most 65,535 values are kept apart by name.
@@ -231,7 +246,8 @@ impl KnownValues {
         });
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         self.prints.extend(fingerprints.prints.into_iter().map(|print| (print, index)));
-        self.prints.sort_unstable();
+        // The old ones are in order already, which this sort makes use of.
+        self.prints.sort();
         self.words.add(fingerprints.words);
         self.filters = search::Filters::new(&self.words, self.prints.iter().map(|(print, _)| print.hash));
     }

@@ -115,7 +115,7 @@ pub(crate) struct World {
     pub(crate) grant: Grant,
     pub(crate) grant_id: String,
     pub(crate) home: Home,
-    safety: Arc<Safety>,
+    pub(crate) safety: Arc<Safety>,
 }
 
 impl World {

@@ -128,7 +128,7 @@ async fn a_leased_unseal_takes_one_read_and_one_short_transaction() {
         // What the call before left to be recorded is written by then.
         world.audit.record(Record::new(Kind::Config, Verdict::Done)).await.unwrap();
         database.admin("SELECT 'begin here'");
-        drop(world.vault.lease(&permit).await.unwrap());
+        drop(world.vault.lease(&permit, &world.safety).await.unwrap());
         database.admin("SELECT 'end here'");
     };
     unseal().await;
@@ -158,7 +158,7 @@ async fn cost_of_a_leased_unseal() {
             world.audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap();
             records.push(since.elapsed());
             let since = std::time::Instant::now();
-            drop(world.vault.lease(&permit).await.unwrap());
+            drop(world.vault.lease(&permit, &world.safety).await.unwrap());
             leases.push(since.elapsed());
         }
         records.sort();

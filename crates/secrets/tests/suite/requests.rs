@@ -15,7 +15,7 @@ const URL: &str = "https://api.weather.example/v1/now?city=x";
 async fn send(world: &World, url: &str) -> Result<Request<&'static str>, Refusal> {
     let permit = world.permit("GET", url).await;
     let request = request_of(&permit);
-    let leases = world.vault.lease(&permit).await?;
+    let leases = world.vault.lease(&permit, &world.safety).await?;
     let (armed, settlement) = inject(leases, permit, request)?;
     settlement.settle(Verdict::Done, []).await.unwrap();
     Ok(disarm(armed))
@@ -93,7 +93,7 @@ async fn w20_what_the_caller_put_in_the_place_of_the_secret_is_refused() {
     for (place, header) in [("bearer", "authorization"), ("header:x-api-key", "X-API-Key")] {
         let world = World::new(place).await;
         let permit = world.permit("GET", URL).await;
-        let leases = world.vault.lease(&permit).await.unwrap();
+        let leases = world.vault.lease(&permit, &world.safety).await.unwrap();
         let mut request = request_of(&permit);
         request
             .headers_mut()
@@ -113,7 +113,7 @@ async fn every_unsealing_is_on_record_before_the_lease_exists() {
     let world = World::new("bearer").await;
     let permit = world.permit("GET", URL).await;
     let decided = permit.seq();
-    let leases = world.vault.lease(&permit).await.unwrap();
+    let leases = world.vault.lease(&permit, &world.safety).await.unwrap();
     assert_eq!(leases.len(), 1);
     let log = audit::Log::new(world.reader.clone()).tail(5).await.unwrap();
     let unseal = log.iter().find(|entry| entry.record.kind == Kind::Unseal).unwrap();
@@ -130,10 +130,10 @@ async fn whoever_has_the_vault_finds_every_record_of_a_value_and_nobody_else_doe
     for world in World::both().await {
         let second = random_value();
         for _ in 0..2 {
-            drop(world.vault.lease(&world.permit("GET", URL).await).await.unwrap());
+            drop(world.vault.lease(&world.permit("GET", URL).await, &world.safety).await.unwrap());
         }
         world.vault.put(&name(SECRET), plain(&second), Some(1)).await.unwrap();
-        drop(world.vault.lease(&world.permit("GET", URL).await).await.unwrap());
+        drop(world.vault.lease(&world.permit("GET", URL).await, &world.safety).await.unwrap());
         world.vault.delete(&name(SECRET), 2).await.unwrap();
         let told = async |vault: &secrets::Vault, value: &str| {
             let mut kinds = Vec::new();
@@ -158,7 +158,7 @@ async fn k10_a_lease_is_for_its_own_request_alone() {
     for world in World::both().await {
         let urls = ["https://api.weather.example/v1/other", URL];
         for url in urls {
-            let leases = world.vault.lease(&world.permit("GET", URL).await).await.unwrap();
+            let leases = world.vault.lease(&world.permit("GET", URL).await, &world.safety).await.unwrap();
             let other = world.permit("GET", url).await;
             let request = request_of(&other);
             assert_eq!(rule(inject(leases, other, request)), "vault.lease-mismatch", "{url}");
@@ -185,7 +185,7 @@ async fn k10_the_request_must_be_the_permitted_one() {
         ];
         for change in changes {
             let permit = world.permit("GET", URL).await;
-            let leases = world.vault.lease(&permit).await.unwrap();
+            let leases = world.vault.lease(&permit, &world.safety).await.unwrap();
             let mut request = request_of(&permit);
             change(&mut request);
             assert_eq!(rule(inject(leases, permit, request)), "vault.request-mismatch");
@@ -199,14 +199,14 @@ async fn k10_a_permit_from_before_a_change_of_policy_arms_nothing() {
     for world in World::both().await {
         let permit = world.permit("GET", URL).await;
         let request = request_of(&permit);
-        let leases = world.vault.lease(&permit).await.unwrap();
+        let leases = world.vault.lease(&permit, &world.safety).await.unwrap();
         world.policy.reload(policy::Settings::default()).unwrap();
         assert_eq!(rule(inject(leases, permit, request)), "policy.permit-stale");
         assert!(world.is_recorded(Kind::Settle, Verdict::Block, "policy.permit-stale").await);
 
         let permit = world.permit("GET", URL).await;
         world.policy.reload(policy::Settings::default()).unwrap();
-        assert_eq!(rule(world.vault.lease(&permit).await), "policy.permit-stale");
+        assert_eq!(rule(world.vault.lease(&permit, &world.safety).await), "policy.permit-stale");
         assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "policy.permit-stale").await);
     }
 }
@@ -229,7 +229,7 @@ async fn k04_a_grant_loosened_behind_the_vault_unseals_nothing() {
         let mut grant = world.grant.clone();
         change(&mut grant);
         world.tamper(|row| row.body = grant.encode()).await;
-        let outcome = world.vault.lease(&world.permit(method, url).await).await;
+        let outcome = world.vault.lease(&world.permit(method, url).await, &world.safety).await;
         assert_eq!(rule(outcome), "vault.grant-altered", "change {index}");
         assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "vault.grant-altered").await);
         assert!(!world.vault.grants().await.unwrap()[0].authentic);
@@ -239,11 +239,11 @@ async fn k04_a_grant_loosened_behind_the_vault_unseals_nothing() {
 #[tokio::test]
 async fn k04_every_column_of_a_grant_is_authenticated() {
     for world in World::both().await {
-        let refused = async || rule(world.vault.lease(&world.permit("GET", URL).await).await);
+        let refused = async || rule(world.vault.lease(&world.permit("GET", URL).await, &world.safety).await);
         world.tamper(|row| row.created_ms += 1).await;
         assert_eq!(refused().await, "vault.grant-altered");
         world.tamper(|row| row.created_ms -= 1).await;
-        assert!(world.vault.lease(&world.permit("GET", URL).await).await.is_ok());
+        assert!(world.vault.lease(&world.permit("GET", URL).await, &world.safety).await.is_ok());
         world.tamper(|row| row.id.push('0')).await;
         assert_eq!(refused().await, "vault.grant-altered");
         world
@@ -261,7 +261,7 @@ async fn k10_expired_revoked_and_missing_are_refused_and_recorded() {
     let world = World::new("bearer").await;
     let granted = world.permit("GET", URL).await;
     world.vault.revoke(&world.grant_id).await.unwrap();
-    let refusal = world.vault.lease(&granted).await.err().unwrap();
+    let refusal = world.vault.lease(&granted, &world.safety).await.err().unwrap();
     assert_eq!(refusal.rule.id, "vault.not-granted");
     assert_eq!(
         refusal.widen.as_deref(),
@@ -277,12 +277,12 @@ async fn k10_expired_revoked_and_missing_are_refused_and_recorded() {
     world.vault.revoke(&world.grant_id).await.unwrap();
     let ended = Grant { expires_ms: Some(1), ..world.grant.clone() };
     world.vault.grant(&ended).await.unwrap();
-    assert_eq!(rule(world.vault.lease(&granted).await), "vault.grant-expired");
+    assert_eq!(rule(world.vault.lease(&granted, &world.safety).await), "vault.grant-expired");
 
     let world = World::new("bearer").await;
     let granted = world.permit("GET", URL).await;
     world.vault.delete(&name(SECRET), 1).await.unwrap();
-    assert_eq!(rule(world.vault.lease(&granted).await), "vault.not-granted");
+    assert_eq!(rule(world.vault.lease(&granted, &world.safety).await), "vault.not-granted");
 }
 
 #[tokio::test]
@@ -295,7 +295,7 @@ async fn k01_a_swapped_secret_is_refused_and_recorded() {
         let swapped = SecretRow { version: 2, sealed: other.sealed, ..mine.clone() };
         let record = Record::new(Kind::Secret, Verdict::Done);
         world.audit.change(record, Mutation::PutSecret { row: swapped, expected: Some(1) }).await.unwrap();
-        let refusal = world.vault.lease(&world.permit("GET", URL).await).await.err().unwrap();
+        let refusal = world.vault.lease(&world.permit("GET", URL).await, &world.safety).await.err().unwrap();
         assert_eq!(refusal.rule.id, "vault.rolled-back");
         assert!(refusal.detail.contains("version 1, current"), "{}", refusal.detail);
         assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "vault.rolled-back").await);

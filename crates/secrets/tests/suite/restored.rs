@@ -10,7 +10,7 @@ use crate::fixture::{SECRET, World, name, plain, random_value};
 const URL: &str = "https://api.weather.example/v1/now";
 
 async fn lease(world: &World) -> Result<Leases, Refusal> {
-    world.vault.lease(&world.permit("GET", URL).await).await
+    world.vault.lease(&world.permit("GET", URL).await, &world.safety).await
 }
 
 fn rule<T>(outcome: Result<T, Refusal>) -> &'static str {
@@ -40,7 +40,7 @@ async fn k02_an_old_version_that_is_put_back_is_found_also_by_a_new_process() {
         assert_eq!(rule(lease(&world).await), "vault.rolled-back");
         let fresh = world.home.vault().await;
         let permit = world.permit("GET", URL).await;
-        assert_eq!(rule(fresh.lease(&permit).await), "vault.rolled-back");
+        assert_eq!(rule(fresh.lease(&permit, &world.safety).await), "vault.rolled-back");
         assert!(matches!(fresh.check().await, Err(VaultError::RolledBack { found: 1, .. })));
         assert!(world.is_recorded(Kind::Unseal, Verdict::Block, "vault.rolled-back").await);
     }
@@ -54,7 +54,7 @@ async fn k18_a_disabled_or_destroyed_secret_that_is_put_back_is_found() {
         assert_eq!(rule(lease(&world).await), "vault.secret-missing");
         states(&world, &[(1, Disabled, Current)]).await;
         assert_eq!(
-            rule(world.home.vault().await.lease(&world.permit("GET", URL).await).await),
+            rule(world.home.vault().await.lease(&world.permit("GET", URL).await, &world.safety).await),
             "vault.rolled-back"
         );
         states(&world, &[(1, Current, Disabled)]).await;
@@ -71,7 +71,7 @@ async fn k18_a_disabled_or_destroyed_secret_that_is_put_back_is_found() {
         behind(&world, Mutation::PutSecret { row: back, expected: None }).await;
         behind(&world, Mutation::PutGrant(grant)).await;
         assert_eq!(
-            rule(world.home.vault().await.lease(&world.permit("GET", URL).await).await),
+            rule(world.home.vault().await.lease(&world.permit("GET", URL).await, &world.safety).await),
             "vault.rolled-back"
         );
     }
@@ -86,7 +86,7 @@ async fn k19_a_grant_that_was_taken_back_stays_so_whatever_the_rows_say() {
         assert!(world.vault.grants().await.unwrap()[0].authentic);
         assert_eq!(rule(lease(&world).await), "vault.grant-revoked");
         assert_eq!(
-            rule(world.home.vault().await.lease(&world.permit("GET", URL).await).await),
+            rule(world.home.vault().await.lease(&world.permit("GET", URL).await, &world.safety).await),
             "vault.grant-revoked"
         );
         // Taken back again, and with its secret.
@@ -110,7 +110,7 @@ async fn k19_uses_are_counted_by_the_log_and_a_bounded_grant_ends() {
         // The row as it was before its first use is the row as it is now.
         world.tamper(|_| {}).await;
         assert_eq!(
-            rule(world.home.vault().await.lease(&world.permit("GET", URL).await).await),
+            rule(world.home.vault().await.lease(&world.permit("GET", URL).await, &world.safety).await),
             "vault.grant-used-up"
         );
         let of = |entry: &audit::Entry| entry.record.field(Field::State) == Some("used");

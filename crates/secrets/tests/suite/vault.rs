@@ -271,7 +271,7 @@ async fn k12_the_value_is_in_no_log_and_no_file_of_a_server() {
     let world = World::at(Home::on(database.clone()).await, "bearer", value.clone()).await;
     for _ in 0..20 {
         let permit = world.permit("GET", "https://api.weather.example/v1/now").await;
-        drop(world.vault.lease(&permit).await.unwrap());
+        drop(world.vault.lease(&permit, &world.safety).await.unwrap());
     }
     world.vault.put(&name(SECRET), plain(&second), Some(1)).await.unwrap();
     world.vault.rollback(&name(SECRET)).await.unwrap();
