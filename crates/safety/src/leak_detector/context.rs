@@ -8,7 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use memchr::memmem;
 
 use super::letters;
-use super::placeholder::{has_example_word, is_masked, is_placeholder, is_row};
+use super::placeholder::{has_example_word, is_documented, is_made_up, is_masked, is_placeholder, is_row};
 use super::surroundings::{
     is_code, is_parameter, is_quoted, is_setting, is_type, is_variable, names_credential, names_id,
     names_public_key,
@@ -47,9 +47,11 @@ impl Filter {
     /// True when the secret at `span` of `line` is none of the look-alikes.
     pub(super) fn passes(self, line: &[u8], span: &Range<usize>) -> bool {
         let value = &line[span.clone()];
-        // `eyJ...` shows how a token begins.
-        let cut = line[span.end..].starts_with(b"...") || line[span.end..].starts_with("…".as_bytes());
-        if cut || is_masked(value) || has_example_word(value) {
+        // `eyJ...` shows how a token begins, `xoxb-1234-####` hides how it ends.
+        let after = &line[span.end..];
+        let cut = ["...", "…", "####", "****"].iter().any(|mask| after.starts_with(mask.as_bytes()));
+        let shown = is_documented(value) || has_example_word(value);
+        if cut || shown || is_masked(value) || is_made_up(value) {
             return false;
         }
         match self {
@@ -59,7 +61,8 @@ impl Filter {
             Self::Password => !is_placeholder(value) && is_password(line, span),
             Self::Secret => !is_placeholder(value) && is_secret(line, span),
             Self::Key => !is_placeholder(value) && is_key(line, span),
-            Self::Vendor => !is_placeholder(value) && (is_uuid(value) || is_secret(line, span)),
+            Self::Vendor if is_uuid(value) => !is_placeholder(value) && !names_id(line, span),
+            Self::Vendor => !is_placeholder(value) && is_secret(line, span),
             Self::Argument => !is_placeholder(value) && is_argument(value) && !is_code(line, span),
         }
     }
@@ -118,6 +121,12 @@ fn is_password(line: &[u8], span: &Range<usize>) -> bool {
         return false;
     }
     if is_quoted(line, span) {
+        // `password="", next="..."`: what follows an empty string is no value. Nor is `#add-password`.
+        let empty = line[..span.start].ends_with(b"\"\"") || line[..span.start].ends_with(b"''");
+        if empty && matches!(value[0], b',' | b';' | b')') || speaks_of_passwords(value) && !has_digit(value)
+        {
+            return false;
+        }
         // The argument of a function whose name speaks of passwords is seldom one.
         let called = span.start > 1 && line[span.start - 2] == b'(';
         return random
@@ -176,7 +185,10 @@ fn is_secret(line: &[u8], span: &Range<usize>) -> bool {
     if letters < 2 || digits < 2 || is_wordy(value) {
         let least = if quoted { 12 } else { 16 };
         let plain = value.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        // `AWS_XRAY_SDK_ENABLED` is the name of a constant.
+        let constant = value.split(|byte| *byte == b'_').count() > 3;
         return plain
+            && !constant
             && value.len() >= least
             && letters::are_random(value)
             && (quoted || is_setting(line, span));

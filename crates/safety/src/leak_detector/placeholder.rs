@@ -7,17 +7,29 @@ use memchr::memmem;
 pub(super) fn is_masked(value: &[u8]) -> bool {
     if let Some(rest) = memmem::find(value, b"AAAAAAAA").map(|at| &value[at..]) {
         let zeros = rest.iter().take_while(|byte| **byte == b'A').count();
-        return zeros * 2 >= value.len();
+        return zeros * 2 >= value.len() || is_masked(&value[..value.len() - rest.len()]);
     }
-    let mut longest = 0;
-    let mut run = 0;
-    let mut last = 0u8;
-    for byte in value {
-        run = if byte.eq_ignore_ascii_case(&last) { run + 1 } else { 1 };
-        last = *byte;
+    let run = longest(value, 1, |last, next| next.eq_ignore_ascii_case(&last));
+    run >= 4 && run * 3 >= value.len() || run >= 8 && run * 4 >= value.len()
+}
+
+/// The alphabet, or two to four characters again and again: `sk_abcdefghijklmnopqrst`, `glpat-123123123123123`.
+pub(super) fn is_made_up(value: &[u8]) -> bool {
+    let alphabet = longest(value, 1, |last, next| next == last.wrapping_add(1));
+    let again = (2..=4).map(|period| longest(value, period, |last, next| next == last)).max();
+    alphabet >= 16 && alphabet * 4 >= value.len() * 3
+        || again.is_some_and(|run| run >= 14 && run * 3 >= value.len() * 2)
+}
+
+/// How many bytes the longest stretch has in which each is `alike` the one that stands `period` before it.
+fn longest(value: &[u8], period: usize, alike: impl Fn(u8, u8) -> bool) -> usize {
+    let mut longest = period;
+    let mut run = period;
+    for pair in value.windows(period + 1) {
+        run = if alike(pair[0], pair[period]) { run + 1 } else { period };
         longest = longest.max(run);
     }
-    longest >= 4 && longest * 3 >= value.len() || longest >= 8 && longest * 4 >= value.len()
+    longest
 }
 
 /// Words that documentation puts where a secret would stand.
@@ -39,14 +51,22 @@ pub(super) fn has_example_word(value: &[u8]) -> bool {
     WORDS.iter().any(|word| memmem::find(&lower, word.as_bytes()).is_some())
 }
 
+/// Tokens that RFC 6749, 6750, 7009 and 7617 show, and everybody who explains them.
+pub(super) fn is_documented(value: &[u8]) -> bool {
+    const SHOWN: [&str; 6] = [
+        "2YotnFZFEjr1zCsicMWpAA",
+        "tGzv3JOkF0XG5Qx2TlKWIA",
+        "czZCaGRSa3F0MzpnWDFmQmF0M2JW",
+        "QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+        "45ghiukldjahdnhzdauz",
+        "mF_9.B5f-4.1JqM",
+    ];
+    SHOWN.iter().any(|shown| shown.as_bytes() == value)
+}
+
 /// Rows of neighbouring characters: made up for an example.
 pub(super) fn is_row(value: &[u8]) -> bool {
-    let mut run = 1;
-    let mut longest = 1;
-    for pair in value.windows(2) {
-        run = if pair[1] == pair[0].wrapping_add(1) { run + 1 } else { 1 };
-        longest = longest.max(run);
-    }
+    let longest = longest(value, 1, |last, next| next == last.wrapping_add(1));
     longest >= 5 && longest * 3 >= value.len()
 }
 
@@ -64,7 +84,8 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
 
 /// A reference to a value that stands elsewhere: a variable, a template, a path, a lookup.
 fn is_reference(value: &[u8]) -> bool {
-    const WITHIN: [&str; 15] = [
+    const WITHIN: [&str; 16] = [
+        "[:",
         "%0A",
         "%20",
         "%7B",
@@ -96,7 +117,10 @@ fn is_reference(value: &[u8]) -> bool {
 }
 
 /// Values that nobody takes for a secret.
-const NO_SECRET: [&str; 64] = [
+const NO_SECRET: [&str; 67] = [
+    "opensesame",
+    "open-sesame",
+    "open sesame",
     "base",
     "utf",
     "utf-",
