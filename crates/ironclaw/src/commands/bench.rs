@@ -110,6 +110,7 @@ fn report(turns: u32, disk: &Measured, memory: Option<&Measured>, terminal: &Ter
             "turn_in_memory_micros": memory.map(|memory| micros(memory.turn.median())),
             "upstream_micros": micros(free.upstream.median()),
             "ours_micros": micros(ours),
+            "samples": turns,
             "stages": stages.collect::<Vec<_>>(),
         }));
         return;
@@ -127,6 +128,8 @@ fn report(turns: u32, disk: &Measured, memory: Option<&Measured>, terminal: &Ter
     line("floor: a bare exchange with the upstream", &free.upstream);
     let what = if memory.is_some() { "ours: without upstream and sync" } else { "ours: without upstream" };
     terminal.say(format!("  {what:<44}{:>12}", figure(ours)));
+    let ratio = ours.as_secs_f64() / free.upstream.median().as_secs_f64().max(f64::EPSILON);
+    terminal.say(format!("  ours to the floor{:>38.1}\u{d7}", ratio));
     terminal.say(format!("  durable records in a turn{:>31}", free.records));
     let word = "Where it goes (a stage may contain others)";
     terminal.painted(&format!("\n{}", terminal.paint(Tone::Strong, word)));
