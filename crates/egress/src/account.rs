@@ -107,8 +107,8 @@ impl Account {
     }
 
     /// Why an exchange failed: what cut the request off, where something did.
-    pub(crate) fn cause(&self, failure: Failure) -> SendError {
-        self.cut_off().unwrap_or(SendError::Failed(failure))
+    pub(crate) fn cause(&self, error: SendError) -> SendError {
+        self.cut_off().unwrap_or(error)
     }
 
     fn cut_off(&self) -> Option<SendError> {

@@ -25,6 +25,7 @@ pub mod headers;
 pub mod limits;
 pub mod loopback;
 mod payload;
+mod pool;
 pub mod proxy;
 mod receive;
 mod renew;

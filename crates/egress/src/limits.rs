@@ -29,6 +29,16 @@ pub const MAX_ATTEMPTS: usize = 3;
 /// How long one address may take to accept a connection and prove who it is.
 pub const CONNECT_TIME: Duration = Duration::from_secs(5);
 
+/// How long a connection waits for its next request. Servers that close early do so after five seconds, and what
+/// waits holds the last request in its buffers.
+pub const IDLE_TIME: Duration = Duration::from_secs(4);
+
+/// How many connections wait at a time.
+pub const IDLE_CONNECTIONS: usize = 64;
+
+/// How long a connection is used: a certificate and an address are looked at again after that.
+pub const CONNECTION_AGE: Duration = Duration::from_secs(60);
+
 /// How long one name server may take; two attempts are made.
 pub const DNS_TIME: Duration = Duration::from_secs(2);
 

@@ -140,6 +140,14 @@ impl Outflow {
         }
     }
 
+    /// The same once more; `None` for a stream, which passes once.
+    pub(crate) fn again(&self) -> Option<Self> {
+        match self {
+            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Stream { .. } => None,
+        }
+    }
+
     /// Where to read what became of a stream.
     pub(crate) fn meter(&self) -> Option<Arc<Meter>> {
         match self {

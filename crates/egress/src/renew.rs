@@ -31,14 +31,16 @@ impl Egress {
         };
         let (deadline, most) = (account.deadline(), permit.effect().response);
         let ready = timeout_at(deadline, self.prepare(&permit, form(), &mut account)).await;
-        let Ready { request, leases, connected } = match ready.unwrap_or(Err(Failure::Timeout.into())) {
+        let Ready { request, leases, link, .. } = match ready.unwrap_or(Err(Failure::Timeout.into())) {
             Ok(ready) => ready,
             Err(error) => return Err(account.close_unsent(permit, error).await),
         };
         let (armed, settlement, capture) = secrets::inject_renewal(leases, permit, request)?;
         let exchange = async {
             let since = std::time::Instant::now();
-            let (head, arriving) = wire::exchange(connected.line, armed, deadline).await?;
+            // A connection of its own, so there is none to make anew.
+            let redial = std::future::pending();
+            let (head, arriving) = wire::exchange(link, None, armed, deadline, redial).await?;
             account.answered(head.status, since);
             receive::refuse_encoded(&head.headers)?;
             let answer = read(arriving, most).await?;

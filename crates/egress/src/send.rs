@@ -24,16 +24,18 @@ use policy::Permit;
 use safety::{Channel, Safety, ScreenedBody};
 use secrets::{Leases, Vault};
 use tokio::time::timeout_at;
-use types::{Outbound, Trace};
+use types::{Outbound, Target, Trace};
 
 use crate::account::Account;
-use crate::connect::{Connected, connect};
+use crate::connect::connect;
 use crate::credential_injector as injector;
 use crate::error::{Failure, SendError};
 use crate::headers::{self, Message};
 use crate::payload::{Outflow, Payload};
-use crate::resolve::Resolver;
+use crate::pool::{Home, Pool};
+use crate::resolve::{Pinned, Resolver};
 use crate::tls::{Roots, Tls};
+use crate::wire::Link;
 use crate::{Config, ConfigError, receive, wire};
 
 /// The door. Built once and shared: resolver and TLS configurations live here.
@@ -41,15 +43,19 @@ pub struct Egress {
     connect: std::time::Duration,
     resolver: Resolver,
     tls: Tls,
+    pool: Pool,
     pub(crate) safety: Arc<Safety>,
     pub(crate) vault: Option<Arc<Vault>>,
 }
 
-/// A request that may leave, the line it leaves on, and the secrets it leaves with.
+/// A request that may leave, the secrets it leaves with, and the connection it leaves on: where that leads, and where
+/// it may wait afterwards.
 pub(crate) struct Ready {
     pub(crate) request: Request<Outflow>,
     pub(crate) leases: Leases,
-    pub(crate) connected: Connected,
+    pub(crate) link: Link,
+    pub(crate) pinned: Pinned,
+    pub(crate) home: Option<Home>,
 }
 
 impl Egress {
@@ -59,6 +65,7 @@ impl Egress {
             connect: config.connect,
             resolver: Resolver::new(&config.name_servers, &config.exceptions)?,
             tls: Tls::new(&config.exceptions)?,
+            pool: Pool::default(),
             safety,
             vault,
         })
@@ -79,17 +86,19 @@ impl Egress {
         let deadline = account.deadline();
         let effect = permit.effect().clone();
         let ready = timeout_at(deadline, self.prepare(&permit, message, &mut account)).await;
-        let Ready { request, leases, connected } = match ready.unwrap_or(Err(Failure::Timeout.into())) {
-            Ok(ready) => ready,
-            Err(error) => return Err(account.close_unsent(permit, error).await),
-        };
+        let Ready { request, leases, link, pinned, home } =
+            match ready.unwrap_or(Err(Failure::Timeout.into())) {
+                Ok(ready) => ready,
+                Err(error) => return Err(account.close_unsent(permit, error).await),
+            };
         account.uploads(request.body().meter());
         let (armed, settlement) = secrets::inject(leases, permit, request)?;
         let since = Instant::now();
-        let (head, arriving) = match wire::exchange(connected.line, armed, deadline).await {
+        let redial = self.dial(&pinned, &effect.target);
+        let (head, arriving) = match wire::exchange(link, home, armed, deadline, redial).await {
             Ok(answer) => answer,
-            Err(failure) => {
-                let error = account.cause(failure);
+            Err(error) => {
+                let error = account.cause(error);
                 return Err(account.close(settlement, error).await);
             }
         };
@@ -138,13 +147,22 @@ impl Egress {
         let leases = injector::lease(self.vault.as_deref(), &self.safety, permit).await;
         let leases = account.step("secret", since, leases, |_| injector::names(effect))?;
         let since = Instant::now();
-        let connected = connect(&pinned, &effect.target, &self.tls, self.connect).await;
-        let connected = account.step("connect", since, connected, |connected| {
-            format!("{} at {}, {}", effect.target.endpoint, connected.addr, effect.target.scheme.as_str())
+        let home = self.pool.home(permit);
+        let link = match home.as_ref().and_then(|home| home.take(&pinned)) {
+            Some(link) => Ok(link),
+            None => self.dial(&pinned, &effect.target).await,
+        };
+        let link = account.step("connect", since, link, |link| {
+            let (at, kept) = (link.addr(), if link.is_used() { ", kept open" } else { "" });
+            format!("{} at {at}, {}{kept}", effect.target.endpoint, effect.target.scheme.as_str())
         })?;
-        account.connected(connected.addr);
+        account.connected(link.addr());
         let request = request.map(|payload| Outflow::of(payload, &self.safety, account.trace()));
-        Ok(Ready { request, leases, connected })
+        Ok(Ready { request, leases, link, pinned, home })
+    }
+
+    async fn dial(&self, pinned: &Pinned, target: &Target) -> Result<Link, SendError> {
+        Ok(Link::over(connect(pinned, target, &self.tls, self.connect).await?).await?)
     }
 
     /// Scans head and body for secrets and counts their bytes. A body that streams is scanned while it leaves.

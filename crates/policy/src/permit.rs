@@ -118,6 +118,11 @@ impl<E: Effect> Permit<E> {
         self.deadline
     }
 
+    /// The number of the policy under which it was given.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Refuses a permit that is late or older than the policy in force.
     pub fn check(&self) -> Result<(), Refusal> {
         if Instant::now() > self.deadline {

@@ -12,6 +12,7 @@ mod answers;
 mod bounds;
 mod certificates;
 mod echoes;
+mod kept;
 mod memory;
 mod name_server;
 mod names;

@@ -67,6 +67,7 @@ pub(crate) struct World {
     pub(crate) key: String,
     setup: Setup,
     scope: Scope,
+    safety: Arc<Safety>,
     pub(crate) audit: Audit,
     pub(crate) reader: Reader,
     drain: Drain,
@@ -110,7 +111,12 @@ impl World {
         let egress = Egress::new(config, safety.clone(), Some(Arc::new(vault))).unwrap();
         let trace = Trace::collecting();
         let scope = scope(&policy, &safety, &trace).await;
-        Self { egress, policy, trace, key, setup, scope, audit, reader, drain, folder }
+        Self { egress, policy, trace, key, setup, scope, safety, audit, reader, drain, folder }
+    }
+
+    /// From here on requests belong to another call of the tool.
+    pub(crate) async fn next_call(&mut self) {
+        self.scope = scope(&self.policy, &self.safety, &self.trace).await;
     }
 
     /// The vault, opened as another process would.

@@ -31,6 +31,7 @@ pub(super) struct World {
     pub(super) key: String,
     /// Where the certificate of the proxy's authority is.
     pub(super) ca: PathBuf,
+    pub(super) policy: Policy,
     vault: Arc<Vault>,
     serving: tokio::task::JoinHandle<()>,
     audit: Audit,
@@ -134,7 +135,7 @@ impl World {
         let run = Run::open(Turn::begin(Trace::off()), reach, vec![secret]);
         let run = Arc::new(run.asking(wait, Box::new(|_| {})));
         let authority = Authority::new().unwrap();
-        let parts = Parts { egress, policy, run, authority, bounds };
+        let parts = Parts { egress, policy: policy.clone(), run, authority, bounds };
         let proxy = Arc::new(Proxy::new(parts, |_| "sk-".to_owned()).unwrap());
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, proxy.ca_pem()).unwrap();
@@ -143,7 +144,7 @@ impl World {
         let token = CallId::new().to_string();
         let (serves, shown) = (proxy.clone(), Digest::of(token.as_bytes()));
         let serving = tokio::spawn(async move { drop(serve_tcp(serves, &listener, shown).await) });
-        Self { proxy, port, token, key, ca, vault, serving, audit, reader, drain, folder }
+        Self { proxy, port, token, key, ca, policy, vault, serving, audit, reader, drain, folder }
     }
 
     pub(super) fn folder(&self) -> &std::path::Path {
@@ -265,10 +266,10 @@ impl World {
 
     /// Every record, after the writer has drained and the chain was verified.
     pub(super) async fn close(self) -> Vec<Entry> {
-        let Self { proxy, vault, serving, audit, reader, drain, folder: _folder, .. } = self;
+        let Self { proxy, policy, vault, serving, audit, reader, drain, folder: _folder, .. } = self;
         serving.abort();
         let _ = serving.await;
-        drop((proxy, vault, audit));
+        drop((proxy, policy, vault, audit));
         drain.finish().await;
         let log = Log::new(reader);
         log.verify().await.unwrap();
