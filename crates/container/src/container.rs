@@ -22,8 +22,9 @@ use safety::{Safety, ScreenedBody};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use types::{Command, Confinement, Refusal, Rule, Source, ToolName, Trace, Verdict};
-use workspace::{SafeFolder, Surroundings, Survey};
+use types::Refusal;
+use types::{Command, Rule, Source, ToolName, Trace, Verdict};
+use workspace::Surroundings;
 
 use crate::authority::Authority;
 use crate::config::{Config, Downgrade};
@@ -31,9 +32,11 @@ use crate::console::Console;
 use crate::control::{Control, Target};
 use crate::door::{Connection, Door, Lifeline};
 use crate::engine::Engine;
+use crate::ground::{Ground, waiting};
 use crate::image::Image;
-use crate::mounts::{self, Bind};
+use crate::mounts::Bind;
 use crate::owner::user_for;
+use crate::proof::{Expected, Numbers};
 use crate::settle::{fields_of, record};
 use crate::spec::Plan;
 use crate::sweep::sweep;
@@ -157,11 +160,9 @@ struct Run {
     door: Door,
     /// What was made for this run alone; held until its end.
     _authority: Option<Authority>,
-    folder: SafeFolder,
-    survey: Option<Survey>,
+    ground: Ground,
     quarantine: String,
     config: Config,
-    identity: Option<(u64, u64)>,
     accepted: Vec<(Downgrade, Unfit)>,
     terminal: Option<Size>,
 }
@@ -211,7 +212,7 @@ impl Sandbox {
     ) -> Result<Started, RunError> {
         let (command, settlement) = permit.redeem()?;
         match self.prepare(&command, inside).await {
-            Ok(run) => self.supervise(run, settlement, outlet).await,
+            Ok((run, expected)) => self.supervise(run, expected, settlement, outlet).await,
             Err(error) => {
                 settlement.settle(Verdict::Failed, fields_of(&error)).await?;
                 Err(error)
@@ -219,28 +220,14 @@ impl Sandbox {
         }
     }
 
-    /// Everything up to a container that is created and not started.
-    async fn prepare(&self, command: &Command, inside: Inside) -> Result<Run, RunError> {
-        let unsafe_folder = |fault: workspace::UnsafeFolder| {
-            Refusal::new(&rules::WORKSPACE, fault.to_string())
-                .widened_by("choose another folder with --workspace DIR")
-        };
-        if command.confinement == Confinement::FullAccess {
-            return Err(Refusal::new(&rules::UNFIT, "full access is no access of a container").into());
-        }
-        let folder = SafeFolder::check(&command.workspace, &self.around).map_err(unsafe_folder)?;
-        let writes = command.confinement == Confinement::WorkspaceWrite;
-        let survey = writes.then(|| Survey::of(&folder)).transpose().map_err(unsafe_folder)?;
-        let user = user_for(&folder, writes)?;
+    /// Everything up to a container that is created and not started, and what must stand in it once it is.
+    async fn prepare(&self, command: &Command, inside: Inside) -> Result<(Run, Expected), RunError> {
+        let (lent, around) = (command.clone(), self.around.clone());
+        let (ground, held) = waiting(move || Ground::lend(&lent, &around)).await?;
+        let user = user_for(ground.folder(), ground.is_written())?;
         let run = command.id.to_string();
         let short = &run[run.len() - 12..];
-        let (door, authority, own) = self.own_files(short, user, &inside)?;
-        let shared = mounts::workspace(
-            folder.path(),
-            command.confinement,
-            survey.as_ref().unwrap_or(&Survey::default()),
-        );
-        let binds: Vec<Bind> = own.into_iter().chain(shared).collect();
+        let (door, authority, binds) = self.own_files(short, user, &inside)?;
         let standing = self.engine.standing();
         let plan = Plan {
             image: &self.image.id,
@@ -248,8 +235,10 @@ impl Sandbox {
             inside: &inside,
             user,
             binds: &binds,
+            folder: ground.path(),
+            held: &held,
             argv: &command.argv,
-            writes,
+            writes: ground.is_written(),
             limits: &self.config.limits,
             runtime: &standing.runtime,
         };
@@ -257,25 +246,20 @@ impl Sandbox {
         tokio::spawn(sweep(docker.clone()));
         let created = docker.create_container(None::<CreateContainerOptions>, plan.to_body()).await;
         let id = created.map_err(undone("Docker Engine does not create the container"))?.id;
-        // Of a runtime with a file system of its own, the numbers are its own too.
-        let identity = match standing.runtime_version {
-            Some(_) => Some(folder.identity().map_err(failed("the workspace cannot be identified"))?),
-            None => None,
-        };
+        let numbers = if standing.runtime_version.is_some() { Numbers::Host } else { Numbers::Runtime };
         let quarantine = format!("ironclaw-quarantine-{short}");
-        Ok(Run {
+        let run = Run {
             docker,
             id,
             door,
             _authority: authority,
-            folder,
-            survey,
+            ground,
             quarantine,
             config: self.config.clone(),
-            identity,
             accepted: standing.accepted.clone(),
             terminal: inside.terminal,
-        })
+        };
+        Ok((run, Expected::new(held, numbers)))
     }
 
     /// What of this program's own stands in the container: its first process, the run's socket and certificate.
@@ -305,6 +289,7 @@ impl Sandbox {
     async fn supervise(
         &self,
         run: Run,
+        expected: Expected,
         settlement: Settlement,
         outlet: mpsc::Sender<Connection>,
     ) -> Result<Started, RunError> {
@@ -331,8 +316,9 @@ impl Sandbox {
         let (err, stderr) = mpsc::channel(PIECES);
         let pump = pump(attached.output, out, err, run.config.limits.output.0, control.clone());
         let resize = run.terminal.map(|size| (control.clone(), size));
-        let outcome =
-            Outcome::of(tokio::spawn(async move { run.live(settlement, pump, stops, outlet, resize).await }));
+        let outcome = Outcome::of(tokio::spawn(async move {
+            run.live(expected, settlement, pump, stops, outlet, resize).await
+        }));
         Ok(Started { stdout, stderr, stdin: attached.input, control, outcome })
     }
 }
@@ -362,6 +348,7 @@ impl Run {
     /// Answers for the run until everything about it is done.
     async fn live(
         self,
+        expected: Expected,
         settlement: Settlement,
         pump: impl Future<Output = ()> + Send + 'static,
         mut stops: mpsc::Receiver<&'static Rule>,
@@ -380,7 +367,7 @@ impl Run {
                 }
                 tokio::select! {
                 code = self.exit_code() => code,
-                rule = self.door.serve(self.identity, &outlet, lifeline.clone()) => Ok(Ended::Stopped(rule)),
+                rule = self.door.serve(expected, &outlet, lifeline.clone()) => Ok(Ended::Stopped(rule)),
                 Some(rule) = stops.recv() => Ok(Ended::Stopped(rule)),
                 () = tokio::time::sleep(self.config.limits.time) => Ok(Ended::Stopped(&rules::TIME)),
                 }
@@ -399,12 +386,7 @@ impl Run {
         // Removing by force ends whatever still runs; only then is the workspace at rest.
         self.remove().await;
         pump.abort();
-        let quarantined = match &self.survey {
-            Some(survey) => survey.settle(&self.folder, &self.quarantine),
-            None => Ok(Vec::new()),
-        };
-        let quarantined =
-            quarantined.map_err(failed("what the command left in the workspace cannot be put away"));
+        let quarantined = self.ground.settle(&self.quarantine);
         let finished = ended.and_then(|ended| {
             quarantined.map(|quarantined| Finished {
                 ended,

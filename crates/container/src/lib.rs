@@ -7,7 +7,8 @@
 //! - [`Engine`]: the engine, and whether it can hold what is promised; [`Unfit`] says what cannot.
 //! - [`config`]: limits, image, downgrades; [`Image`]: the root file system, by digest.
 //! - [`Sandbox::start`]: from a permit to a [`Running`] command; `spec` is the container as data, `seccomp.json` its
-//!   system calls, `door` the host's end of the socket, `mounts` what of the workspace stands where.
+//!   system calls, `door` the host's end of the socket, `ground` the workspace before and after, `mounts` what of it stands where,
+//!   `proof` that it does.
 //! - `network`: each connection from inside, given to the proxy; `authority`: whom programs inside trust.
 //! - [`Sandbox::start_on_terminal`] and [`Console`]: the same for a person who watches.
 //! - [`unconfined`]: a command with full access, which has no container.
@@ -21,11 +22,13 @@ mod container;
 mod control;
 mod door;
 mod engine;
+mod ground;
 mod image;
 mod mounts;
 mod network;
 mod owner;
 mod program;
+mod proof;
 pub mod rules;
 mod runc;
 mod settle;

@@ -185,7 +185,8 @@ impl World {
     }
 }
 
-async fn collect(mut body: ScreenedBody) -> String {
+/// All that a command prints on one stream.
+pub(crate) async fn collect(mut body: ScreenedBody) -> String {
     let mut all = Vec::new();
     while let Some(piece) = body.next().await {
         match piece {
