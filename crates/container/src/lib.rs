@@ -8,7 +8,9 @@
 //! - [`config`]: limits, image, downgrades; [`Image`]: the root file system, by digest.
 //! - [`Sandbox::start`]: from a permit to a [`Running`] command; `spec` is the container as data, `seccomp.json` its
 //!   system calls, `door` the host's end of the socket, `ground` the workspace before and after, `mounts` what of it stands where,
-//!   `proof` that it does.
+//!   `proof` that it does, `run` the task that answers for it all.
+//! - [`Quarantine`] and [`Recovered`]: what was moved out of the way after a run, or before the next one where nobody saw its
+//!   end: `note` is what was written down for that, `sweep` puts in order.
 //! - `network`: each connection from inside, given to the proxy; `authority`: whom programs inside trust.
 //! - [`Sandbox::start_on_terminal`] and [`Console`]: the same for a person who watches.
 //! - [`unconfined`]: a command with full access, which has no container.
@@ -26,10 +28,13 @@ mod ground;
 mod image;
 mod mounts;
 mod network;
+mod note;
 mod owner;
 mod program;
 mod proof;
+mod quarantine;
 pub mod rules;
+mod run;
 mod runc;
 mod settle;
 mod spec;
@@ -44,4 +49,6 @@ pub use control::Control;
 pub use door::{Connection, Dialled};
 pub use engine::{Engine, Standing};
 pub use image::{Image, ImageError};
+pub use quarantine::Quarantine;
+pub use sweep::Recovered;
 pub use unfit::Unfit;

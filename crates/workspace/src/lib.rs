@@ -27,7 +27,7 @@ pub use guard::{credential_file, guarded};
 pub use held::{Held, HeldPart};
 pub use path::{PathError, WorkspacePath};
 pub use safe::{Loan, SafeFolder, Surroundings, UnsafeFolder};
-pub use survey::{Part, Survey};
+pub use survey::{Part, Survey, UnreadableSurvey};
 
 /// The most names one listing gives. A folder with more is listed as an error, not in part.
 pub const MAX_LISTED: usize = 10_000;

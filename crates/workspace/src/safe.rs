@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use cap_fs_ext::{DirExt as _, MetadataExt as _};
 use cap_std::ambient_authority;
@@ -182,6 +183,15 @@ impl SafeFolder {
     pub fn identity(&self) -> io::Result<(u64, u64)> {
         let found = self.dir.dir_metadata()?;
         Ok((found.dev(), found.ino()))
+    }
+
+    /// What tells it from a folder that takes its place later, also after the machine was started anew: its number in its
+    /// file system, and when it was made, in nanoseconds since 1970 (0 where the file system does not tell).
+    #[cfg(unix)]
+    pub fn fingerprint(&self) -> io::Result<(u64, u64)> {
+        let found = self.dir.dir_metadata()?;
+        let made = found.created().ok().and_then(|made| made.into_std().duration_since(UNIX_EPOCH).ok());
+        Ok((found.ino(), made.map_or(0, |made| made.as_nanos() as u64)))
     }
 
     /// Its user and its group.

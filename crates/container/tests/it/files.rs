@@ -37,7 +37,7 @@ fn outside() -> (tempfile::TempDir, String) {
 
 /// What a command prints on both streams, and how it ends.
 async fn all_of(running: Running) -> (String, Ended) {
-    let Running { stdout, stderr, stdin, control: _control, outcome } = running;
+    let Running { stdout, stderr, stdin, control: _control, outcome, .. } = running;
     drop(stdin);
     let (out, err) = tokio::join!(collect(stdout), collect(stderr));
     (out + &err, outcome.wait().await.unwrap().ended)

@@ -166,12 +166,12 @@ impl World {
             }
             dialled
         });
-        let Running { stdout, stderr, stdin, control: _control, outcome } = running;
+        let Running { stdout, stderr, stdin, control: _control, outcome, .. } = running;
         drop(stdin);
         let (out, err) = tokio::join!(collect(stdout), collect(stderr));
         let finished = outcome.wait().await?;
         let dialled = noted.await.unwrap();
-        Ok(Ran { ended: finished.ended, out, err, dialled, quarantined: finished.quarantined })
+        Ok(Ran { ended: finished.ended, out, err, dialled, quarantined: finished.quarantine.moved })
     }
 
     /// The audit log, once everything is in it; the chain is verified.

@@ -45,6 +45,9 @@ fn a_command_that_fails_leaks_or_takes_too_long_says_so() {
     assert_eq!(ran.code, 1, "{ran:#?}");
     assert_eq!(said(&ran), "out\n\n(standard error)\nerr\n\n(exit code 7)");
     assert_eq!(std::fs::read_to_string(workspace(&installation).join("file")).unwrap(), "made\n");
+    let told = said(&call(&installation, "echo x > .bashrc; echo done").ok());
+    assert!(told.starts_with("done\n") && told.contains("moved to ironclaw-quarantine-"), "{told}");
+    assert!(told.contains("\".bashrc\""), "{told}");
     let key = random_key();
     installation.run_with(&["secret", "set", "A_KEY"], &key).ok();
     std::fs::write(workspace(&installation).join("notes"), format!("x {key} y\n")).unwrap();
