@@ -198,6 +198,7 @@ async fn f02_m03_what_programs_obey_stays_as_it_was_and_what_is_new_is_moved_awa
              mv .git x; rm -rf .git; ln -f .git/config alias; mv sub y; echo evil > sub/.vscode/tasks.json; \
              echo ref > .git/refs; echo changed > src/main.c; echo new > src/new.c; \
              mkdir -p deep/down/.git/hooks && echo evil > deep/down/.git/hooks/post-checkout; \
+             for d in rebase-merge rebase-apply sequencer; do mkdir .git/$d; echo 'exec evil' > .git/$d/git-rebase-todo; done; \
              echo evil > .bashrc; echo evil > .mcp.json; mkdir -p a/.VSCode; ln -s /tmp .envrc; true",
         )
         .await;
@@ -211,16 +212,25 @@ async fn f02_m03_what_programs_obey_stays_as_it_was_and_what_is_new_is_moved_awa
     assert_eq!(world.read(".git/hooks/pre-commit"), None);
     assert_eq!(world.read("sub/.vscode/tasks.json").as_deref(), Some("{}"));
     // What is new and would be obeyed is out of the way.
-    for gone in [".bashrc", ".mcp.json", "a/.VSCode", "deep/down/.git/hooks", ".envrc"] {
+    let expected = [
+        ".bashrc",
+        ".envrc",
+        ".git/rebase-apply",
+        ".git/rebase-merge",
+        ".git/sequencer",
+        ".mcp.json",
+        "a/.VSCode",
+        "deep/down/.git/hooks",
+    ];
+    for gone in expected {
         assert!(world.workspace.path().join(gone).symlink_metadata().is_err(), "{gone}");
     }
     let mut moved = ran.quarantined.clone();
     moved.sort();
-    let expected = [".bashrc", ".envrc", ".mcp.json", "a/.VSCode", "deep/down/.git/hooks"].map(PathBuf::from);
-    assert_eq!(moved, expected);
+    assert_eq!(moved, expected.map(PathBuf::from));
     let records = world.records().await;
     let settled = records.iter().find(|entry| entry.record.kind == Kind::Settle).unwrap();
-    assert_eq!(settled.record.field(Field::Count), Some("5"));
+    assert_eq!(settled.record.field(Field::Count), Some("8"));
 }
 
 #[tokio::test]
