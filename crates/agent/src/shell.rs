@@ -89,6 +89,7 @@ impl May {
         let digest = Digest::of_parts(parts);
         let mut manifest = Manifest::built_in(name, Lane::Shell, description, schema, self.writes);
         manifest.hosts = self.hosts().collect();
+        manifest.folder = Some(self.workspace.clone());
         Tool::new(manifest, digest, None, safety).ok()
     }
 

@@ -88,6 +88,10 @@ async fn a_command_of_the_agent_reaches_what_the_configuration_names_with_a_key_
     assert_eq!(held.refused_by(), ["policy.needs-approval"]);
     assert_eq!(service.connections(), 0);
     let waiting = installation.run(&["--json", "approvals", "list"]).ok().json();
+    // What is approved is a command in this folder, and the card says so.
+    let folder = workspace(&installation).canonicalize().unwrap();
+    let card = waiting[0]["card"].as_str().unwrap();
+    assert!(card.starts_with(&format!("shell in {folder:?} ")), "{card}");
     installation.run(&["approvals", "approve", waiting[0]["id"].as_str().unwrap()]).ok();
     assert_eq!(call(&installation, &format!("{script} ")).refused_by(), ["policy.needs-approval"]);
     let ran = call(&installation, &script).ok();
