@@ -178,7 +178,8 @@ fn tool(
     let name = ToolName::parse(name).ok()?;
     let folder = workspace.as_os_str().as_encoded_bytes();
     let digest = Digest::of_parts([name.as_str().as_bytes(), env!("CARGO_PKG_VERSION").as_bytes(), folder]);
-    let manifest = Manifest::built_in(name, Lane::Files, says.to_owned(), schema, changes);
+    let mut manifest = Manifest::built_in(name, Lane::Files, says.to_owned(), schema, changes);
+    manifest.folder = Some(workspace.to_owned());
     Tool::new(manifest, digest, None, safety).ok()
 }
 

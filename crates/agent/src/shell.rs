@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use container::{Control, Ended, RunError, Running, Sandbox};
+use container::{Control, Ended, Quarantine, RunError, Running, Sandbox};
 use egress::Egress;
 use egress::ca::Authority;
 use egress::proxy::{Bounds, Parts, Proxy};
@@ -89,6 +89,7 @@ impl May {
         let digest = Digest::of_parts(parts);
         let mut manifest = Manifest::built_in(name, Lane::Shell, description, schema, self.writes);
         manifest.hosts = self.hosts().collect();
+        manifest.folder = Some(self.workspace.clone());
         Tool::new(manifest, digest, None, safety).ok()
     }
 
@@ -204,7 +205,7 @@ impl Drop for Leash {
 
 /// Reads what a command prints, up to so many bytes of each stream, and waits for its end.
 async fn attend(running: Running, longest: usize) -> Result<Printed, RunError> {
-    let Running { stdout, stderr, mut stdin, control, outcome } = running;
+    let Running { stdout, stderr, mut stdin, control, outcome, recovered } = running;
     // It has no input. One that has ended already reads no end of it.
     let _ = stdin.shutdown().await;
     let leash = Leash(control);
@@ -213,19 +214,34 @@ async fn attend(running: Running, longest: usize) -> Result<Printed, RunError> {
     let finished = outcome.wait().await;
     // What was printed is why the run was ended, so it is what is told.
     let (out, err) = (out?, err?);
-    match finished?.ended {
+    let finished = finished?;
+    match finished.ended {
         Ended::Exited(code) => {
             let mut text = out;
-            if !err.is_empty() {
+            let mut add = |more: String| {
                 text += if text.is_empty() { "" } else { "\n" };
-                text += &format!("(standard error)\n{err}");
+                text += &more;
+            };
+            if !err.is_empty() {
+                add(format!("(standard error)\n{err}"));
             }
+            recovered
+                .iter()
+                .filter_map(|left| told("an earlier command", &left.quarantine))
+                .for_each(&mut add);
+            told("this command", &finished.quarantine).into_iter().for_each(&mut add);
             Ok(Printed { code, text })
         }
         Ended::Stopped(rule) => {
             Err(Refusal::new(rule, "").widened_by("ironclaw config explain sandbox").into())
         }
     }
+}
+
+/// Names that were moved, for the model. The command chose them, so they are released like all that it printed.
+fn told(whose: &str, quarantine: &Quarantine) -> Option<String> {
+    let (names, folder) = (quarantine.told()?, &quarantine.folder);
+    Some(format!("(some program would obey what {whose} made, so it was moved to {folder}/: {names})"))
 }
 
 async fn read(mut body: ScreenedBody, longest: usize, control: &Control) -> Result<String, RunError> {

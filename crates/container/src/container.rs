@@ -1,50 +1,44 @@
 //! From a permit to a command that runs, and to its end.
 //!
 //! [`Sandbox::start`] makes everything that the command needs and starts it; from then on one task answers for the
-//! run. It waits for the first of: the command's own end, the time limit, the output limit, a broken door, a word from
-//! whoever reads the output. Then nothing in the container lives on, the workspace is compared with what it was, and
+//! run (`run`). It waits for the first of: the command's own end, the time limit, the output limit, a broken door, a word
+//! from whoever reads the output. Then nothing in the container lives on, the workspace is compared with what it was, and
 //! the permit is settled.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bollard::Docker;
-use bollard::container::LogOutput;
-use bollard::query_parameters::{
-    AttachContainerOptions, CreateContainerOptions, RemoveContainerOptions, StartContainerOptions,
-    WaitContainerOptions,
-};
+use bollard::container::AttachContainerResults;
+use bollard::query_parameters::{AttachContainerOptions, CreateContainerOptions};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
 use policy::{Permit, Settlement};
 use safety::{Safety, ScreenedBody};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use types::{Command, Confinement, Refusal, Rule, Source, ToolName, Trace, Verdict};
-use workspace::{SafeFolder, Surroundings, Survey};
+use types::{Command, Refusal, Rule, Source, ToolName, Trace, Verdict};
+use workspace::Surroundings;
 
 use crate::authority::Authority;
-use crate::config::{Config, Downgrade};
+use crate::config::Config;
 use crate::console::Console;
 use crate::control::{Control, Target};
-use crate::door::{Connection, Door, Lifeline};
+use crate::door::{Connection, Door};
 use crate::engine::Engine;
+use crate::ground::{Ground, waiting};
 use crate::image::Image;
-use crate::mounts::{self, Bind};
+use crate::mounts::Bind;
 use crate::owner::user_for;
-use crate::settle::{fields_of, record};
+use crate::program;
+use crate::proof::{Expected, Numbers};
+use crate::quarantine::Quarantine;
+use crate::run::{Run, pump};
+use crate::settle::fields_of;
 use crate::spec::Plan;
-use crate::sweep::sweep;
-use crate::unfit::Unfit;
-use crate::{program, rules};
+use crate::sweep::{Recovered, recover, remove, sweep};
 
 /// Pieces of output that wait for whoever reads them; beyond it the command waits.
 const PIECES: usize = 16;
-
-/// What the engine's exit code is when a signal ended the command: 128 and the signal's number.
-const KILLED: i64 = 128 + 9;
 
 /// Runs commands. Cheap to clone.
 #[derive(Clone)]
@@ -88,6 +82,8 @@ pub struct Running {
     pub control: Control,
     /// The end of the run.
     pub outcome: Outcome,
+    /// What earlier commands left whose end nobody saw; it was put away before this one was started.
+    pub recovered: Vec<Recovered>,
 }
 
 /// A command that runs on a terminal of its own.
@@ -100,6 +96,8 @@ pub struct OnTerminal {
     pub control: Control,
     /// The end of the run.
     pub outcome: Outcome,
+    /// What earlier commands left whose end nobody saw; it was put away before this one was started.
+    pub recovered: Vec<Recovered>,
 }
 
 /// A command that was started, before anything of it was read.
@@ -109,6 +107,7 @@ pub(crate) struct Started {
     pub(crate) stdin: Pin<Box<dyn AsyncWrite + Send>>,
     pub(crate) control: Control,
     pub(crate) outcome: Outcome,
+    pub(crate) recovered: Vec<Recovered>,
 }
 
 /// What a run comes to, once it has. Dropping it leaves the run to its end.
@@ -120,11 +119,8 @@ pub struct Outcome(JoinHandle<Result<Finished, RunError>>);
 pub struct Finished {
     /// Why.
     pub ended: Ended,
-    /// Names in the workspace that appeared during the run and that some program would obey. They were moved to
-    /// the folder of the second field.
-    pub quarantined: Vec<PathBuf>,
-    /// Where, inside the workspace.
-    pub quarantine: String,
+    /// What was moved out of the way afterwards.
+    pub quarantine: Quarantine,
 }
 
 /// Why a run ended.
@@ -148,22 +144,6 @@ pub enum RunError {
     /// The outcome could not be recorded.
     #[error(transparent)]
     Unrecorded(#[from] audit::AuditError),
-}
-
-/// What was made for one run and goes with it.
-struct Run {
-    docker: Docker,
-    id: String,
-    door: Door,
-    /// What was made for this run alone; held until its end.
-    _authority: Option<Authority>,
-    folder: SafeFolder,
-    survey: Option<Survey>,
-    quarantine: String,
-    config: Config,
-    identity: Option<(u64, u64)>,
-    accepted: Vec<(Downgrade, Unfit)>,
-    terminal: Option<Size>,
 }
 
 impl Sandbox {
@@ -191,16 +171,16 @@ impl Sandbox {
 
     /// Its output as a stream of lines, screened.
     pub(crate) fn running(&self, started: Started) -> Running {
-        let Started { stdout, stderr, stdin, control, outcome } = started;
+        let Started { stdout, stderr, stdin, control, outcome, recovered } = started;
         let limit = self.config.limits.output;
         let (stdout, stderr) = (screened(&self.safety, stdout, limit), screened(&self.safety, stderr, limit));
-        Running { stdout, stderr, stdin, control, outcome }
+        Running { stdout, stderr, stdin, control, outcome, recovered }
     }
 
     /// Its output as a terminal has it.
     pub(crate) fn on_terminal(&self, started: Started) -> OnTerminal {
-        let Started { stdout, stdin, control, outcome, .. } = started;
-        OnTerminal { console: Console::of(stdout, self.safety.clone()), stdin, control, outcome }
+        let Started { stdout, stdin, control, outcome, recovered, .. } = started;
+        OnTerminal { console: Console::of(stdout, self.safety.clone()), stdin, control, outcome, recovered }
     }
 
     pub(crate) async fn begin(
@@ -210,8 +190,14 @@ impl Sandbox {
         outlet: mpsc::Sender<Connection>,
     ) -> Result<Started, RunError> {
         let (command, settlement) = permit.redeem()?;
-        match self.prepare(&command, inside).await {
-            Ok(run) => self.supervise(run, settlement, outlet).await,
+        let started = async {
+            let (run, expected, recovered) = self.prepare(&command, &settlement, inside).await?;
+            Ok((self.attach(run).await?, expected, recovered))
+        };
+        match started.await {
+            Ok(((run, attached), expected, recovered)) => {
+                Ok(self.supervise(run, attached, expected, recovered, settlement, outlet))
+            }
             Err(error) => {
                 settlement.settle(Verdict::Failed, fields_of(&error)).await?;
                 Err(error)
@@ -219,28 +205,24 @@ impl Sandbox {
         }
     }
 
-    /// Everything up to a container that is created and not started.
-    async fn prepare(&self, command: &Command, inside: Inside) -> Result<Run, RunError> {
-        let unsafe_folder = |fault: workspace::UnsafeFolder| {
-            Refusal::new(&rules::WORKSPACE, fault.to_string())
-                .widened_by("choose another folder with --workspace DIR")
-        };
-        if command.confinement == Confinement::FullAccess {
-            return Err(Refusal::new(&rules::UNFIT, "full access is no access of a container").into());
-        }
-        let folder = SafeFolder::check(&command.workspace, &self.around).map_err(unsafe_folder)?;
-        let writes = command.confinement == Confinement::WorkspaceWrite;
-        let survey = writes.then(|| Survey::of(&folder)).transpose().map_err(unsafe_folder)?;
-        let user = user_for(&folder, writes)?;
+    /// Everything up to a container that is created and not started, what must stand in it once it is, and what was put
+    /// away before.
+    async fn prepare(
+        &self,
+        command: &Command,
+        settlement: &Settlement,
+        inside: Inside,
+    ) -> Result<(Run, Expected, Vec<Recovered>), RunError> {
+        let docker = self.engine.docker.clone();
+        let notes = &self.config.folder;
+        std::fs::create_dir_all(notes).map_err(failed("the folder for runs cannot be made"))?;
+        let recovered = recover(&docker, notes, &command.workspace, &self.around, settlement).await?;
         let run = command.id.to_string();
-        let short = &run[run.len() - 12..];
-        let (door, authority, own) = self.own_files(short, user, &inside)?;
-        let shared = mounts::workspace(
-            folder.path(),
-            command.confinement,
-            survey.as_ref().unwrap_or(&Survey::default()),
-        );
-        let binds: Vec<Bind> = own.into_iter().chain(shared).collect();
+        let (short, name) = (&run[run.len() - 12..], format!("ironclaw-{run}"));
+        let (lent, around) = (command.clone(), self.around.clone());
+        let (ground, held) = waiting(move || Ground::lend(&lent, &around)).await?;
+        let user = user_for(ground.folder(), ground.is_written())?;
+        let (door, authority, binds) = self.own_files(short, user, &inside)?;
         let standing = self.engine.standing();
         let plan = Plan {
             image: &self.image.id,
@@ -248,34 +230,37 @@ impl Sandbox {
             inside: &inside,
             user,
             binds: &binds,
+            folder: ground.path(),
+            held: &held,
             argv: &command.argv,
-            writes,
+            writes: ground.is_written(),
             limits: &self.config.limits,
             runtime: &standing.runtime,
         };
-        let docker = self.engine.docker.clone();
+        let body = plan.to_body();
+        let ground = ground.noted(notes, &name, settlement).await?;
         tokio::spawn(sweep(docker.clone()));
-        let created = docker.create_container(None::<CreateContainerOptions>, plan.to_body()).await;
-        let id = created.map_err(undone("Docker Engine does not create the container"))?.id;
-        // Of a runtime with a file system of its own, the numbers are its own too.
-        let identity = match standing.runtime_version {
-            Some(_) => Some(folder.identity().map_err(failed("the workspace cannot be identified"))?),
-            None => None,
+        let options = CreateContainerOptions { name: Some(name), ..CreateContainerOptions::default() };
+        let id = match docker.create_container(Some(options), body).await {
+            Ok(created) => created.id,
+            Err(error) => {
+                // Nothing of it ever ran.
+                ground.forget()?;
+                return Err(undone("Docker Engine does not create the container")(error));
+            }
         };
-        let quarantine = format!("ironclaw-quarantine-{short}");
-        Ok(Run {
+        let numbers = if standing.runtime_version.is_some() { Numbers::Host } else { Numbers::Runtime };
+        let run = Run {
             docker,
             id,
             door,
             _authority: authority,
-            folder,
-            survey,
-            quarantine,
+            ground,
             config: self.config.clone(),
-            identity,
             accepted: standing.accepted.clone(),
             terminal: inside.terminal,
-        })
+        };
+        Ok((run, Expected::new(held, numbers), recovered))
     }
 
     /// What of this program's own stands in the container: its first process, the run's socket and certificate.
@@ -286,7 +271,6 @@ impl Sandbox {
         inside: &Inside,
     ) -> Result<(Door, Option<Authority>, Vec<Bind>), RunError> {
         let folder = &self.config.folder;
-        std::fs::create_dir_all(folder).map_err(failed("the folder for runs cannot be made"))?;
         let program = program::place(folder).map_err(failed("the first process cannot be placed"))?;
         let by_root = self.engine.standing().runtime_version.is_none();
         let door = Door::open(folder.join(run), user, by_root);
@@ -301,13 +285,8 @@ impl Sandbox {
         Ok((door, authority, binds))
     }
 
-    /// Starts the container and the task that answers for it.
-    async fn supervise(
-        &self,
-        run: Run,
-        settlement: Settlement,
-        outlet: mpsc::Sender<Connection>,
-    ) -> Result<Started, RunError> {
+    /// Attaches to a container that is not started yet, so that nothing of what is printed is lost.
+    async fn attach(&self, run: Run) -> Result<(Run, AttachContainerResults), RunError> {
         let attach = AttachContainerOptions {
             stream: true,
             stdin: true,
@@ -315,25 +294,35 @@ impl Sandbox {
             stderr: true,
             ..AttachContainerOptions::default()
         };
-        let attached = run.docker.attach_container(&run.id, Some(attach)).await;
-        let attached = match attached {
-            Ok(attached) => attached,
+        match run.docker.attach_container(&run.id, Some(attach)).await {
+            Ok(attached) => Ok((run, attached)),
             Err(error) => {
-                let error = undone("Docker Engine does not attach to the container")(error);
-                run.remove().await;
-                settlement.settle(Verdict::Failed, fields_of(&error)).await?;
-                return Err(error);
+                // Nothing of it ever ran. If it cannot be removed either, the next run sweeps it away.
+                let _ = remove(&run.docker, &run.id).await;
+                run.ground.forget()?;
+                Err(undone("Docker Engine does not attach to the container")(error))
             }
-        };
+        }
+    }
+
+    /// Starts the task that starts the container and answers for it.
+    fn supervise(
+        &self,
+        run: Run,
+        attached: AttachContainerResults,
+        expected: Expected,
+        recovered: Vec<Recovered>,
+        settlement: Settlement,
+        outlet: mpsc::Sender<Connection>,
+    ) -> Started {
         let (stop, stops) = mpsc::channel(1);
         let control = Control::new(Target::Container(run.docker.clone(), run.id.clone()), stop);
         let (out, stdout) = mpsc::channel(PIECES);
         let (err, stderr) = mpsc::channel(PIECES);
         let pump = pump(attached.output, out, err, run.config.limits.output.0, control.clone());
-        let resize = run.terminal.map(|size| (control.clone(), size));
-        let outcome =
-            Outcome::of(tokio::spawn(async move { run.live(settlement, pump, stops, outlet, resize).await }));
-        Ok(Started { stdout, stderr, stdin: attached.input, control, outcome })
+        let live = run.live(expected, settlement, pump, stops, outlet, control.clone());
+        let outcome = Outcome::of(tokio::spawn(live));
+        Started { stdout, stderr, stdin: attached.input, control, outcome, recovered }
     }
 }
 
@@ -358,106 +347,6 @@ impl Outcome {
     }
 }
 
-impl Run {
-    /// Answers for the run until everything about it is done.
-    async fn live(
-        self,
-        settlement: Settlement,
-        pump: impl Future<Output = ()> + Send + 'static,
-        mut stops: mpsc::Receiver<&'static Rule>,
-        outlet: mpsc::Sender<Connection>,
-        resize: Option<(Control, Size)>,
-    ) -> Result<Finished, RunError> {
-        let started = std::time::Instant::now();
-        let lifeline = Lifeline::default();
-        let mut pump = tokio::spawn(pump);
-        let ended = match self.docker.start_container(&self.id, None::<StartContainerOptions>).await {
-            Err(error) => Err(undone("Docker Engine does not start the container")(error)),
-            Ok(()) => {
-                // Before the door lets the command start.
-                if let Some((control, size)) = resize {
-                    control.resize(size).await;
-                }
-                tokio::select! {
-                code = self.exit_code() => code,
-                rule = self.door.serve(self.identity, &outlet, lifeline.clone()) => Ok(Ended::Stopped(rule)),
-                Some(rule) = stops.recv() => Ok(Ended::Stopped(rule)),
-                () = tokio::time::sleep(self.config.limits.time) => Ok(Ended::Stopped(&rules::TIME)),
-                }
-            }
-        };
-        let ended = match ended {
-            Ok(Ended::Exited(code)) if i64::from(code) == KILLED && lifeline.out_of_memory() => {
-                Ok(Ended::Stopped(&rules::MEMORY))
-            }
-            ended => ended,
-        };
-        if matches!(ended, Ok(Ended::Exited(_))) {
-            // What was printed is carried to the last byte, however slowly it is read.
-            let _ = (&mut pump).await;
-        }
-        // Removing by force ends whatever still runs; only then is the workspace at rest.
-        self.remove().await;
-        pump.abort();
-        let quarantined = match &self.survey {
-            Some(survey) => survey.settle(&self.folder, &self.quarantine),
-            None => Ok(Vec::new()),
-        };
-        let quarantined =
-            quarantined.map_err(failed("what the command left in the workspace cannot be put away"));
-        let finished = ended.and_then(|ended| {
-            quarantined.map(|quarantined| Finished {
-                ended,
-                quarantined,
-                quarantine: self.quarantine.clone(),
-            })
-        });
-        record(settlement, &finished, &self.accepted, started.elapsed()).await?;
-        finished
-    }
-
-    /// The command's own end.
-    async fn exit_code(&self) -> Result<Ended, RunError> {
-        let options = WaitContainerOptions { condition: "not-running".to_owned() };
-        let code = match self.docker.wait_container(&self.id, Some(options)).next().await {
-            Some(Ok(answer)) => answer.status_code,
-            Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => code,
-            _ => return Err(RunError::Failed("Docker Engine lost the container".to_owned())),
-        };
-        Ok(Ended::Exited(u8::try_from(code).unwrap_or(u8::MAX)))
-    }
-
-    async fn remove(&self) {
-        let options = RemoveContainerOptions { force: true, v: true, link: false };
-        // What cannot be removed is already gone, or the engine is; PID 1 ends with the lifeline in any case.
-        let _ = self.docker.remove_container(&self.id, Some(options)).await;
-    }
-}
-
-/// Carries the output on, and stops the run when there is more than there may be.
-async fn pump(
-    mut output: Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
-    out: mpsc::Sender<Bytes>,
-    err: mpsc::Sender<Bytes>,
-    limit: u64,
-    control: Control,
-) {
-    let mut printed = 0;
-    while let Some(Ok(piece)) = output.next().await {
-        let (to, bytes) = match piece {
-            LogOutput::StdErr { message } => (&err, message),
-            LogOutput::StdOut { message } | LogOutput::Console { message } => (&out, message),
-            LogOutput::StdIn { .. } => continue,
-        };
-        printed += bytes.len() as u64;
-        if printed > limit {
-            return control.stop(&rules::OUTPUT);
-        }
-        // Whoever stopped reading is not waited for.
-        let _ = to.send(bytes).await;
-    }
-}
-
 /// Output on its way to a person, a file or a model.
 pub(crate) fn screened(
     safety: &Arc<Safety>,
@@ -479,7 +368,7 @@ pub(crate) fn failed(what: &'static str) -> impl Fn(std::io::Error) -> RunError 
 }
 
 /// The engine's own words are foreign; only what it was asked and the kind of its answer are told.
-fn undone(what: &'static str) -> impl Fn(bollard::errors::Error) -> RunError {
+pub(crate) fn undone(what: &'static str) -> impl Fn(bollard::errors::Error) -> RunError {
     move |error| match error {
         bollard::errors::Error::DockerResponseServerError { status_code, message } => {
             RunError::Failed(format!("{what} ({status_code}: {})", crate::unfit::sentence(&message)))

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use init::{MAX_PREFACE, OUT_OF_MEMORY, Preface, START};
+use init::{MAX_MOUNTED, MAX_PREFACE, Mounted, OUT_OF_MEMORY, Preface, PrefaceError, START};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use types::Rule;
 
+use crate::proof::{Agreed, Expected};
 use crate::rules;
 
 /// Connections of one run at a time, as many as PID 1 carries.
@@ -78,15 +79,15 @@ impl Door {
         &self.path
     }
 
-    /// Serves one run: lets the command start once the right folder stands in the container, and passes its
+    /// Serves one run: lets the command start once what is expected stands in the container, and passes its
     /// connections on. Ends with the rule that says why, when nobody takes them any more.
     pub(crate) async fn serve(
         &self,
-        folder: Option<(u64, u64)>,
+        expected: Expected,
         outlet: &mpsc::Sender<Connection>,
         lifeline: Lifeline,
     ) -> &'static Rule {
-        let pid = match self.first(folder, lifeline).await {
+        let pid = match self.first(expected, lifeline).await {
             Ok(pid) => pid,
             Err(rule) => return rule,
         };
@@ -112,23 +113,21 @@ impl Door {
         }
     }
 
-    /// Waits for PID 1, which comes first, and compares the folder that it sees with the one that was checked.
-    async fn first(
-        &self,
-        folder: Option<(u64, u64)>,
-        lifeline: Lifeline,
-    ) -> Result<Option<i32>, &'static Rule> {
+    /// Waits for PID 1, which comes first, and compares what it sees with what is expected.
+    async fn first(&self, expected: Expected, lifeline: Lifeline) -> Result<Option<i32>, &'static Rule> {
         loop {
             let (mut stream, _) = self.listener.accept().await.map_err(|_| &rules::DOOR)?;
             let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
             if !self.is_inside(&stream, None) {
                 continue;
             }
-            let Ok(Preface::Lifeline { device, inode }) = preface(&mut stream).await else { continue };
-            if folder.is_some_and(|folder| folder != (device, inode)) {
-                return Err(&rules::SWAPPED);
+            let Ok(Preface::Lifeline) = preface(&mut stream).await else { continue };
+            let mut seen = Vec::new();
+            for _ in 0..expected.count() {
+                let line = line(&mut stream, MAX_MOUNTED).await;
+                seen.push(line.and_then(|line| Mounted::parse(&line)).map_err(|_| &rules::SWAPPED)?);
             }
-            stream.write_all(START).await.map_err(|_| &rules::DOOR)?;
+            start(&mut stream, expected.agree(&seen)?).await.map_err(|_| &rules::DOOR)?;
             tokio::spawn(hold(stream, lifeline));
             return Ok(pid);
         }
@@ -157,6 +156,11 @@ fn restrict(path: &Path, (user, group): (u32, u32)) -> io::Result<()> {
     Ok(())
 }
 
+/// Says that the command may start, for which there has to be proof.
+async fn start(stream: &mut UnixStream, _: Agreed) -> io::Result<()> {
+    stream.write_all(START).await
+}
+
 /// Holds the lifeline for as long as the other end does. When this process ends, it breaks, and the run with it.
 async fn hold(mut stream: UnixStream, lifeline: Lifeline) {
     let mut said = Vec::new();
@@ -168,31 +172,38 @@ async fn hold(mut stream: UnixStream, lifeline: Lifeline) {
 
 async fn greet(mut stream: UnixStream) -> Option<Connection> {
     let dialled = match preface(&mut stream).await.ok()? {
-        Preface::Lifeline { .. } => return None,
+        Preface::Lifeline => return None,
         Preface::Proxy => Dialled::Proxy,
         Preface::Name { name, port } => Dialled::Name(name, port),
     };
     Some(Connection { dialled, stream })
 }
 
+async fn preface(stream: &mut UnixStream) -> Result<Preface, PrefaceError> {
+    Preface::parse(&line(stream, MAX_PREFACE).await?)
+}
+
 /// Reads one line, byte by byte: what follows belongs to whoever takes the connection.
-async fn preface(stream: &mut UnixStream) -> Result<Preface, init::PrefaceError> {
+async fn line(stream: &mut UnixStream, longest: usize) -> Result<Vec<u8>, PrefaceError> {
     let read = async {
         let mut line = Vec::new();
         loop {
             match stream.read_u8().await {
-                Ok(b'\n') => return Preface::parse(&line),
-                Ok(byte) if line.len() < MAX_PREFACE => line.push(byte),
-                _ => return Err(init::PrefaceError),
+                Ok(b'\n') => return Ok(line),
+                Ok(byte) if line.len() < longest => line.push(byte),
+                _ => return Err(PrefaceError),
             }
         }
     };
-    tokio::time::timeout(PREFACE_TIME, read).await.unwrap_or(Err(init::PrefaceError))
+    tokio::time::timeout(PREFACE_TIME, read).await.unwrap_or(Err(PrefaceError))
 }
 
 #[cfg(test)]
 mod tests {
+    use workspace::{Held, SafeFolder, Surroundings};
+
     use super::*;
+    use crate::proof::Numbers;
 
     #[expect(clippy::disallowed_methods, reason = "the test stands in for the container's PID 1")]
     async fn dial(door: &Door, line: &str) -> UnixStream {
@@ -202,35 +213,57 @@ mod tests {
         stream
     }
 
+    /// A folder as a workspace that can only be read, and the line that an honest first process tells of it.
+    fn expected(folder: &Path, numbers: Numbers) -> (Expected, String) {
+        let safe = SafeFolder::check(folder, &Surroundings::default()).unwrap();
+        let held = Held::open(&safe, None).unwrap();
+        let (device, inode) = held.parts()[0].identity();
+        (Expected::new(held, numbers), format!("{device} {inode} 7 ro\n"))
+    }
+
     fn door(folder: &Path) -> Door {
         let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Door::open(folder.join("s"), me, false).unwrap()
     }
 
     #[tokio::test]
-    async fn a_folder_other_than_the_checked_one_never_starts() {
-        let folder = tempfile::tempdir().unwrap();
-        let door = door(folder.path());
-        let (outlet, _connections) = mpsc::channel(1);
-        let serve = door.serve(Some((1, 2)), &outlet, Lifeline::default());
-        let dial = async {
-            let mut stream = dial(&door, "IRONCLAW/1 lifeline 1 3\n").await;
-            let mut said = Vec::new();
-            let _ = stream.read_to_end(&mut said).await;
-            said
-        };
-        let (rule, said) = tokio::join!(serve, dial);
-        assert_eq!((rule.id, said), (rules::SWAPPED.id, Vec::new()));
+    async fn f01_a_folder_other_than_the_checked_one_never_starts() {
+        let (folder, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let told = expected(work.path(), Numbers::Host).1;
+        for (told, starts) in [
+            (told.clone(), true),
+            (told.replace(" 7 ro", " 7 rw"), false),
+            (told.replacen(' ', " 1", 1), false),
+            ("none\n".to_owned(), false),
+            ("start\n".to_owned(), false),
+            ("1".repeat(MAX_MOUNTED + 1), false),
+        ] {
+            let door = door(folder.path());
+            let (outlet, connections) = mpsc::channel(1);
+            let serve = door.serve(expected(work.path(), Numbers::Host).0, &outlet, Lifeline::default());
+            let dial = async {
+                let mut stream = dial(&door, &format!("IRONCLAW/1 lifeline\n{told}")).await;
+                let mut said = vec![0; START.len()];
+                let read = stream.read(&mut said).await.unwrap_or(0);
+                drop(connections);
+                said.truncate(read);
+                said
+            };
+            let (rule, said) = tokio::join!(serve, dial);
+            let (expected, word) = if starts { (&rules::DOOR, START) } else { (&rules::SWAPPED, &[][..]) };
+            assert_eq!((rule.id, &said[..]), (expected.id, word), "{told}");
+        }
     }
 
     #[tokio::test]
     async fn connections_are_passed_on_with_what_they_claim_until_nobody_takes_them() {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let door = door(folder.path());
         let (outlet, mut connections) = mpsc::channel(1);
-        let serve = door.serve(None, &outlet, Lifeline::default());
+        let (expected, told) = expected(work.path(), Numbers::Host);
+        let serve = door.serve(expected, &outlet, Lifeline::default());
         let dial = async {
-            let mut lifeline = dial(&door, "IRONCLAW/1 lifeline 1 3\n").await;
+            let mut lifeline = dial(&door, &format!("IRONCLAW/1 lifeline\n{told}")).await;
             let mut word = [0; START.len()];
             lifeline.read_exact(&mut word).await.unwrap();
             assert_eq!(word, *START);
@@ -255,9 +288,11 @@ mod tests {
         let path = folder.path().join("s");
         let other = Door { listener: UnixListener::bind(&path).unwrap(), path, users: vec![4_000_000_000] };
         let (outlet, connections) = mpsc::channel::<Connection>(1);
-        let serve = other.serve(None, &outlet, Lifeline::default());
+        let work = tempfile::tempdir().unwrap();
+        let (expected, told) = expected(work.path(), Numbers::Runtime);
+        let serve = other.serve(expected, &outlet, Lifeline::default());
         let dial = async {
-            let mut stream = dial(&other, "IRONCLAW/1 lifeline 1 3\n").await;
+            let mut stream = dial(&other, &format!("IRONCLAW/1 lifeline\n{told}")).await;
             let mut said = Vec::new();
             let _ = stream.read_to_end(&mut said).await;
             assert_eq!(said, b"");

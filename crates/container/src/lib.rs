@@ -7,7 +7,10 @@
 //! - [`Engine`]: the engine, and whether it can hold what is promised; [`Unfit`] says what cannot.
 //! - [`config`]: limits, image, downgrades; [`Image`]: the root file system, by digest.
 //! - [`Sandbox::start`]: from a permit to a [`Running`] command; `spec` is the container as data, `seccomp.json` its
-//!   system calls, `door` the host's end of the socket, `mounts` what of the workspace stands where.
+//!   system calls, `door` the host's end of the socket, `ground` the workspace before and after, `mounts` what of it stands where,
+//!   `proof` that it does, `run` the task that answers for it all.
+//! - [`Quarantine`] and [`Recovered`]: what was moved out of the way after a run, or before the next one where nobody saw its
+//!   end: `note` is what was written down for that, `sweep` puts in order.
 //! - `network`: each connection from inside, given to the proxy; `authority`: whom programs inside trust.
 //! - [`Sandbox::start_on_terminal`] and [`Console`]: the same for a person who watches.
 //! - [`unconfined`]: a command with full access, which has no container.
@@ -21,12 +24,17 @@ mod container;
 mod control;
 mod door;
 mod engine;
+mod ground;
 mod image;
 mod mounts;
 mod network;
+mod note;
 mod owner;
 mod program;
+mod proof;
+mod quarantine;
 pub mod rules;
+mod run;
 mod runc;
 mod settle;
 mod spec;
@@ -41,4 +49,6 @@ pub use control::Control;
 pub use door::{Connection, Dialled};
 pub use engine::{Engine, Standing};
 pub use image::{Image, ImageError};
+pub use quarantine::Quarantine;
+pub use sweep::Recovered;
 pub use unfit::Unfit;

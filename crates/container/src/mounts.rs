@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bollard::models::{Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType};
-use types::Confinement;
-use workspace::Survey;
+use workspace::{Held, Part};
 
 /// Where the workspace stands in the container, and where the command starts.
 pub(crate) const WORKSPACE: &str = "/workspace";
@@ -23,17 +22,25 @@ pub(crate) struct Bind {
     pub(crate) read_only: bool,
 }
 
-/// The workspace as the confinement wants it. What is guarded in it, and every folder above that, is a mount of
-/// its own; the order is the one in which they must be made.
-pub(crate) fn workspace(folder: &Path, confinement: Confinement, survey: &Survey) -> Vec<Bind> {
-    let read_only = confinement == Confinement::ReadOnly;
-    let whole = Bind { source: folder.to_owned(), target: WORKSPACE.to_owned(), read_only };
-    let parts = survey.parts().into_iter().map(|part| Bind {
-        source: folder.join(&part.path),
-        target: format!("{WORKSPACE}/{}", part.path.display()),
-        read_only: part.read_only,
-    });
-    std::iter::once(whole).chain(parts).collect()
+/// The workspace and its parts, by the names that they were held under. What is guarded in it, and every folder above
+/// that, is a mount of its own; the order is the one in which they must be made. That a name leads to what is held is
+/// proven when they are made (`proof`).
+pub(crate) fn workspace(folder: &Path, held: &Held) -> Vec<Bind> {
+    let bind = |part: &Part| {
+        // Joining nothing would add a slash.
+        let source =
+            if part.path.as_os_str().is_empty() { folder.to_owned() } else { folder.join(&part.path) };
+        Bind { source, target: place(part), read_only: part.read_only }
+    };
+    held.parts().iter().map(|held| bind(held.part())).collect()
+}
+
+/// Where a part of the workspace stands in the container.
+pub(crate) fn place(part: &Part) -> String {
+    match part.path.as_os_str().is_empty() {
+        true => WORKSPACE.to_owned(),
+        false => format!("{WORKSPACE}/{}", part.path.display()),
+    }
 }
 
 impl Bind {

@@ -23,6 +23,10 @@ rules! {
     LEAK = "container.leak", "the output of the command held a secret, so the run was ended";
     /// The host's end of its socket is gone.
     DOOR = "container.door", "what judges the command's connections is gone, so the run was ended";
-    /// A folder other than the one that was checked stands in the container.
-    SWAPPED = "container.swapped", "the workspace was replaced between check and use";
+    /// Another command has the folder.
+    BUSY = "container.busy", "another command is at work in the workspace, and one that changes it is there alone";
+    /// What an earlier command left cannot be put away.
+    LEFTOVER = "container.leftover", "an earlier command was cut off, and what it left in its workspace is not put away yet";
+    /// Something else than what was checked stands in the container, or is about to.
+    SWAPPED = "container.swapped", "the workspace, or something in it, was replaced between check and use";
 }

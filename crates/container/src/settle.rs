@@ -7,6 +7,7 @@ use types::{Field, Verdict};
 
 use crate::config::Downgrade;
 use crate::container::{Ended, Finished, RunError};
+use crate::quarantine::Quarantine;
 use crate::unfit::Unfit;
 
 /// Paths of quarantined names that a record lists; of more it has the number.
@@ -23,12 +24,7 @@ pub(crate) async fn record(
     fields.extend(accepted.iter().map(|(given_up, _)| (Field::Downgrade, given_up.as_str().to_owned())));
     let verdict = match finished {
         Ok(finished) => {
-            for path in finished.quarantined.iter().take(LISTED) {
-                fields.push((Field::Path, path.display().to_string()));
-            }
-            if !finished.quarantined.is_empty() {
-                fields.push((Field::Count, finished.quarantined.len().to_string()));
-            }
+            fields.extend(fields_of_names(&finished.quarantine));
             match finished.ended {
                 Ended::Exited(code) => {
                     fields.push((Field::Status, code.to_string()));
@@ -47,6 +43,14 @@ pub(crate) async fn record(
     };
     settlement.settle(verdict, fields).await?;
     Ok(())
+}
+
+/// What a record says of names that were moved.
+pub(crate) fn fields_of_names(quarantine: &Quarantine) -> impl Iterator<Item = (Field, String)> {
+    let names = quarantine.moved.iter().take(LISTED);
+    let count = Some(quarantine.moved.len()).filter(|count| *count > 0);
+    let names = names.map(|path| (Field::Path, path.display().to_string()));
+    names.chain(count.map(|count| (Field::Count, count.to_string())))
 }
 
 /// What a record says of an error.

@@ -1,17 +1,19 @@
 //! The container of one run, as data.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
 use init::{Invocation, PROXY_PORT};
+use workspace::Held;
 
 use crate::authority::TRUSTED;
 use crate::config::Limits;
 use crate::container::Inside;
-use crate::mounts::{Bind, HOME, TEMPORARY, WORKSPACE};
+use crate::mounts::{self, Bind, HOME, TEMPORARY, WORKSPACE};
 
 /// The system calls that a container may make; everything else fails with EPERM. One group of calls an entry, each
 /// with its reason.
@@ -34,7 +36,11 @@ pub(crate) struct Plan<'a> {
     pub(crate) volumes: &'a [String],
     pub(crate) inside: &'a Inside,
     pub(crate) user: (u32, u32),
+    /// What of this program's own is mounted.
     pub(crate) binds: &'a [Bind],
+    /// The workspace as it was checked: it is mounted, and what was mounted is reported.
+    pub(crate) folder: &'a Path,
+    pub(crate) held: &'a Held,
     pub(crate) argv: &'a [String],
     /// Whether the command may write its workspace.
     pub(crate) writes: bool,
@@ -76,6 +82,7 @@ impl Plan<'_> {
 
     fn host_config(&self) -> HostConfig {
         let limits = self.limits;
+        let shared = mounts::workspace(self.folder, self.held);
         let bytes = |bytes: u64| Some(i64::try_from(bytes).unwrap_or(i64::MAX));
         HostConfig {
             // No interface but loopback, and no name server but PID 1's.
@@ -92,7 +99,7 @@ impl Plan<'_> {
             security_opt: Some(vec!["no-new-privileges".to_owned(), format!("seccomp={SECCOMP}")]),
             privileged: Some(false),
             readonly_rootfs: Some(true),
-            mounts: Some(self.binds.iter().map(Bind::to_mount).collect()),
+            mounts: Some(self.binds.iter().chain(&shared).map(Bind::to_mount).collect()),
             tmpfs: Some(self.temporary()),
             ipc_mode: Some("private".to_owned()),
             shm_size: Some(SHARED_MEMORY),
@@ -134,6 +141,7 @@ impl Plan<'_> {
         Invocation {
             env: env.collect(),
             writable: writable.map(Into::into).collect(),
+            mounts: self.held.parts().iter().map(|held| mounts::place(held.part()).into()).collect(),
             dir: WORKSPACE.into(),
             command: self.argv.iter().map(Into::into).collect(),
         }

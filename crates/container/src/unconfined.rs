@@ -18,6 +18,7 @@ use types::{Command, Confinement, Field, Refusal, Verdict};
 use crate::config::Limits;
 use crate::container::{Ended, Finished, Outcome, RunError, Running, failed, screened};
 use crate::control::{Control, Target};
+use crate::quarantine::Quarantine;
 use crate::rules;
 use crate::settle::{fields_of, record};
 
@@ -67,7 +68,7 @@ pub async fn start(
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
         let _ = child.wait().await;
         let _ = pumps.await;
-        let finished = Ok(Finished { ended, quarantined: Vec::new(), quarantine: String::new() });
+        let finished = Ok(Finished { ended, quarantine: Quarantine::default() });
         record(settlement, &finished, &[], started.elapsed()).await?;
         finished
     }));
@@ -80,6 +81,7 @@ pub async fn start(
         },
         control: Control::new(Target::Group(group), stop),
         outcome,
+        recovered: Vec::new(),
     })
 }
 

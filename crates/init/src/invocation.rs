@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 
-/// What to run and how, as arguments: `[--env NAME=VALUE]... [--writable PATH]... --dir PATH -- COMMAND...`
+/// What to run and how, as arguments: `[--env NAME=VALUE]... [--writable PATH]... [--mount PATH]... --dir PATH
+/// -- COMMAND...`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Invocation {
     /// The whole environment of the command, each `NAME=VALUE`.
     pub env: Vec<OsString>,
     /// What the command may write below, for the second wall.
     pub writable: Vec<OsString>,
+    /// Where mounts of the workspace are to be, for the report to the host.
+    pub mounts: Vec<OsString>,
     /// Where the command starts.
     pub dir: OsString,
     /// The program and its arguments; at least one.
@@ -28,7 +31,7 @@ impl Invocation {
     /// The arguments that [`Invocation::parse`] reads back.
     pub fn to_args(&self) -> Vec<OsString> {
         let mut args = Vec::new();
-        let options = [("--env", &self.env), ("--writable", &self.writable)];
+        let options = [("--env", &self.env), ("--writable", &self.writable), ("--mount", &self.mounts)];
         for (name, values) in options {
             args.extend(values.iter().flat_map(|value| [OsString::from(name), value.clone()]));
         }
@@ -48,6 +51,7 @@ impl Invocation {
             match name.to_str() {
                 Some("--env") => parsed.env.push(value()?),
                 Some("--writable") => parsed.writable.push(value()?),
+                Some("--mount") => parsed.mounts.push(value()?),
                 Some("--dir") => dir = Some(value()?),
                 Some("--") => break,
                 _ => return Err(InvocationError::Unknown),
@@ -72,10 +76,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back(
-            env in words(4), writable in words(4), dir in ".{0,12}", rest in words(5),
+            env in words(4), writable in words(4), mounts in words(4), dir in ".{0,12}", rest in words(5),
         ) {
             let command = [OsString::from("--env")].into_iter().chain(rest).collect();
-            let written = Invocation { env, writable, dir: dir.into(), command };
+            let written = Invocation { env, writable, mounts, dir: dir.into(), command };
             prop_assert_eq!(Invocation::parse(written.to_args()), Ok(written));
         }
     }

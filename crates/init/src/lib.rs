@@ -7,11 +7,14 @@
 //!
 //! - [`Invocation`]: its command line, written by the host.
 //! - [`Preface`]: the first line on each connection of the socket.
+//! - [`Mounted`]: what the lifeline tells after it, a line for each mount of the workspace.
 
 mod invocation;
+mod mounted;
 mod preface;
 
 pub use invocation::{Invocation, InvocationError};
+pub use mounted::{MAX_MOUNTED, Mounted};
 pub use preface::{MAX_PREFACE, Preface, PrefaceError};
 
 /// Where the host puts this program.

@@ -7,13 +7,14 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
-use init::{FAILED, Invocation, OUT_OF_MEMORY, Preface, START};
+use init::{FAILED, Invocation, Mounted, OUT_OF_MEMORY, Preface, START};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 use crate::complain;
+use crate::look::look;
 use crate::relay::{self, Relay};
 
 /// Runs the command to its end; the exit code is its own, or 128 and the signal that ended it.
@@ -53,11 +54,11 @@ async fn live(invocation: &Invocation) -> io::Result<u8> {
     }
 }
 
-/// Shows the host which folder the command would start in, and waits for its word.
+/// Tells the host what was mounted for the command, and waits for its word.
 async fn permission(invocation: &Invocation) -> io::Result<UnixStream> {
-    let folder = rustix::fs::stat(&invocation.dir)?;
-    let preface = Preface::Lifeline { device: folder.st_dev, inode: folder.st_ino };
-    let mut lifeline = relay::connect(&preface).await?;
+    let mut lifeline = relay::connect(&Preface::Lifeline).await?;
+    let lines = invocation.mounts.iter().map(|place| Mounted::line(look(place)) + "\n");
+    lifeline.write_all(lines.collect::<String>().as_bytes()).await?;
     let mut word = [0; START.len()];
     lifeline.read_exact(&mut word).await?;
     if word == *START { Ok(lifeline) } else { Err(io::ErrorKind::PermissionDenied.into()) }
@@ -68,6 +69,7 @@ async fn permission(invocation: &Invocation) -> io::Result<UnixStream> {
 fn start(invocation: &Invocation) -> io::Result<Pid> {
     #[expect(clippy::disallowed_methods, reason = "this program's own second step")]
     let mut command = std::process::Command::new("/proc/self/exe");
+    let invocation = Invocation { mounts: Vec::new(), ..invocation.clone() };
     command.arg("child").args(invocation.to_args()).env_clear().process_group(0);
     let command = Pid::from_child(&command.spawn()?);
     // What is typed is the command's to read, and Ctrl-C is for it.

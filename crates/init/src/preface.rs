@@ -10,13 +10,9 @@ const PROTOCOL: &str = "IRONCLAW/1";
 /// What a connection says it is for. A claim, not a proof: the host judges what is asked for on the connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Preface {
-    /// The first connection of a run. It carries nothing and ends with the run, whichever side ends it.
-    Lifeline {
-        /// The device of the file system that the command would start in (`st_dev`).
-        device: u64,
-        /// The number of that folder in it (`st_ino`).
-        inode: u64,
-    },
+    /// The first connection of a run. It tells what was mounted, a line for each ([`crate::Mounted`]), carries nothing
+    /// after that, and ends with the run, whichever side ends it.
+    Lifeline,
     /// A program speaks to the HTTP proxy.
     Proxy,
     /// A program dialled a name as if it were there.
@@ -42,7 +38,7 @@ impl Preface {
             return Err(PrefaceError);
         }
         let parsed = match word()? {
-            "lifeline" => Self::Lifeline { device: number(word()?)?, inode: number(word()?)? },
+            "lifeline" => Self::Lifeline,
             "proxy" => Self::Proxy,
             "name" => Self::Name { name: name(word()?)?, port: number(word()?)? },
             _ => return Err(PrefaceError),
@@ -54,7 +50,7 @@ impl Preface {
 impl fmt::Display for Preface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lifeline { device, inode } => write!(f, "{PROTOCOL} lifeline {device} {inode}"),
+            Self::Lifeline => write!(f, "{PROTOCOL} lifeline"),
             Self::Proxy => write!(f, "{PROTOCOL} proxy"),
             Self::Name { name, port } => write!(f, "{PROTOCOL} name {name} {port}"),
         }
@@ -79,8 +75,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(device in any::<u64>(), inode in any::<u64>(), name in "[a-zA-Z0-9._-]{1,253}", port in any::<u16>()) {
-            for preface in [Preface::Lifeline { device, inode }, Preface::Proxy, Preface::Name { name: name.clone(), port }] {
+        fn what_is_written_is_read_back(name in "[a-zA-Z0-9._-]{1,253}", port in any::<u16>()) {
+            for preface in [Preface::Lifeline, Preface::Proxy, Preface::Name { name: name.clone(), port }] {
                 prop_assert_eq!(Preface::parse(preface.to_string().as_bytes()), Ok(preface));
             }
         }

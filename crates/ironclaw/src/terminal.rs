@@ -163,12 +163,14 @@ impl Terminal {
     pub fn ask_card<'a>(&'a self, card: &Card) -> BoxFuture<'a, Option<Answer>> {
         let hosts = if card.hosts.is_empty() { "none".to_owned() } else { card.hosts.join(", ") };
         let arguments = card.arguments.get().to_string();
+        let folder = card.folder.as_ref().map(|folder| format!("    folder     {folder}\n"));
+        let folder = folder.unwrap_or_default();
         let warning = match card.arguments.is_flagged() {
             true => "\n    Its words look like an attack: approve only what you understand.",
             false => "",
         };
         let question = format!(
-            "\n  May {tool} run?  ({digest})\n    why        {why} {policy}\n    network    {hosts}\n    arguments  {arguments}{warning}\n  \
+            "\n  May {tool} run?  ({digest})\n    why        {why} {policy}\n    network    {hosts}\n{folder}    arguments  {arguments}{warning}\n  \
              Run {tool} with these {length} bytes of arguments? [y/N] ",
             tool = card.tool,
             digest = card.digest.short(),

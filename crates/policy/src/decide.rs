@@ -213,7 +213,10 @@ impl Policy {
         turn.trace().step(Layer::Policy, "decision", Verdict::Ask, since, || rule.says.to_owned());
         let hosts =
             scope.manifest().hosts.iter().map(|rule| format!("{}:{}", rule.host, rule.port)).collect();
-        let card = Card { tool: call.tool.clone(), digest: call.digest, rule, policy: by, arguments, hosts };
+        // Quoted, so that no name of a folder looks like something else on a card.
+        let folder = scope.manifest().folder.as_ref().map(|folder| format!("{folder:?}"));
+        let (tool, digest) = (call.tool.clone(), call.digest);
+        let card = Card { tool, digest, rule, policy: by, arguments, hosts, folder };
         let (policy, generation) = (self.clone(), rules.generation);
         Ok(Decision::Ask(Box::new(Question {
             card,

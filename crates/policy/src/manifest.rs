@@ -4,6 +4,7 @@
 //! hosts and limits parsed). A manifest gives nothing; it bounds what the owner can grant.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Method;
@@ -51,6 +52,8 @@ pub struct Manifest {
     pub component_digest: Option<Digest>,
     /// Where it runs.
     pub lane: Lane,
+    /// The person's folder that a tool of this program works in, links resolved.
+    pub folder: Option<PathBuf>,
 }
 
 /// One place a tool wants to connect to.
@@ -152,6 +155,7 @@ impl Manifest {
             consequential,
             component: None,
             component_digest: None,
+            folder: None,
             lane,
             name,
         }
@@ -304,6 +308,7 @@ impl Written {
             component: self.component,
             component_digest,
             lane: Lane::Wasm,
+            folder: None,
             name,
         })
     }

@@ -193,10 +193,27 @@ impl Settlement {
         self.audit.record(self.record(verdict, fields)).await
     }
 
+    /// Records what became of an earlier effect, whose process ended before it could say: `of` is the number of the
+    /// record of its decision, in its turn.
+    pub async fn settle_earlier(
+        &self,
+        of: u64,
+        turn: TurnId,
+        verdict: Verdict,
+        fields: impl IntoIterator<Item = (Field, String)>,
+    ) -> Result<Seq, AuditError> {
+        self.audit.record(settled(of, turn, verdict, fields)).await
+    }
+
     /// Hands the outcome to the writer without waiting, for code that cannot.
     pub fn settle_detached(mut self, verdict: Verdict, fields: impl IntoIterator<Item = (Field, String)>) {
         self.open = false;
         self.audit.record_detached(self.record(verdict, fields));
+    }
+
+    /// The turn of the decision that this settles.
+    pub fn turn(&self) -> TurnId {
+        self.turn
     }
 
     /// The record of the decision that this settles.
@@ -205,9 +222,18 @@ impl Settlement {
     }
 
     fn record(&self, verdict: Verdict, fields: impl IntoIterator<Item = (Field, String)>) -> Record {
-        let record = Record::new(Kind::Settle, verdict).of_turn(self.turn).with(Field::Of, self.of.get());
-        fields.into_iter().fold(record, |record, (field, value)| record.with(field, value))
+        settled(self.of.get(), self.turn, verdict, fields)
     }
+}
+
+fn settled(
+    of: u64,
+    turn: TurnId,
+    verdict: Verdict,
+    fields: impl IntoIterator<Item = (Field, String)>,
+) -> Record {
+    let record = Record::new(Kind::Settle, verdict).of_turn(turn).with(Field::Of, of);
+    fields.into_iter().fold(record, |record, (field, value)| record.with(field, value))
 }
 
 impl Drop for Settlement {

@@ -33,6 +33,8 @@ pub struct Card {
     pub arguments: Screened<Value>,
     /// Where the tool can connect.
     pub hosts: Vec<String>,
+    /// The folder of the owner's that it works in, if it works in one, as it may be printed.
+    pub folder: Option<String>,
 }
 
 /// The owner's word.
@@ -96,7 +98,10 @@ impl Question {
             tenant: self.policy.tenant().clone(),
             kind: "call".to_owned(),
             digest: call_digest(&self.call),
-            card: format!("{} {}", self.card.tool, self.call.arguments),
+            card: match &self.card.folder {
+                Some(folder) => format!("{} in {folder} {}", self.card.tool, self.call.arguments),
+                None => format!("{} {}", self.card.tool, self.call.arguments),
+            },
             state: ApprovalState::Waiting,
             created_ms: now,
             expires_ms: now + HELD_TIME.as_millis() as u64,

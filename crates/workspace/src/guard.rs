@@ -204,6 +204,10 @@ const GUARDED_IN_GIT: &[(&str, &str)] = &[
     ("commondir", "it redirects a git repository"),
     ("gitdir", "it redirects a git repository"),
     ("info", "git obeys its attributes"),
+    // Of an operation that is not finished: what is to be done next, commands among it (`exec` in a to-do list).
+    ("rebase-merge", "git runs what it lists when a rebase goes on"),
+    ("rebase-apply", "git obeys it when a rebase or a mailbox goes on"),
+    ("sequencer", "git obeys it when a cherry-pick or revert goes on"),
 ];
 
 /// Folders inside a git folder whose names are chosen by whoever commits.
@@ -296,6 +300,9 @@ mod tests {
             (".git/modules/sub/hooks", true),
             (".git/modules/sub/config", false),
             (".git/worktrees/w/gitdir", false),
+            (".git/rebase-merge", true),
+            (".git/worktrees/w/rebase-apply", true),
+            (".git/Sequencer", true),
             (".git", false),
             (".vscode", true),
             ("a/b/.MCP.json", false),
@@ -308,6 +315,8 @@ mod tests {
             (".git/objects", true),
             (".git/refs/heads/config", false),
             (".git/logs/refs/heads/hooks", false),
+            (".git/refs/heads/sequencer", false),
+            ("rebase-merge", true),
             ("config", false),
             ("src/hooks", true),
             (".env", false),

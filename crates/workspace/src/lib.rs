@@ -9,6 +9,7 @@
 //! are programs or policy in disguise) and files that are not read (they are credentials).
 
 mod guard;
+mod held;
 mod path;
 mod safe;
 mod survey;
@@ -23,9 +24,10 @@ use cap_std::fs::{Dir, OpenOptions};
 use types::limits::{Bytes, ToolLimits};
 
 pub use guard::{credential_file, guarded};
+pub use held::{Held, HeldPart};
 pub use path::{PathError, WorkspacePath};
-pub use safe::{SafeFolder, Surroundings, UnsafeFolder};
-pub use survey::{Part, Survey};
+pub use safe::{Loan, SafeFolder, Surroundings, UnsafeFolder};
+pub use survey::{Part, Survey, UnreadableSurvey};
 
 /// The most names one listing gives. A folder with more is listed as an error, not in part.
 pub const MAX_LISTED: usize = 10_000;

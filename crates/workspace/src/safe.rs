@@ -2,12 +2,19 @@
 //!
 //! A workspace that is the home folder, holds this program's own folders or is a folder of keys gives an agent what its
 //! walls are meant to keep. One that holds a socket gives it the service behind the socket.
+//!
+//! The folder is opened once, by its name; everything that is asked about it afterwards is asked of what was opened, so
+//! that whoever exchanges the name meanwhile changes nothing.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
-use cap_fs_ext::DirExt as _;
+use cap_fs_ext::{DirExt as _, MetadataExt as _};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, FileTypeExt as _};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::path::MAX_SEGMENTS;
 
@@ -60,6 +67,17 @@ const KEY_FOLDERS: &[&str] = &[
 pub struct SafeFolder {
     pub(super) dir: Dir,
     path: PathBuf,
+    /// The lock of a folder that is lent to a command. It ends when it is closed, with the process at the latest.
+    lock: Option<OwnedFd>,
+}
+
+/// What a command may do with the folder that it is lent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loan {
+    /// Read it, beside others that do.
+    Shared,
+    /// Change it, alone.
+    Exclusive,
 }
 
 /// The folders a workspace must stay clear of.
@@ -101,17 +119,58 @@ pub enum UnsafeFolder {
     /// More names than can be checked.
     #[error("the workspace holds more than {MAX_CHECKED} names, too many to check")]
     TooLarge,
+    /// A command is lent it that changes it, or that reads what this one would change.
+    #[error("another command is at work in the workspace")]
+    Busy,
+    /// A file system without locks, as some network file systems are.
+    #[error("the file system of the workspace cannot be locked for one command at a time")]
+    NoLocks,
+    /// Something in it was exchanged while it was being checked.
+    #[error("the workspace was changed by somebody else while it was checked")]
+    Changed,
 }
 
 impl SafeFolder {
     /// Checks a folder where it really is, links resolved, and keeps it open.
     pub fn check(folder: &Path, around: &Surroundings) -> Result<Self, UnsafeFolder> {
-        let path = folder.canonicalize().map_err(|_| UnsafeFolder::NotAFolder)?;
-        let dir = Dir::open_ambient_dir(&path, ambient_authority()).map_err(|_| UnsafeFolder::NotAFolder)?;
-        check_place(&path, around)?;
+        let safe = Self::open(folder, around)?;
+        safe.check_content()?;
+        Ok(safe)
+    }
+
+    /// The same for a command, which is lent the folder until this is dropped. Refused at once, before the content is
+    /// looked at, while another command has it that this one does not go with.
+    pub fn lend(folder: &Path, around: &Surroundings, loan: Loan) -> Result<Self, UnsafeFolder> {
+        let mut safe = Self::open(folder, around)?;
+        safe.lock = Some(lock(&safe.dir, loan)?);
+        safe.check_content()?;
+        Ok(safe)
+    }
+
+    /// A folder that was lent to a command whose end nobody saw, for what is to be done about that. It is locked like
+    /// one that is lent, and its content is not judged: the command may have left anything.
+    pub fn reclaim(folder: &Path, around: &Surroundings) -> Result<Self, UnsafeFolder> {
+        let mut safe = Self::open(folder, around)?;
+        safe.lock = Some(lock(&safe.dir, Loan::Exclusive)?);
+        Ok(safe)
+    }
+
+    fn open(folder: &Path, around: &Surroundings) -> Result<Self, UnsafeFolder> {
+        let dir = Dir::open_ambient_dir(folder, ambient_authority()).map_err(|_| UnsafeFolder::NotAFolder)?;
+        let path = place(&dir, folder).map_err(|_| UnsafeFolder::NotAFolder)?;
+        let safe = Self { dir, path, lock: None };
+        // A folder that was moved or removed since has no path that could be judged.
+        let there = std::fs::symlink_metadata(&safe.path).map_err(|_| UnsafeFolder::Changed)?;
+        if safe.identity().ok() != Some((there.dev(), there.ino())) {
+            return Err(UnsafeFolder::Changed);
+        }
+        check_place(&safe.path, around)?;
+        Ok(safe)
+    }
+
+    fn check_content(&self) -> Result<(), UnsafeFolder> {
         let mut left = MAX_CHECKED;
-        check_content(&dir, MAX_SEGMENTS, &mut left)?;
-        Ok(Self { dir, path })
+        check_content(&self.dir, MAX_SEGMENTS, &mut left)
     }
 
     /// Where it is.
@@ -121,14 +180,58 @@ impl SafeFolder {
 
     /// What tells it from any other folder of this machine: the device of its file system, and its number there.
     #[cfg(unix)]
-    pub fn identity(&self) -> std::io::Result<(u64, u64)> {
-        use cap_fs_ext::MetadataExt as _;
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
         let found = self.dir.dir_metadata()?;
         Ok((found.dev(), found.ino()))
     }
 
+    /// What tells it from a folder that takes its place later, also after the machine was started anew: its number in its
+    /// file system, and when it was made, in nanoseconds since 1970 (0 where the file system does not tell).
+    #[cfg(unix)]
+    pub fn fingerprint(&self) -> io::Result<(u64, u64)> {
+        let found = self.dir.dir_metadata()?;
+        let made = found.created().ok().and_then(|made| made.into_std().duration_since(UNIX_EPOCH).ok());
+        Ok((found.ino(), made.map_or(0, |made| made.as_nanos() as u64)))
+    }
+
+    /// Its user and its group.
+    #[cfg(unix)]
+    pub fn owner(&self) -> io::Result<(u32, u32)> {
+        use cap_std::fs::MetadataExt as _;
+        let found = self.dir.dir_metadata()?;
+        Ok((found.uid(), found.gid()))
+    }
+
     pub(super) fn into_dir(self) -> Dir {
         self.dir
+    }
+}
+
+/// Where an open folder really is.
+#[cfg(target_os = "linux")]
+fn place(dir: &Dir, _: &Path) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
+}
+
+/// Where an open folder really is, if its name still leads to it, which the caller compares.
+#[cfg(not(target_os = "linux"))]
+fn place(_: &Dir, folder: &Path) -> io::Result<PathBuf> {
+    folder.canonicalize()
+}
+
+/// Locks the folder itself (`flock`), which needs a handle that reads.
+fn lock(dir: &Dir, loan: Loan) -> Result<OwnedFd, UnsafeFolder> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle = rustix::fs::openat(dir, ".", flags, Mode::empty()).map_err(|_| UnsafeFolder::NotAFolder)?;
+    let operation = match loan {
+        Loan::Shared => FlockOperation::NonBlockingLockShared,
+        Loan::Exclusive => FlockOperation::NonBlockingLockExclusive,
+    };
+    match rustix::fs::flock(&handle, operation) {
+        Ok(()) => Ok(handle),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(UnsafeFolder::Busy),
+        Err(_) => Err(UnsafeFolder::NoLocks),
     }
 }
 
@@ -219,6 +322,44 @@ mod tests {
             assert_eq!(check(folder, &around), Some(why), "{}", folder.display());
         }
         assert_eq!(check(&project, &around), None);
+    }
+
+    #[test]
+    fn f01_a_folder_is_what_was_opened_whatever_its_name_means_later() {
+        let base = tempfile::tempdir().unwrap();
+        let (project, outside) = (base.path().join("project"), base.path().join("outside"));
+        std::fs::create_dir_all(project.join("src")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(&project, &link).unwrap();
+        let safe = SafeFolder::check(&link, &Surroundings::default()).unwrap();
+        // Where it is, not what it was called.
+        assert_eq!(safe.path(), project.canonicalize().unwrap());
+        let identity = safe.identity().unwrap();
+        std::fs::rename(&project, base.path().join("was")).unwrap();
+        std::os::unix::fs::symlink(&outside, &project).unwrap();
+        assert_eq!(safe.identity().unwrap(), identity);
+        assert!(safe.dir.entries().unwrap().any(|entry| entry.unwrap().file_name() == "src"));
+        // One whose name leads elsewhere by now, or nowhere, has no place that could be judged.
+        let gone = Dir::open_ambient_dir(&outside, ambient_authority()).unwrap();
+        std::fs::remove_dir(&outside).unwrap();
+        assert!(std::fs::symlink_metadata(place(&gone, &outside).unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_folder_is_lent_to_one_that_changes_it_or_to_those_that_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let lend = |loan| SafeFolder::lend(folder.path(), &Surroundings::default(), loan);
+        let writer = lend(Loan::Exclusive).unwrap();
+        assert_eq!(lend(Loan::Exclusive).unwrap_err(), UnsafeFolder::Busy);
+        assert_eq!(lend(Loan::Shared).unwrap_err(), UnsafeFolder::Busy);
+        // Tools that look at files are none of the commands.
+        assert_eq!(check(folder.path(), &Surroundings::default()), None);
+        drop(writer);
+        let readers = (lend(Loan::Shared).unwrap(), lend(Loan::Shared).unwrap());
+        assert_eq!(lend(Loan::Exclusive).unwrap_err(), UnsafeFolder::Busy);
+        drop(readers);
+        lend(Loan::Exclusive).unwrap();
     }
 
     #[test]

@@ -4,8 +4,12 @@
 //! cannot be renamed, so no other file can take its place. A guarded name that appears during the run cannot be
 //! prevented and is moved out of the way afterwards, wherever it is.
 
+mod written;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use cap_fs_ext::DirExt as _;
 use cap_std::fs::Dir;
@@ -14,10 +18,13 @@ use crate::guard::obeyed;
 use crate::path::MAX_SEGMENTS;
 use crate::{SafeFolder, UnsafeFolder};
 
+pub use written::UnreadableSurvey;
+
 /// How many guarded names and folders above them can be mounts. Each costs the start of a container a little.
 const MAX_MOUNTS: usize = 512;
 
-/// How many names are looked at before a run. Afterwards all are, however many the command made.
+/// How many names are looked at before a run. Afterwards all are, however many the command made, for as long as the caller
+/// has time.
 const MAX_CHECKED: usize = 200_000;
 
 /// The guarded names of a folder, as they stood before a run.
@@ -41,13 +48,13 @@ pub struct Part {
 }
 
 /// What a walk through a folder comes across.
-enum Sight<'a> {
+enum Sight {
     /// A name that some program obeys, and where it points if it is a link.
     Guarded(Option<PathBuf>),
     /// A folder that cannot be looked into.
     Closed,
     /// Anything else, to be counted.
-    Other(&'a mut bool),
+    Other,
 }
 
 impl Survey {
@@ -55,18 +62,18 @@ impl Survey {
     pub fn of(folder: &SafeFolder) -> Result<Self, UnsafeFolder> {
         let mut survey = Self::default();
         let mut left = MAX_CHECKED;
-        walk(&folder.dir, Path::new(""), MAX_SEGMENTS, &mut |_, _, path, sight| match sight {
-            Sight::Guarded(link) => {
-                if link.is_some() {
-                    survey.behind_links.extend(inside(folder.path(), path));
+        let _ = walk(&folder.dir, Path::new(""), MAX_SEGMENTS, &mut |_, _, path, sight| {
+            match sight {
+                Sight::Guarded(link) => {
+                    if link.is_some() {
+                        survey.behind_links.extend(inside(folder.path(), path));
+                    }
+                    survey.guarded.insert(path.to_owned(), link);
                 }
-                survey.guarded.insert(path.to_owned(), link);
+                Sight::Closed => _ = survey.closed.insert(path.to_owned()),
+                Sight::Other => left -= 1,
             }
-            Sight::Closed => _ = survey.closed.insert(path.to_owned()),
-            Sight::Other(go_on) => {
-                left = left.saturating_sub(1);
-                *go_on = left > 0;
-            }
+            if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         match survey.parts().len() {
             _ if left == 0 => Err(UnsafeFolder::TooLarge),
@@ -99,16 +106,26 @@ impl Survey {
 
     /// Compares the folder with what it was: guarded names that are new, links that were turned and folders that
     /// cannot be looked into are moved into a folder `quarantine` of the workspace, and links are set back.
-    /// Gives the paths that were moved.
-    pub fn settle(&self, folder: &SafeFolder, quarantine: &str) -> std::io::Result<Vec<PathBuf>> {
+    /// Gives the paths that were moved. Whoever filled the folder chose how much there is to look through: after `time` it is an
+    /// error, with all moved that was found until then.
+    pub fn settle(
+        &self,
+        folder: &SafeFolder,
+        quarantine: &str,
+        time: Duration,
+    ) -> std::io::Result<Vec<PathBuf>> {
+        let begun = Instant::now();
         let mut moved = Vec::new();
         let mut failed = Ok(());
         let mut found = BTreeSet::new();
-        walk(&folder.dir, Path::new(""), MAX_SEGMENTS, &mut |parent, name, path, sight| {
+        let walked = walk(&folder.dir, Path::new(""), MAX_SEGMENTS, &mut |parent, name, path, sight| {
+            if begun.elapsed() > time {
+                return ControlFlow::Break(());
+            }
             let unchanged = match &sight {
                 Sight::Guarded(link) => self.guarded.get(path) == Some(link),
                 Sight::Closed => self.closed.contains(path),
-                Sight::Other(_) => return,
+                Sight::Other => return ControlFlow::Continue(()),
             };
             if unchanged {
                 found.insert(path.to_owned());
@@ -118,11 +135,19 @@ impl Survey {
                     Err(error) => failed = Err(error),
                 }
             }
+            ControlFlow::Continue(())
         });
         failed?;
+        if walked.is_break() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
         for (path, target) in &self.guarded {
             if let (Some(target), false) = (target, found.contains(path)) {
-                folder.dir.symlink_contents(target, path)?;
+                match folder.dir.symlink_contents(target, path) {
+                    // The folder that it was in is gone too, which its owner alone can have done.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    other => other?,
+                }
             }
         }
         Ok(moved)
@@ -136,36 +161,33 @@ fn inside(root: &Path, link: &Path) -> Option<PathBuf> {
     (!target.as_os_str().is_empty()).then(|| target.to_owned())
 }
 
-/// Calls `see` with the folder, the name, the path and what is there, for every name below a folder. Does not
-/// look into what is guarded, nor into what cannot be opened or is nested too deep.
+/// Calls `see` with the folder, the name, the path and what is there, for every name below a folder until it breaks. Does
+/// not look into what is guarded, nor into what cannot be opened or is nested too deep.
 fn walk(
     folder: &Dir,
     at: &Path,
     levels: usize,
-    see: &mut impl FnMut(&Dir, &std::ffi::OsStr, &Path, Sight<'_>),
-) {
-    let Ok(entries) = folder.entries() else { return };
+    see: &mut impl FnMut(&Dir, &std::ffi::OsStr, &Path, Sight) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let Ok(entries) = folder.entries() else { return ControlFlow::Continue(()) };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let path = at.join(&name);
         let Ok(kind) = entry.file_type() else { continue };
         if obeyed(&path, kind.is_dir()).is_some() {
             let link = kind.is_symlink().then(|| folder.read_link_contents(&name).unwrap_or_default());
-            see(folder, &name, &path, Sight::Guarded(link));
+            see(folder, &name, &path, Sight::Guarded(link))?;
             continue;
         }
-        let mut go_on = true;
-        see(folder, &name, &path, Sight::Other(&mut go_on));
-        if !go_on {
-            return;
-        }
+        see(folder, &name, &path, Sight::Other)?;
         if kind.is_dir() {
             match folder.open_dir_nofollow(&name) {
-                Ok(below) if levels > 0 => walk(&below, &path, levels - 1, see),
-                _ => see(folder, &name, &path, Sight::Closed),
+                Ok(below) if levels > 0 => walk(&below, &path, levels - 1, see)?,
+                _ => see(folder, &name, &path, Sight::Closed)?,
             }
         }
     }
+    ControlFlow::Continue(())
 }
 
 /// Renames one name into the quarantine, under a number that keeps names apart and makes none of them guarded.
@@ -192,6 +214,8 @@ mod tests {
 
     use super::*;
     use crate::Surroundings;
+
+    const LONG: Duration = Duration::from_secs(600);
 
     fn folder(files: &[&str]) -> (tempfile::TempDir, SafeFolder) {
         let dir = tempfile::tempdir().unwrap();
@@ -240,7 +264,7 @@ mod tests {
         let (dir, safe) = folder(&[".git/hooks/x", ".git/config", "src/main.rs"]);
         symlink("elsewhere", dir.path().join("AGENTS.md")).unwrap();
         let survey = Survey::of(&safe).unwrap();
-        assert!(survey.settle(&safe, "quarantine").unwrap().is_empty());
+        assert!(survey.settle(&safe, "quarantine", LONG).unwrap().is_empty());
         assert!(!dir.path().join("quarantine").exists());
 
         fs::create_dir_all(dir.path().join("deep/down/.vscode")).unwrap();
@@ -252,7 +276,7 @@ mod tests {
         let deep = "d/".repeat(MAX_SEGMENTS + 2);
         fs::create_dir_all(dir.path().join(&deep).join(".husky")).unwrap();
 
-        let moved = survey.settle(&safe, "quarantine").unwrap();
+        let moved = survey.settle(&safe, "quarantine", LONG).unwrap();
         assert_eq!(moved.len(), 5, "{moved:?}");
         for gone in ["deep/down/.vscode", "other/.git/hooks", ".BashRC"] {
             assert!(!dir.path().join(gone).exists(), "{gone}");
@@ -260,10 +284,20 @@ mod tests {
         assert!(!dir.path().join(deep).join(".husky").exists());
         assert_eq!(fs::read_link(dir.path().join("AGENTS.md")).unwrap(), Path::new("elsewhere"));
         // What was nested too deep to be looked at is so no longer, and holds what was hidden there.
-        let again = survey.settle(&safe, "again").unwrap();
+        let again = survey.settle(&safe, "again", LONG).unwrap();
         assert!(
             again.len() == 1 && again[0].starts_with("quarantine") && again[0].ends_with(".husky"),
             "{again:?}"
         );
+    }
+
+    #[test]
+    fn a_folder_that_takes_longer_than_there_is_time_is_an_error() {
+        let (dir, safe) = folder(&["src/main.rs"]);
+        let survey = Survey::of(&safe).unwrap();
+        fs::write(dir.path().join(".bashrc"), "x").unwrap();
+        let late = survey.settle(&safe, "quarantine", Duration::ZERO).unwrap_err();
+        assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(survey.settle(&safe, "quarantine", LONG).unwrap(), [Path::new(".bashrc")]);
     }
 }

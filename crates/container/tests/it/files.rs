@@ -1,12 +1,13 @@
 //! F01 to F06, M01 to M03: what a command finds of the host's files, what it may leave there.
 
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
-use container::{Ended, RunError, rules};
+use container::{Ended, RunError, Running, rules};
+use tokio::sync::mpsc;
 use types::{Confinement, Field, Kind, Verdict};
 
-use crate::world::{World, unique};
+use crate::world::{World, collect, unique};
 
 #[tokio::test]
 async fn f01_a_link_out_of_the_workspace_leads_nowhere_on_the_host() {
@@ -25,6 +26,164 @@ async fn f01_a_link_out_of_the_workspace_leads_nowhere_on_the_host() {
     assert_eq!(std::fs::read_to_string(outside.path().join("key")).unwrap(), secret);
 }
 
+/// A folder of the host that everybody may write, with a secret in a file `pulse`.
+fn outside() -> (tempfile::TempDir, String) {
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(outside.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let secret = unique("host-secret-");
+    std::fs::write(outside.path().join("pulse"), &secret).unwrap();
+    (outside, secret)
+}
+
+/// What a command prints on both streams, and how it ends.
+async fn all_of(running: Running) -> (String, Ended) {
+    let Running { stdout, stderr, stdin, control: _control, outcome, .. } = running;
+    drop(stdin);
+    let (out, err) = tokio::join!(collect(stdout), collect(stderr));
+    (out + &err, outcome.wait().await.unwrap().ended)
+}
+
+#[tokio::test]
+async fn f01_a_part_that_is_swapped_between_check_and_mount_never_starts() {
+    let world = World::new().await;
+    let (outside, secret) = outside();
+    world.write("pkg/pulse", "inside");
+    std::fs::create_dir(world.workspace.path().join("g")).unwrap();
+    // What some program obeys is behind a link, so the folder that the link leads into is a mount of its own.
+    symlink("../pkg/pulse", world.workspace.path().join("g/AGENTS.md")).unwrap();
+    world.own();
+    let script = "cat pkg/pulse; echo owned > pkg/owned; echo owned > owned; cat g/AGENTS.md";
+    let (outlet, _connections) = mpsc::channel(1);
+    let argv = ["sh", "-c", script];
+    let running = world.start(&argv, Confinement::WorkspaceWrite, outlet).await.unwrap();
+    // The container is created and not started: nothing else of this runtime has run since.
+    let pkg = world.workspace.path().join("pkg");
+    std::fs::rename(&pkg, world.workspace.path().join("was")).unwrap();
+    symlink(outside.path(), &pkg).unwrap();
+    let (printed, ended) = all_of(running).await;
+    assert_eq!(ended, Ended::Stopped(&rules::SWAPPED), "{printed}");
+    assert!(!printed.contains(&secret), "{printed}");
+    assert!(!outside.path().join("owned").exists() && world.read("owned").is_none());
+    let records = world.records().await;
+    let settled = records.iter().find(|entry| entry.record.kind == Kind::Settle).unwrap();
+    assert_eq!(settled.record.field(Field::Rule), Some(rules::SWAPPED.id));
+}
+
+#[tokio::test]
+async fn f01_a_workspace_that_is_swapped_between_check_and_mount_never_starts() {
+    for confinement in [Confinement::ReadOnly, Confinement::WorkspaceWrite] {
+        let mut world = World::new().await;
+        let (outside, secret) = outside();
+        let around = tempfile::tempdir().unwrap();
+        world.workspace = tempfile::tempdir_in(around.path()).unwrap();
+        world.write("pulse", "inside");
+        let (outlet, _connections) = mpsc::channel(1);
+        let argv = ["sh", "-c", "cat pulse; echo owned > owned"];
+        let running = world.start(&argv, confinement, outlet).await.unwrap();
+        let (folder, was) = (world.workspace.path(), around.path().join("was"));
+        std::fs::rename(folder, &was).unwrap();
+        symlink(outside.path(), folder).unwrap();
+        let (printed, ended) = all_of(running).await;
+        assert_eq!(ended, Ended::Stopped(&rules::SWAPPED), "{printed}");
+        assert!(!printed.contains(&secret), "{printed}");
+        assert!(!outside.path().join("owned").exists() && !was.join("owned").exists());
+        std::fs::remove_file(folder).unwrap();
+        std::fs::rename(was, folder).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn f01_a_command_in_an_enclosing_workspace_swaps_nothing_into_another_run() {
+    let mut world = World::new().await;
+    let (outside, secret) = outside();
+    let inner = tempfile::tempdir_in(world.workspace.path()).unwrap();
+    let enclosing = std::mem::replace(&mut world.workspace, inner);
+    std::fs::set_permissions(enclosing.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    world.write("pkg/pulse", "inside");
+    world.write("g/file", "");
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(enclosing.path(), Some(4242), Some(4242)).unwrap();
+    }
+    let name = world.workspace.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let swap = format!(
+        "touch ready; while [ ! -e go ]; do sleep 0.02; done; mv {name}/pkg {name}/was && ln -s {} {name}/pkg && touch done; sleep 600",
+        outside.path().display()
+    );
+    let inner = std::mem::replace(&mut world.workspace, enclosing);
+    let (outlet, _hostile_connections) = mpsc::channel(1);
+    let hostile = world.start(&["sh", "-c", &swap], Confinement::WorkspaceWrite, outlet).await.unwrap();
+    let enclosing = std::mem::replace(&mut world.workspace, inner);
+    let appears = async |name: &str| {
+        for _ in 0..1500 {
+            if enclosing.path().join(name).exists() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the hostile command did not come to {name}");
+    };
+    appears("ready").await;
+    // Made now, so that what it leads to is a mount of the second command's and none of the hostile one's.
+    symlink("../pkg/pulse", world.workspace.path().join("g/AGENTS.md")).unwrap();
+
+    let (outlet, _connections) = mpsc::channel(1);
+    let argv = ["sh", "-c", "cat pkg/pulse; echo owned > pkg/owned"];
+    let running = world.start(&argv, Confinement::WorkspaceWrite, outlet).await.unwrap();
+    // This runtime waits while the hostile command swaps, so that the mount is made after it.
+    std::fs::write(enclosing.path().join("go"), "").unwrap();
+    let swapped = (0..1500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        enclosing.path().join("done").exists()
+    });
+    assert!(swapped, "the hostile command did not swap");
+    let (printed, ended) = all_of(running).await;
+    assert_eq!(ended, Ended::Stopped(&rules::SWAPPED), "{printed}");
+    assert!(!printed.contains(&secret) && !outside.path().join("owned").exists(), "{printed}");
+    hostile.control.stop(&rules::TIME);
+    hostile.finished().await.unwrap();
+}
+
+#[tokio::test]
+async fn f01_two_commands_of_which_one_writes_are_not_in_one_workspace() {
+    let world = World::new().await;
+    let refused = async |confinement| match world.run(&["true"], confinement).await {
+        Err(RunError::Refused(refusal)) => assert_eq!(refusal.rule.id, rules::BUSY.id),
+        other => panic!("{other:?}"),
+    };
+    let (outlet, _connections) = mpsc::channel(1);
+    let writes = world.start(&["sleep", "600"], Confinement::WorkspaceWrite, outlet).await.unwrap();
+    refused(Confinement::WorkspaceWrite).await;
+    refused(Confinement::ReadOnly).await;
+    writes.control.stop(&rules::TIME);
+    writes.finished().await.unwrap();
+    let (outlet, _connections) = mpsc::channel(1);
+    let reads = world.start(&["sleep", "600"], Confinement::ReadOnly, outlet).await.unwrap();
+    refused(Confinement::WorkspaceWrite).await;
+    assert_eq!(world.read_only("exit 3").await.ended, Ended::Exited(3));
+    reads.control.stop(&rules::TIME);
+    reads.finished().await.unwrap();
+    assert_eq!(world.writing("exit 4").await.ended, Ended::Exited(4));
+}
+
+#[tokio::test]
+async fn f01_a_workspace_that_became_a_link_since_the_decision_is_refused() {
+    let mut world = World::new().await;
+    let around = tempfile::tempdir().unwrap();
+    world.workspace = tempfile::tempdir_in(around.path()).unwrap();
+    world.own();
+    let (outlet, _connections) = mpsc::channel(1);
+    let permit = world.permit(&["true"], Confinement::ReadOnly).await.unwrap();
+    let was = around.path().join("was");
+    std::fs::rename(world.workspace.path(), &was).unwrap();
+    symlink(&was, world.workspace.path()).unwrap();
+    match world.sandbox().start_toward(permit, container::Inside::default(), outlet).await.map(|_| ()) {
+        Err(RunError::Refused(refusal)) => assert_eq!(refusal.rule.id, rules::SWAPPED.id),
+        other => panic!("{other:?}"),
+    }
+    std::fs::remove_file(world.workspace.path()).unwrap();
+    std::fs::rename(was, world.workspace.path()).unwrap();
+}
+
 #[tokio::test]
 async fn f02_m03_what_programs_obey_stays_as_it_was_and_what_is_new_is_moved_away() {
     let world = World::new().await;
@@ -39,6 +198,7 @@ async fn f02_m03_what_programs_obey_stays_as_it_was_and_what_is_new_is_moved_awa
              mv .git x; rm -rf .git; ln -f .git/config alias; mv sub y; echo evil > sub/.vscode/tasks.json; \
              echo ref > .git/refs; echo changed > src/main.c; echo new > src/new.c; \
              mkdir -p deep/down/.git/hooks && echo evil > deep/down/.git/hooks/post-checkout; \
+             for d in rebase-merge rebase-apply sequencer; do mkdir .git/$d; echo 'exec evil' > .git/$d/git-rebase-todo; done; \
              echo evil > .bashrc; echo evil > .mcp.json; mkdir -p a/.VSCode; ln -s /tmp .envrc; true",
         )
         .await;
@@ -52,16 +212,25 @@ async fn f02_m03_what_programs_obey_stays_as_it_was_and_what_is_new_is_moved_awa
     assert_eq!(world.read(".git/hooks/pre-commit"), None);
     assert_eq!(world.read("sub/.vscode/tasks.json").as_deref(), Some("{}"));
     // What is new and would be obeyed is out of the way.
-    for gone in [".bashrc", ".mcp.json", "a/.VSCode", "deep/down/.git/hooks", ".envrc"] {
+    let expected = [
+        ".bashrc",
+        ".envrc",
+        ".git/rebase-apply",
+        ".git/rebase-merge",
+        ".git/sequencer",
+        ".mcp.json",
+        "a/.VSCode",
+        "deep/down/.git/hooks",
+    ];
+    for gone in expected {
         assert!(world.workspace.path().join(gone).symlink_metadata().is_err(), "{gone}");
     }
     let mut moved = ran.quarantined.clone();
     moved.sort();
-    let expected = [".bashrc", ".envrc", ".mcp.json", "a/.VSCode", "deep/down/.git/hooks"].map(PathBuf::from);
-    assert_eq!(moved, expected);
+    assert_eq!(moved, expected.map(PathBuf::from));
     let records = world.records().await;
     let settled = records.iter().find(|entry| entry.record.kind == Kind::Settle).unwrap();
-    assert_eq!(settled.record.field(Field::Count), Some("5"));
+    assert_eq!(settled.record.field(Field::Count), Some("8"));
 }
 
 #[tokio::test]

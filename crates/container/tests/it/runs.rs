@@ -31,7 +31,7 @@ async fn input_is_read_output_streams_and_both_streams_are_told_apart() {
         .await
         .unwrap();
     let running = world.sandbox().start_toward(permit, Inside::default(), outlet).await.unwrap();
-    let Running { mut stdout, mut stderr, mut stdin, control: _control, outcome } = running;
+    let Running { mut stdout, mut stderr, mut stdin, control: _control, outcome, .. } = running;
     stdin.write_all(b"first\nand the rest of it\n").await.unwrap();
     // A line comes while the command still waits for input, but for its end, which is held back until asked for.
     let line = stdout.next().await.unwrap().unwrap();

@@ -166,12 +166,12 @@ impl World {
             }
             dialled
         });
-        let Running { stdout, stderr, stdin, control: _control, outcome } = running;
+        let Running { stdout, stderr, stdin, control: _control, outcome, .. } = running;
         drop(stdin);
         let (out, err) = tokio::join!(collect(stdout), collect(stderr));
         let finished = outcome.wait().await?;
         let dialled = noted.await.unwrap();
-        Ok(Ran { ended: finished.ended, out, err, dialled, quarantined: finished.quarantined })
+        Ok(Ran { ended: finished.ended, out, err, dialled, quarantined: finished.quarantine.moved })
     }
 
     /// The audit log, once everything is in it; the chain is verified.
@@ -185,7 +185,8 @@ impl World {
     }
 }
 
-async fn collect(mut body: ScreenedBody) -> String {
+/// All that a command prints on one stream.
+pub(crate) async fn collect(mut body: ScreenedBody) -> String {
     let mut all = Vec::new();
     while let Some(piece) = body.next().await {
         match piece {

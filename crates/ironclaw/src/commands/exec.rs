@@ -4,6 +4,7 @@
 //! command's own exit code.
 
 mod account;
+mod moved;
 mod output;
 mod signals;
 mod tty;
@@ -12,7 +13,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use container::{Ended, Finished, RunError, Running, Sandbox};
+use container::{Ended, Finished, Recovered, RunError, Running, Sandbox};
 use policy::{Permit, Policy, Turn};
 use safety::{Channel, Untrusted};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -50,7 +51,7 @@ pub async fn run(args: &cli::Exec, base: &Base, terminal: &Terminal) -> Outcome 
     if terminal.is_json() {
         account::tell(finished.as_ref(), &turn, before, base, terminal).await?;
     }
-    report(&finished?, terminal)
+    report(&finished?)
 }
 
 /// A command in a container, whose network is the proxy.
@@ -75,10 +76,13 @@ async fn confined(
     let proxy = Arc::new(proxy);
     if args.terminal {
         let raw = tty::Raw::enter(terminal)?;
-        let running = sandbox.start_on_terminal(permit, proxy, tty::size()).await;
-        return tty::attend(running.map_err(failure)?, raw).await;
+        let mut running = sandbox.start_on_terminal(permit, proxy, tty::size()).await.map_err(failure)?;
+        let recovered = std::mem::take(&mut running.recovered);
+        let ended = tty::attend(running, raw).await;
+        tell_of(&recovered, base, terminal);
+        return end(ended, base, terminal);
     }
-    attend(sandbox.start(permit, proxy).await.map_err(failure)?, terminal).await
+    attend(sandbox.start(permit, proxy).await.map_err(failure)?, base, terminal).await
 }
 
 /// A command that has everything that its user has, the network included.
@@ -100,7 +104,7 @@ async fn unconfined(
     let permit = decide(command, turn, &policy, base).await?;
     terminal.alert("full access: this command runs outside any container, with everything that you have");
     let running = container::unconfined::start(permit, &base.safety, &base.config.sandbox.limits).await;
-    attend(running.map_err(failure)?, terminal).await
+    attend(running.map_err(failure)?, base, terminal).await
 }
 
 /// The folder that the command works in, links resolved.
@@ -150,8 +154,9 @@ async fn decide(
 }
 
 /// Carries input, output and signals until the run is over.
-async fn attend(running: Running, terminal: &Terminal) -> Result<Finished, Failure> {
-    let Running { stdout, stderr, stdin, control, outcome } = running;
+async fn attend(running: Running, base: &Base, terminal: &Terminal) -> Result<Finished, Failure> {
+    let Running { stdout, stderr, stdin, control, outcome, recovered } = running;
+    tell_of(&recovered, base, terminal);
     let input = tokio::spawn(feed(stdin));
     let signals = tokio::spawn(signals::forward(control.clone()));
     let out = output::carry(stdout, output::To::Out, &control, terminal);
@@ -160,10 +165,34 @@ async fn attend(running: Running, terminal: &Terminal) -> Result<Finished, Failu
     let finished = outcome.wait().await;
     input.abort();
     signals.abort();
-    // A leak is why the run was stopped, so it is what the person is told.
-    match out.or(err) {
+    end((finished, out.or(err)), base, terminal)
+}
+
+/// What a run came to, and the leak that it was stopped for if there was one: then that is why it ended. What was moved is
+/// told in any case.
+fn end(
+    (finished, leak): (Result<Finished, RunError>, Option<Refusal>),
+    base: &Base,
+    terminal: &Terminal,
+) -> Result<Finished, Failure> {
+    if let Ok(finished) = &finished
+        && let Some(told) = moved::told(&finished.quarantine, base)
+    {
+        terminal.warn(format!("ironclaw: {told}"));
+    }
+    match leak {
         Some(refusal) => Err(refusal.into()),
         None => finished.map_err(failure),
+    }
+}
+
+/// Tells what earlier commands left whose end nobody saw.
+fn tell_of(recovered: &[Recovered], base: &Base, terminal: &Terminal) {
+    for Recovered { workspace, quarantine } in recovered {
+        if let Some(told) = moved::told(quarantine, base) {
+            let folder = workspace.display();
+            terminal.warn(format!("ironclaw: an earlier command in {folder} was cut off; {told}"));
+        }
     }
 }
 
@@ -176,15 +205,8 @@ async fn feed(mut stdin: impl AsyncWrite + Unpin) {
     let _ = stdin.shutdown().await;
 }
 
-/// How the run ended, for the person and for the exit code.
-fn report(finished: &Finished, terminal: &Terminal) -> Outcome {
-    for path in &finished.quarantined {
-        terminal.warn(format!(
-            "ironclaw: some program would obey {}, so it was moved to {}/",
-            path.display(),
-            finished.quarantine
-        ));
-    }
+/// How the run ended, for the exit code.
+fn report(finished: &Finished) -> Outcome {
     match finished.ended {
         Ended::Exited(0) => Ok(()),
         Ended::Exited(code) => Err(Failure::Passed(code)),

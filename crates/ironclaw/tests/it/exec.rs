@@ -112,44 +112,153 @@ fn c01_a_value_of_the_vault_is_not_inside_and_is_not_printed() {
     assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran:?}");
 }
 
-#[test]
+/// A program that runs a command in the workspace, to be killed.
 #[allow(clippy::disallowed_methods, reason = "the program under test is a process that is killed")]
-fn r14_a_run_ends_with_the_program_that_answers_for_it() {
-    let installation = ready("");
-    let folder = workspace(&installation);
-    let mark = random("86");
-    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ironclaw"))
+fn running(installation: &Installation, options: &[&str], script: &str) -> std::process::Child {
+    std::process::Command::new(env!("CARGO_BIN_EXE_ironclaw"))
         .arg("--home")
         .arg(installation.home())
-        .args([
-            "exec",
-            "--workspace",
-            folder.to_str().unwrap(),
-            "--",
-            "sh",
-            "-c",
-            &format!("sleep 600; : {mark}"),
-        ])
+        .args(["exec", "--workspace", workspace(installation).to_str().unwrap()])
+        .args(options)
+        .args(["--", "sh", "-c", script])
         .stdin(std::process::Stdio::null())
         .spawn()
-        .unwrap();
-    let inside = || {
-        let of = |entry: std::io::Result<std::fs::DirEntry>| {
-            std::fs::read(entry.unwrap().path().join("cmdline")).ok()
-        };
-        let command = format!("sh\0-c\0sleep 600; : {mark}\0");
-        std::fs::read_dir("/proc").unwrap().filter_map(of).any(|line| line == command.as_bytes())
+        .unwrap()
+}
+
+/// Waits until something is so; false when it does not come to that.
+fn until(is_so: impl Fn() -> bool) -> bool {
+    (0..600).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        is_so()
+    })
+}
+
+/// The processes of this machine whose command line is so.
+fn processes(is_so: impl Fn(&[u8]) -> bool) -> Vec<rustix::process::Pid> {
+    let of = |entry: std::io::Result<std::fs::DirEntry>| {
+        let folder = entry.unwrap().path();
+        let line = std::fs::read(folder.join("cmdline")).ok()?;
+        let number = folder.file_name()?.to_str()?.parse().ok()?;
+        is_so(&line).then(|| rustix::process::Pid::from_raw(number))?
     };
-    let until = |what: bool| {
-        (0..600).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            inside() == what
-        })
-    };
-    assert!(until(true), "the command did not start");
+    std::fs::read_dir("/proc").unwrap().filter_map(of).collect()
+}
+
+/// Whether a shell runs this script somewhere on the machine.
+fn runs(script: &str) -> bool {
+    let command = format!("sh\0-c\0{script}\0");
+    !processes(|line| line == command.as_bytes()).is_empty()
+}
+
+#[test]
+fn r14_a_run_ends_with_the_program_that_answers_for_it() {
+    let installation = ready("");
+    let script = format!("sleep 600; : {}", random("86"));
+    let mut program = running(&installation, &[], &script);
+    assert!(until(|| runs(&script)), "the command did not start");
     program.kill().unwrap();
     program.wait().unwrap();
-    assert!(until(false), "the command outlived the program");
+    assert!(until(|| !runs(&script)), "the command outlived the program");
+}
+
+#[test]
+fn m03_what_a_command_planted_whose_program_was_killed_is_put_away_before_the_next_one() {
+    let installation = ready("");
+    let folder = workspace(&installation);
+    let own = |path: &std::path::Path| {
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(path, Some(4242), Some(4242)).unwrap();
+        }
+    };
+    std::fs::create_dir(folder.join(".git")).unwrap();
+    std::fs::write(folder.join(".git/config"), "[core]\n").unwrap();
+    own(&folder.join(".git"));
+    let script = format!(
+        "mkdir .git/hooks; echo evil > .git/hooks/post-checkout; chmod +x .git/hooks/post-checkout; \
+         d=$(printf 'a\\033]0;x\\007'); mkdir \"$d\"; echo evil > \"$d/.bashrc\"; touch planted; sleep 600; : {}",
+        random("86")
+    );
+    let mut program = running(&installation, &["--policy", "workspace-write"], &script);
+    assert!(until(|| folder.join("planted").exists()), "the command did not start");
+    program.kill().unwrap();
+    program.wait().unwrap();
+    // The hook is live, and nobody who saw it come is.
+    assert!(folder.join(".git/hooks/post-checkout").exists());
+
+    // Whatever the next command is, and though it changes nothing, and works in a folder of this one.
+    std::fs::create_dir(folder.join("src")).unwrap();
+    let inner = folder.join("src");
+    let next = installation.run(&["exec", "--workspace", inner.to_str().unwrap(), "--", "true"]).ok();
+    assert!(!folder.join(".git/hooks").exists(), "{next:?}");
+    assert!(!runs(&script), "the command outlived what it left");
+    let told = next.stderr.lines().find(|line| line.contains("was cut off")).unwrap();
+    assert!(told.contains("\".git/hooks\"") && told.contains("moved to ironclaw-quarantine-"), "{told}");
+    assert!(told.contains(r"a\u{1b}]0;x\u{7}/.bashrc") && !next.stderr.contains('\u{1b}'), "{told}");
+    let quarantine = told.rsplit(' ').next().unwrap().trim_end_matches('/');
+    let moved = std::fs::read_dir(folder.join(quarantine)).unwrap().map(|entry| entry.unwrap().path());
+    let moved: Vec<PathBuf> = moved.collect();
+    assert!(moved.iter().any(|path| path.join("post-checkout").exists()) && moved.len() == 2, "{moved:?}");
+    assert_eq!(std::fs::read_to_string(folder.join(".git/config")).unwrap(), "[core]\n");
+
+    let records = installation.run(&["--json", "audit", "tail", "-n", "50"]).ok().json();
+    let of = |kind: &str, verdict: &str| {
+        let is = |record: &&serde_json::Value| record["kind"] == kind && record["verdict"] == verdict;
+        records.iter().filter(is).cloned().collect::<Vec<_>>()
+    };
+    let abandoned = of("settle", "abandoned");
+    assert_eq!(abandoned.len(), 1, "{records:#?}");
+    assert_eq!(abandoned[0]["fields"]["count"], "2");
+    assert_eq!(abandoned[0]["fields"]["of"], of("command", "allow")[0]["seq"].to_string());
+    installation.run(&["audit", "verify"]).ok();
+    // Once.
+    let again = exec(&installation, &["--policy", "workspace-write"], "true").ok();
+    assert!(!again.stderr.contains("ironclaw-quarantine-"), "{again:?}");
+    let notes = std::fs::read_dir(installation.home().join("data/sandbox")).unwrap();
+    let notes = notes
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "run"));
+    assert_eq!(notes.count(), 0);
+}
+
+#[test]
+fn m03_a_command_that_lives_on_is_ended_before_what_it_plants_is_put_away() {
+    let installation = ready("");
+    let folder = workspace(&installation);
+    let script = format!("while :; do mkdir -p .vscode; touch planted; sleep 0.01; done; : {}", random("86"));
+    let mut program = running(&installation, &["--policy", "workspace-write"], &script);
+    assert!(until(|| folder.join("planted").exists()), "the command did not start");
+    // Stopped, the container's first process does not see that the program is gone, so nothing ends.
+    let first = processes(|line| {
+        line.starts_with(b"/.ironclaw/init\0run\0") && line.ends_with(format!("\0{script}\0").as_bytes())
+    });
+    let [first] = first[..] else { panic!("{first:?}") };
+    rustix::process::kill_process(first, rustix::process::Signal::STOP).unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(runs(&script), "the command ended by itself");
+    let next = exec(&installation, &[], "true").ok();
+    assert!(!runs(&script), "the command lives on: {next:?}");
+    assert!(next.stderr.contains("\".vscode\"") && !folder.join(".vscode").exists(), "{next:?}");
+}
+
+#[test]
+fn m03_what_is_the_owners_in_a_new_folder_of_the_same_name_is_left_alone() {
+    let installation = ready("");
+    let folder = workspace(&installation);
+    let script = format!("touch planted; sleep 600; : {}", random("86"));
+    let mut program = running(&installation, &["--policy", "workspace-write"], &script);
+    assert!(until(|| folder.join("planted").exists()), "the command did not start");
+    // While it runs, none that would change what it sees, or see what it changes, goes beside it.
+    let beside = exec(&installation, &[], "true");
+    assert!(beside.code == 3 && beside.stderr.contains("container.busy"), "{beside:?}");
+    program.kill().unwrap();
+    program.wait().unwrap();
+    std::fs::rename(&folder, folder.with_extension("was")).unwrap();
+    std::fs::create_dir_all(workspace(&installation).join(".vscode")).unwrap();
+    let next = exec(&installation, &[], "true").ok();
+    assert!(folder.join(".vscode").exists() && !next.stderr.contains("ironclaw-quarantine-"), "{next:?}");
+    let audit = installation.run(&["audit", "tail"]).ok();
+    assert!(audit.stdout.contains("its workspace is gone"), "{audit:?}");
 }
 
 #[test]

@@ -61,6 +61,8 @@ fn a_typed_yes_runs_the_call() {
     let ran = write_a_file(&installation, "", &[(PROMPT, "y\r")]);
     assert!(ran.code == 0 && written(&installation), "{}", ran.screen);
     assert!(ran.screen.contains("list.txt") && ran.screen.contains("bytes of arguments"), "{}", ran.screen);
+    let folder = installation.folder.path().join("work").canonicalize().unwrap();
+    assert!(ran.screen.contains(&format!("folder     {folder:?}")), "{}", ran.screen);
 }
 
 #[test]

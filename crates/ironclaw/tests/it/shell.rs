@@ -45,6 +45,9 @@ fn a_command_that_fails_leaks_or_takes_too_long_says_so() {
     assert_eq!(ran.code, 1, "{ran:#?}");
     assert_eq!(said(&ran), "out\n\n(standard error)\nerr\n\n(exit code 7)");
     assert_eq!(std::fs::read_to_string(workspace(&installation).join("file")).unwrap(), "made\n");
+    let told = said(&call(&installation, "echo x > .bashrc; echo done").ok());
+    assert!(told.starts_with("done\n") && told.contains("moved to ironclaw-quarantine-"), "{told}");
+    assert!(told.contains("\".bashrc\""), "{told}");
     let key = random_key();
     installation.run_with(&["secret", "set", "A_KEY"], &key).ok();
     std::fs::write(workspace(&installation).join("notes"), format!("x {key} y\n")).unwrap();
@@ -85,6 +88,10 @@ async fn a_command_of_the_agent_reaches_what_the_configuration_names_with_a_key_
     assert_eq!(held.refused_by(), ["policy.needs-approval"]);
     assert_eq!(service.connections(), 0);
     let waiting = installation.run(&["--json", "approvals", "list"]).ok().json();
+    // What is approved is a command in this folder, and the card says so.
+    let folder = workspace(&installation).canonicalize().unwrap();
+    let card = waiting[0]["card"].as_str().unwrap();
+    assert!(card.starts_with(&format!("shell in {folder:?} ")), "{card}");
     installation.run(&["approvals", "approve", waiting[0]["id"].as_str().unwrap()]).ok();
     assert_eq!(call(&installation, &format!("{script} ")).refused_by(), ["policy.needs-approval"]);
     let ran = call(&installation, &script).ok();

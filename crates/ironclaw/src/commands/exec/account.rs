@@ -5,6 +5,7 @@ use container::{Ended, Finished};
 use policy::Turn;
 use serde_json::{Value, json};
 
+use super::moved;
 use crate::commands::audit;
 use crate::exit::{Failure, Outcome};
 use crate::parts::Base;
@@ -31,13 +32,14 @@ pub async fn tell(
     terminal: &Terminal,
 ) -> Outcome {
     let mut ended = match finished {
-        Ok(Finished { ended, quarantined, quarantine }) => {
+        Ok(Finished { ended, quarantine }) => {
             let mut object = match ended {
                 Ended::Exited(code) => json!({ "ended": "exited", "code": code }),
                 Ended::Stopped(rule) => json!({ "ended": "stopped", "rule": rule.id }),
             };
-            object["quarantine"] = quarantine.as_str().into();
-            object["quarantined"] = quarantined.iter().map(|path| path.display().to_string()).collect();
+            object["quarantine"] = quarantine.folder.as_str().into();
+            object["quarantined"] = moved::names(quarantine, base).into();
+            object["quarantined_more"] = quarantine.names().1.into();
             object
         }
         Err(_) => json!({ "ended": "refused" }),

@@ -4,11 +4,11 @@
 //! the clipboard, titles, links, and everything that a terminal answers, which it would type to the command or, after
 //! its end, to a shell.
 
-use container::{Console, Control, Finished, OnTerminal, Size, rules};
+use container::{Console, Control, Finished, OnTerminal, RunError, Size, rules};
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{failure, signals};
+use super::signals;
 use crate::exit::Failure;
 use crate::terminal::Terminal;
 
@@ -43,9 +43,12 @@ pub fn size() -> Size {
     Size { columns, rows }
 }
 
-/// Carries keys, signals, sizes and output until the run is over.
-pub async fn attend(running: OnTerminal, raw: Raw<'_>) -> Result<Finished, Failure> {
-    let OnTerminal { console, mut stdin, control, outcome } = running;
+/// Carries keys, signals, sizes and output until the run is over. Gives what it came to, and the leak that it was stopped for.
+pub async fn attend(
+    running: OnTerminal,
+    raw: Raw<'_>,
+) -> (Result<Finished, RunError>, Option<types::Refusal>) {
+    let OnTerminal { console, mut stdin, control, outcome, .. } = running;
     let keys = tokio::spawn(async move {
         let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut stdin).await;
         let _ = stdin.shutdown().await;
@@ -58,10 +61,7 @@ pub async fn attend(running: OnTerminal, raw: Raw<'_>) -> Result<Finished, Failu
         task.abort();
     }
     drop(raw);
-    match leak {
-        Some(refusal) => Err(refusal.into()),
-        None => finished.map_err(failure),
-    }
+    (finished, leak)
 }
 
 async fn resize(control: Control) {

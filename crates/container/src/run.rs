@@ -1,0 +1,140 @@
+//! The task that answers for a run, from the start of its container to its settlement.
+
+use std::pin::Pin;
+use std::time::Instant;
+
+use bollard::Docker;
+use bollard::container::LogOutput;
+use bollard::query_parameters::{StartContainerOptions, WaitContainerOptions};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use policy::Settlement;
+use tokio::sync::mpsc;
+use types::Rule;
+
+use crate::authority::Authority;
+use crate::config::{Config, Downgrade};
+use crate::container::{Ended, Finished, RunError, Size, undone};
+use crate::control::Control;
+use crate::door::{Connection, Door, Lifeline};
+use crate::ground::Ground;
+use crate::proof::Expected;
+use crate::rules;
+use crate::settle::record;
+use crate::sweep::remove;
+use crate::unfit::Unfit;
+
+/// What the engine's exit code is when a signal ended the command: 128 and the signal's number.
+const KILLED: i64 = 128 + 9;
+
+/// What was made for one run and goes with it.
+pub(crate) struct Run {
+    pub(crate) docker: Docker,
+    pub(crate) id: String,
+    pub(crate) door: Door,
+    /// What was made for this run alone; held until its end.
+    pub(crate) _authority: Option<Authority>,
+    pub(crate) ground: Ground,
+    pub(crate) config: Config,
+    pub(crate) accepted: Vec<(Downgrade, Unfit)>,
+    pub(crate) terminal: Option<Size>,
+}
+
+impl Run {
+    /// Answers for the run until everything about it is done.
+    pub(crate) async fn live(
+        self,
+        expected: Expected,
+        settlement: Settlement,
+        pump: impl Future<Output = ()> + Send + 'static,
+        stops: mpsc::Receiver<&'static Rule>,
+        outlet: mpsc::Sender<Connection>,
+        control: Control,
+    ) -> Result<Finished, RunError> {
+        let started = Instant::now();
+        let mut pump = tokio::spawn(pump);
+        let ended = self.ended(expected, stops, &outlet, &control).await;
+        if matches!(ended, Ok(Ended::Exited(_))) {
+            // What was printed is carried to the last byte, however slowly it is read.
+            let _ = (&mut pump).await;
+        }
+        // Removing by force ends whatever still runs. Only then is the workspace at rest: of a container that may live on
+        // the note stays, for the next command.
+        let settled = match remove(&self.docker, &self.id).await {
+            Ok(()) => self.ground.settled().await,
+            Err(error) => Err(error),
+        };
+        pump.abort();
+        let (quarantine, ground) = settled.map_or_else(|error| (Err(error), None), |(q, g)| (Ok(q), Some(g)));
+        let finished = ended.and_then(|ended| quarantine.map(|quarantine| Finished { ended, quarantine }));
+        record(settlement, &finished, &self.accepted, started.elapsed()).await?;
+        if let Some(ground) = ground {
+            ground.forget()?;
+        }
+        finished
+    }
+
+    /// Starts the container and waits for whatever ends the run.
+    async fn ended(
+        &self,
+        expected: Expected,
+        mut stops: mpsc::Receiver<&'static Rule>,
+        outlet: &mpsc::Sender<Connection>,
+        control: &Control,
+    ) -> Result<Ended, RunError> {
+        let lifeline = Lifeline::default();
+        let started = self.docker.start_container(&self.id, None::<StartContainerOptions>).await;
+        started.map_err(undone("Docker Engine does not start the container"))?;
+        // Before the door lets the command start.
+        if let Some(size) = self.terminal {
+            control.resize(size).await;
+        }
+        let ended = tokio::select! {
+            code = self.exit_code() => code,
+            rule = self.door.serve(expected, outlet, lifeline.clone()) => Ok(Ended::Stopped(rule)),
+            Some(rule) = stops.recv() => Ok(Ended::Stopped(rule)),
+            () = tokio::time::sleep(self.config.limits.time) => Ok(Ended::Stopped(&rules::TIME)),
+        };
+        match ended {
+            Ok(Ended::Exited(code)) if i64::from(code) == KILLED && lifeline.out_of_memory() => {
+                Ok(Ended::Stopped(&rules::MEMORY))
+            }
+            ended => ended,
+        }
+    }
+
+    /// The command's own end.
+    async fn exit_code(&self) -> Result<Ended, RunError> {
+        let options = WaitContainerOptions { condition: "not-running".to_owned() };
+        let code = match self.docker.wait_container(&self.id, Some(options)).next().await {
+            Some(Ok(answer)) => answer.status_code,
+            Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => code,
+            _ => return Err(RunError::Failed("Docker Engine lost the container".to_owned())),
+        };
+        Ok(Ended::Exited(u8::try_from(code).unwrap_or(u8::MAX)))
+    }
+}
+
+/// Carries the output on, and stops the run when there is more than there may be.
+pub(crate) async fn pump(
+    mut output: Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
+    out: mpsc::Sender<Bytes>,
+    err: mpsc::Sender<Bytes>,
+    limit: u64,
+    control: Control,
+) {
+    let mut printed = 0;
+    while let Some(Ok(piece)) = output.next().await {
+        let (to, bytes) = match piece {
+            LogOutput::StdErr { message } => (&err, message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => (&out, message),
+            LogOutput::StdIn { .. } => continue,
+        };
+        printed += bytes.len() as u64;
+        if printed > limit {
+            return control.stop(&rules::OUTPUT);
+        }
+        // Whoever stopped reading is not waited for.
+        let _ = to.send(bytes).await;
+    }
+}
