@@ -55,7 +55,8 @@ impl Base {
         Ok(Self { home, config, reader, audit, safety, drain })
     }
 
-    /// Waits until everything is recorded. The last step of every command.
+    /// Waits until everything is recorded, also by a renewal of a token that nobody waits for. The last step of every
+    /// command.
     pub async fn close(self) {
         drop(self.audit);
         self.drain.finish().await;
@@ -99,7 +100,7 @@ impl Parts {
             .map_err(Failure::usage)?;
         let egress = Arc::new(egress);
         let renewals = match vault {
-            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await),
+            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await?),
             None => None,
         };
         let sandbox =

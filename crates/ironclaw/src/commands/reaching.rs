@@ -76,7 +76,7 @@ impl Reaching {
         let egress = Egress::new(egress_config(&base.config), base.safety.clone(), vault.clone());
         let egress = Arc::new(egress.map_err(Failure::usage)?);
         let renewals = match vault {
-            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await),
+            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await?),
             None => None,
         };
         let run = Run::open(turn, self.reach.clone(), self.secrets.keys().cloned().collect());
