@@ -13,6 +13,7 @@ use types::Tenant;
 use wasm::{Budget, Compiler, Installer, Sandbox};
 use workspace::Surroundings;
 
+use crate::collector;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::home::Home;
@@ -79,6 +80,8 @@ pub struct Parts {
     pub agent: Agent,
     /// Renews tokens as long as the agent is there.
     _renewals: Option<renewal::Kept>,
+    /// Hands records to the owner's collector, also only so long.
+    _collector: Option<collector::Kept>,
 }
 
 impl Parts {
@@ -103,6 +106,7 @@ impl Parts {
             Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await?),
             None => None,
         };
+        let collector = collector::keep(base, policy.clone(), egress.clone(), terminal);
         let sandbox =
             Sandbox::new(sandbox_config(&base.home), egress.clone(), policy.clone(), base.safety.clone());
         let sandbox = Arc::new(sandbox.map_err(Failure::environment)?);
@@ -130,7 +134,7 @@ impl Parts {
             shell,
             alert: base.config.alert.clone(),
         });
-        Ok(Self { agent, _renewals: renewals })
+        Ok(Self { agent, _renewals: renewals, _collector: collector })
     }
 }
 

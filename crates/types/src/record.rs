@@ -90,6 +90,8 @@ closed! {
         Archive = 40 "archive",
         /// The key that seals the log was exchanged.
         Signing = 41 "signing",
+        /// Records were handed to the owner's collector.
+        Export = 42 "export",
     }
 }
 

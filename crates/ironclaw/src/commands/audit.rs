@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 use types::{Field, Source, Trace, Verdict};
 
 use crate::cli;
+use crate::collector;
 use crate::exit::{Code, Failure, Outcome};
 use crate::parts::Base;
 use crate::signing;
 use crate::terminal::{Terminal, Tone};
 
 mod archive;
-mod export;
+pub(crate) mod export;
 
 /// Fields that a list leaves out: numbers and digests that `audit show` prints.
 const DETAIL: &[Field] = &[
@@ -52,10 +53,11 @@ pub async fn run(args: &cli::Audit, base: &Base, terminal: &Terminal) -> Outcome
             let what = archive::What { days: *days, through: *through, owner };
             archive::run(&log, file, what, base, terminal).await
         }
+        cli::Audit::Export { push: true, follow, .. } => collector::run(*follow, base, terminal).await,
         cli::Audit::Export { format, archive: Some(file), after, .. } => {
             archive::export(&log, file, *format, *after, base, terminal).await
         }
-        cli::Audit::Export { format, after, follow, archive: None } => {
+        cli::Audit::Export { format, after, follow, archive: None, .. } => {
             export::run(&log, *format, *after, *follow, base, terminal).await
         }
     }
@@ -225,7 +227,7 @@ async fn rotate_key(base: &Base, terminal: &Terminal) -> Outcome {
 }
 
 /// Why the log could not be read to its end.
-pub(super) fn broken(error: Broken) -> Failure {
+pub(crate) fn broken(error: Broken) -> Failure {
     match error {
         Broken::Record { seq, fault } => Failure::failed(format!(
             "record {seq} {fault}; the records before it are whole\n  more: ironclaw audit verify"

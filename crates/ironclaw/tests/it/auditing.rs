@@ -1,11 +1,12 @@
 //! `ironclaw audit archive` and `audit export`: old records leave, and records reach other systems.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 
 use serde_json::Value;
 use testkit::Postgres;
 
-use crate::installation::{Installation, random_key};
+use crate::installation::{Installation, random, random_key};
 
 /// Three days ago, for whoever runs under it.
 const THEN: [&str; 3] = ["faketime", "-f", "-3d"];
@@ -140,6 +141,172 @@ fn l08_a_dead_reader_of_an_export_blocks_nothing_and_loses_nothing() {
         assert!(rounds < 200, "it goes on although nobody reads");
     }
     assert!(following.wait().unwrap().success());
+}
+
+/// What a collector does with the records that it is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Takes,
+    IsDown,
+    Hangs,
+    RefusesOne,
+    CannotReadMany,
+}
+
+/// L08: a collector that is down, that hangs, that takes some and that comes back, with the log in a file and on a
+/// server. Everybody goes on recording, and in the end it has every record, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l08_a_collector_that_is_dead_slow_and_back_holds_up_nobody_and_has_everything() {
+    use std::sync::{Arc, Mutex, mpsc};
+    for on_a_server in [false, true] {
+        let mut installation = Installation::new();
+        let host = format!("{}.example", random("collector"));
+        let (mood, taken) = (Arc::new(Mutex::new(Mood::IsDown)), Arc::new(Mutex::new(Vec::new())));
+        let ((arrived, asked), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+        let (arrived, released) = (Mutex::new(arrived), Mutex::new(released));
+        let (now, all) = (mood.clone(), taken.clone());
+        let service = installation
+            .service(&host, move |request| {
+                assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/logs"));
+                assert_eq!(request.headers()["content-type"], "application/json");
+                let body: Value = serde_json::from_slice(request.body()).unwrap();
+                let records =
+                    body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone();
+                let mood = *now.lock().unwrap();
+                let (status, answer) = match mood {
+                    Mood::IsDown => (503, ""),
+                    Mood::CannotReadMany if records.len() > 1 => (413, ""),
+                    Mood::RefusesOne => (200, r#"{"partialSuccess":{"rejectedLogRecords":"1"}}"#),
+                    Mood::Hangs | Mood::Takes | Mood::CannotReadMany => (200, "{}"),
+                };
+                if mood == Mood::Hangs {
+                    arrived.lock().unwrap().send(()).unwrap();
+                    let _ = released.lock().unwrap().recv();
+                }
+                if status == 200 {
+                    let seq = |record: &Value| {
+                        let all = record["attributes"].as_array().unwrap();
+                        let seq = all.iter().find(|attribute| attribute["key"] == "ironclaw.seq").unwrap();
+                        seq["value"]["intValue"].as_str().unwrap().parse::<u64>().unwrap()
+                    };
+                    all.lock().unwrap().extend(records.iter().map(seq));
+                }
+                egress::loopback::reply(http::StatusCode::from_u16(status).unwrap(), answer)
+            })
+            .await;
+        let export = format!("[export]\nurl = \"https://{host}/v1/logs\"\n");
+        let database = on_a_server.then(Postgres::shared);
+        match &database {
+            None => installation.configure(&export),
+            Some(database) => {
+                installation.configure(&format!("{export}[store]\nurl = \"{}\"\n", database.runtime()));
+                installation.run(&["db", "migrate", "--as", &database.owner()]).ok();
+            }
+        }
+        installation.run(&["init", "--slot", "file"]).ok();
+        let push = || installation.run(&["audit", "export", "--push", "--json"]);
+        let set = || installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+        let is = |other| *mood.lock().unwrap() = other;
+        set();
+
+        // Dead: said so, nothing counted as handed over, nobody held up.
+        let dead = push();
+        assert!(dead.code == 1 && dead.stderr.contains("status 503"), "{dead:#?}");
+        assert!(dead.stderr.contains("records wait in the log, from number 1"), "{dead:#?}");
+        set();
+        assert!(taken.lock().unwrap().is_empty());
+
+        // Slow: while it holds one request, others record as ever.
+        is(Mood::Hangs);
+        let mut following = installation.start_under(&["env"], &["audit", "export", "--push", "--follow"]);
+        asked.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        for _ in 0..3 {
+            set();
+        }
+        installation.run(&["audit", "verify"]).ok();
+        assert!(taken.lock().unwrap().is_empty(), "it still holds the first one");
+        is(Mood::Takes);
+        release.send(()).unwrap();
+        let mut rounds = 0;
+        while taken.lock().unwrap().len() < 8 {
+            rounds += 1;
+            assert!(rounds < 300, "it was never handed more");
+            set();
+        }
+        following.kill().unwrap();
+        following.wait().unwrap();
+
+        // Back: all of it, without a gap. What was on its way when the other one was killed may come twice.
+        let done = push().ok().json().remove(0);
+        let last = done["last"].as_u64().unwrap();
+        let numbers: BTreeSet<u64> = taken.lock().unwrap().iter().copied().collect();
+        assert!(numbers.iter().copied().eq(1..=last), "{numbers:?}");
+        let sent = service.requests().len();
+        assert_eq!(push().ok().json()[0]["exported"], 0, "its own records are no news");
+        assert_eq!(service.requests().len(), sent);
+
+        // One that is not taken, and one by one: counted, and the next time goes on behind it.
+        set();
+        is(Mood::RefusesOne);
+        push().ok();
+        set();
+        is(Mood::CannotReadMany);
+        assert!(push().ok().json()[0]["exported"].as_u64() > Some(1));
+        let records = installation.run(&["audit", "export"]).ok().json();
+        let exports: Vec<&Value> = records.iter().filter(|record| record["kind"] == "export").collect();
+        assert!(exports.iter().any(|record| record["verdict"] == "warn"
+            && record["fields"]["reason"].as_str().unwrap().starts_with("1 not taken")));
+        assert!(exports.iter().any(|record| record["fields"]["count"] == "1"));
+        installation.run(&["audit", "verify"]).ok();
+    }
+}
+
+/// The key of a collector is a secret like any other; and a record that holds what may not leave goes without it, and
+/// keeps none of the others back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l08_what_may_not_leave_is_withheld_and_the_key_of_the_collector_comes_from_the_vault() {
+    let mut installation = Installation::new();
+    let host = format!("{}.example", random("collector"));
+    let service = installation.service(&host, |_| egress::loopback::reply(http::StatusCode::OK, "{}")).await;
+    installation.configure(&format!("[export]\nurl = \"https://{host}/v1/logs\"\nkey = \"COLLECTOR_KEY\"\n"));
+    installation.run(&["init", "--slot", "file"]).ok();
+    let key = random_key();
+    installation.run_with(&["secret", "set", "COLLECTOR_KEY"], &key).ok();
+    let refused = installation.run(&["audit", "export", "--push"]);
+    assert!(refused.code == 3 && refused.stderr.contains("--tool log"), "{refused:#?}");
+    assert_eq!(service.requests().len(), 0);
+    let grant = [
+        "secret",
+        "grant",
+        "COLLECTOR_KEY",
+        "--tool",
+        "log",
+        "--host",
+        &host,
+        "--method",
+        "POST",
+        "--inject",
+        "bearer",
+    ];
+    installation.run(&grant).ok();
+    // A value of the vault that happens to stand in a record.
+    let chain = installation.run(&["audit", "export"]).ok().json()[1]["chain"].as_str().unwrap().to_owned();
+    installation.run_with(&["secret", "set", "ODD_KEY"], &chain).ok();
+    installation.run(&["audit", "export", "--push"]).ok();
+    let requests = service.requests();
+    assert!(
+        requests.iter().all(|request| request.headers()["authorization"] == format!("Bearer {key}").as_str())
+    );
+    let all: Vec<String> =
+        requests.iter().map(|request| String::from_utf8_lossy(request.body()).into_owned()).collect();
+    assert!(all.iter().all(|body| !body.contains(&chain)));
+    assert!(all.iter().any(|body| body.contains(r#""intValue":"2""#)), "it is there, without what it says");
+    let records = installation.run(&["audit", "export"]).ok().json();
+    let withheld = |record: &&Value| {
+        record["fields"]["reason"].as_str().is_some_and(|text| text.contains("1 sent without fields"))
+    };
+    assert_eq!(records.iter().filter(withheld).count(), 1);
+    assert!(!format!("{records:?}").contains(&key));
 }
 
 #[test]
