@@ -188,6 +188,16 @@ impl Audit {
         durable.await.map_err(|_| AuditError::Closed)?
     }
 
+    /// From now on this key seals the log, where none does yet in this process: what was recorded before is sealed with
+    /// what comes.
+    pub async fn seal_with(&self, signer: Signer) -> Result<(), AuditError> {
+        match self.submit(Work::Seal(signer)).await {
+            Ok(_) => Ok(()),
+            Err(ChangeError::Audit(error)) => Err(error),
+            Err(ChangeError::Lost(_)) => Err(AuditError::Closed),
+        }
+    }
+
     /// Exchanges the key that seals the log: seals it once more, and hands over in a record that both keys sign.
     /// Returns once that is durable; from then on the new one seals, here and in every process that has it. A process
     /// that has the old one goes on recording, unsealed.
@@ -223,6 +233,8 @@ pub(crate) enum Work {
     Record(Record, Option<Mutation>),
     /// What follows from an answer that is not known yet.
     Lease(Box<LeaseQuestion>, Judge),
+    /// Nothing; but from here on this key seals.
+    Seal(Signer),
     /// The exchange of the key that seals: its record is made where the tree is known.
     HandOver(Signer),
 }

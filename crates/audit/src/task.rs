@@ -30,8 +30,8 @@ pub(crate) async fn run(
     let mut group = Vec::with_capacity(GROUP);
     let mut recorded = false;
     while queue.recv_many(&mut group, GROUP).await > 0 {
+        recorded |= group.iter().any(|job| !matches!(job.work, Work::Seal(_)));
         write_group(&mut writer, &mut group, &losses, &mut sealer, false).await;
-        recorded = true;
         // Who was answered may have the next record at hand: let it come before the group is taken, or groups
         // would be of those alone who waited for the one before.
         tokio::task::yield_now().await;
@@ -59,10 +59,12 @@ async fn write_group(
                 sealer.sealed(tree);
             }
             for (job, outcome) in group.drain(..).zip(outcomes) {
-                if let (Some(sealer), Work::HandOver(successor), Ok(_)) =
-                    (sealer.as_mut(), job.work, &outcome)
-                {
-                    sealer.followed_by(successor);
+                match (job.work, sealer.as_mut()) {
+                    (Work::HandOver(successor), Some(sealer)) if outcome.is_ok() => {
+                        sealer.followed_by(successor);
+                    }
+                    (Work::Seal(signer), None) => *sealer = Some(Sealer::new(signer)),
+                    _ => {}
                 }
                 if let Some(answer) = job.answer {
                     // A caller that no longer waits has cancelled; its record stands.
@@ -128,6 +130,7 @@ async fn commit(
             Work::Record(record, mutation) => tail.append(record, mutation.as_ref()).await?,
             Work::Lease(question, judge) => tail.lease(question, judge).await?,
             Work::HandOver(successor) => tail.hand_over(sealer, successor, &mut sealed).await?,
+            Work::Seal(_) => Ok(tail.seq),
         });
     }
     let handed_over = sealed.is_some();

@@ -45,8 +45,11 @@ impl Base {
             None => store::open(&home.database()).await,
         }
         .map_err(database)?;
-        let signer = crate::signing::signer(&home, &reader).await?;
-        let (audit, drain) = Audit::start_sealed(writer, signer);
+        let (audit, drain) = match crate::signing::in_file(&home, &reader).await? {
+            Some(signer) => Audit::start_sealed(writer, signer),
+            // Whoever opens the vault seals.
+            None => Audit::start(writer),
+        };
         let key = secrets::key_file::fingerprint_key(&home.fingerprint_folder());
         let safety = match key.map_err(Failure::environment)? {
             Some(key) => Safety::with_key(config.safety.clone(), &key).map_err(broken_rules)?,

@@ -208,6 +208,8 @@ closed! {
         Successor = 62 "successor",
         /// A keyed digest of a secret's value: who has the vault can test whether a value was this one.
         Value = 63 "value",
+        /// A key, sealed under a key of the vault.
+        Sealed = 64 "sealed",
     }
 }
 

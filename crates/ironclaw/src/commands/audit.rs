@@ -11,7 +11,7 @@ use types::{Field, Source, Trace, Verdict};
 use crate::cli;
 use crate::collector;
 use crate::exit::{Code, Failure, Outcome};
-use crate::parts::Base;
+use crate::parts::{Base, locked};
 use crate::signing;
 use crate::terminal::{Terminal, Tone};
 
@@ -33,6 +33,7 @@ const DETAIL: &[Field] = &[
     Field::Proof,
     Field::Claim,
     Field::Value,
+    Field::Sealed,
 ];
 
 /// Runs the command.
@@ -186,7 +187,9 @@ async fn verify(log: &Log, against: &Against, archives: &[PathBuf], terminal: &T
 
 /// Signs only what verifies: a checkpoint over a log that is bad already would hide that.
 async fn checkpoint(log: &Log, base: &Base, terminal: &Terminal) -> Outcome {
-    let signer = signing::signer(&base.home, &base.reader).await?;
+    let vault = base.vault(terminal).await?;
+    let signer = vault.log_signer().await.map_err(locked)?;
+    let signer = signer.ok_or_else(|| Failure::not_found("the audit log has no key yet"))?;
     let against = Against { key: Some(signer.verifier().clone()), checkpoint: None };
     let verified = log.verify_against(&against).await.map_err(broken)?;
     let signed = signer.sign(verified.records, verified.root);
@@ -218,7 +221,7 @@ async fn find(from_file: Option<&Path>, base: &Base, terminal: &Terminal) -> Out
 }
 
 async fn rotate_key(base: &Base, terminal: &Terminal) -> Outcome {
-    let [before, key] = signing::exchange(&base.home, &base.audit).await?.map(|key| key.to_string());
+    let [before, key] = signing::exchange(base, terminal).await?.map(|key| key.to_string());
     terminal.done(
         json!({ "key": key, "before": before }),
         format!("The log is sealed by another key now: {key}\nKeep a checkpoint of today elsewhere: ironclaw audit checkpoint"),

@@ -312,15 +312,17 @@ async fn l08_what_may_not_leave_is_withheld_and_the_key_of_the_collector_comes_f
 #[test]
 fn l04_the_key_of_the_log_is_exchanged_and_what_was_kept_stays_good() {
     let installation = Installation::initialised();
-    let signing = installation.home().join("config/keys/audit-signing");
-    let old = std::fs::read(&signing).unwrap();
+    let public = installation.home().join("config/keys/audit-signing.pub");
+    let known = || std::fs::read_to_string(&public).unwrap().trim_end().to_owned();
+    let old = known();
     let kept = installation.run(&["audit", "checkpoint", "--json"]).ok().json().remove(0);
+    assert_eq!(kept["key"], old);
     let file = installation.folder.path().join("kept.checkpoint");
     std::fs::write(&file, kept["checkpoint"].as_str().unwrap()).unwrap();
     let rotated = installation.run(&["audit", "rotate-key", "--json"]).ok().json().remove(0);
     assert_eq!(rotated["before"], kept["key"]);
-    let new = std::fs::read(&signing).unwrap();
-    assert!(new != old && new.len() == 32);
+    assert_eq!(rotated["key"], known());
+    assert_ne!(known(), old);
     installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
     for key in [&rotated["before"], &rotated["key"]] {
         let key = key.as_str().unwrap();
@@ -328,24 +330,93 @@ fn l04_the_key_of_the_log_is_exchanged_and_what_was_kept_stays_good() {
     }
     installation.run(&["audit", "verify", "--against", file.to_str().unwrap()]).ok();
 
-    // Another machine that still has the old file is told, and records nothing.
+    // Another machine, or one that was killed right after the handover, knows the old key: it learns the new one.
+    std::fs::write(&public, &old).unwrap();
+    installation.run(&["audit", "verify"]).ok();
+    installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    assert_eq!(rotated["key"], known());
+    // A log whose keys have nothing to do with the one that this machine knows is another log.
+    let stranger = Installation::initialised();
+    let theirs = stranger.home().join("config/keys/audit-signing.pub");
+    std::fs::copy(theirs, &public).unwrap();
+    let refused = installation.run_with(&["secret", "set", "A_KEY"], &random_key());
+    assert!(refused.code == 6 && refused.stderr.contains("it is another log"), "{refused:#?}");
+    assert_ne!(installation.run(&["audit", "verify"]).code, 0);
+    std::fs::remove_file(&public).unwrap();
+    installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    assert_eq!(rotated["key"], known());
+}
+
+/// An installation from before the vault kept the key: it lies in a file, and moves in when the vault is opened.
+#[test]
+fn l04_a_key_that_lies_in_a_file_moves_into_the_vault() {
     let private = |path: &std::path::Path, bytes: &[u8]| {
         std::fs::write(path, bytes).unwrap();
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     };
-    private(&signing, &old);
-    let refused = installation.run(&["secret", "list"]);
-    assert!(refused.code == 6 && refused.stderr.contains("was exchanged"), "{refused:#?}");
-    // Killed between the handover and the change of names: finished at the next start.
-    private(&signing.with_file_name("audit-signing.next"), &new);
-    installation.run(&["secret", "list"]).ok();
-    assert_eq!(std::fs::read(&signing).unwrap(), new);
-    assert!(!signing.with_file_name("audit-signing.next").exists());
-    // One that was never handed over to is thrown away by the next exchange.
-    private(&signing.with_file_name("audit-signing.next"), &old);
-    installation.run(&["audit", "rotate-key"]).ok();
-    assert_ne!(std::fs::read(&signing).unwrap(), new);
-    installation.run(&["audit", "verify", "--against", file.to_str().unwrap()]).ok();
+    for is_exchanged in [false, true] {
+        let installation = Installation::new();
+        installation.run(&["audit", "tail"]).ok();
+        let keys = installation.home().join("config/keys");
+        let folder = |path: &std::path::Path| {
+            std::fs::create_dir_all(path).unwrap();
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        };
+        folder(&keys);
+        let seed: [u8; 32] = *types::Digest::of(random_key().as_bytes()).as_bytes();
+        // The next one of an exchange that never was is no key of the log, and goes too.
+        let name = "audit-signing";
+        private(&keys.join(name), &seed);
+        if is_exchanged {
+            private(&keys.join("audit-signing.next"), types::Digest::of(&seed).as_bytes());
+        }
+        let signer = audit::checkpoint::Signer::from_seed(&seed).unwrap();
+        // Sealed without the vault, as ever.
+        for _ in 0..2 {
+            installation.run(&["tool", "call", "missing", "{}"]);
+        }
+        let before = installation.run(&["audit", "verify", "--json"]).ok().json().remove(0);
+        assert!(before["sealed"].as_u64() > Some(0), "{before}");
+
+        let told = installation.run(&["doctor"]);
+        assert!(
+            told.stdout.contains("lies in") && told.stdout.contains("until the vault is opened"),
+            "{told:#?}"
+        );
+        let moved = installation.run(&["init", "--slot", "file"]).ok();
+        assert!(moved.stderr.contains("kept in the vault now"), "{moved:#?}");
+        assert!(!keys.join(name).exists() && !keys.join("audit-signing.next").exists());
+        let on_disk = installation.everything_on_disk();
+        assert!(!on_disk.windows(seed.len()).any(|part| part == seed), "the key lies in a file still");
+        let checkpoint = installation.run(&["audit", "checkpoint", "--json"]).ok().json().remove(0);
+        assert_eq!(checkpoint["key"], signer.verifier().to_string());
+        let records = installation.run(&["audit", "export"]).ok().json();
+        let told = |record: &&Value| record["fields"]["state"] == "key of the log kept";
+        assert_eq!(records.iter().filter(told).count(), 1);
+        installation.run(&["audit", "verify", "--key", &signer.verifier().to_string()]).ok();
+        // Not told again, and not made again.
+        assert!(!installation.run(&["audit", "checkpoint"]).ok().stderr.contains("kept in the vault now"));
+    }
+}
+
+/// Who does not open the vault records as ever; who opens it seals what they recorded, too.
+#[test]
+fn what_is_recorded_while_the_vault_is_locked_is_sealed_when_it_is_opened() {
+    let installation = Installation::initialised();
+    let state = || {
+        let state = installation.run(&["audit", "verify", "--json"]).ok().json().remove(0);
+        (state["records"].as_u64().unwrap(), state["sealed"].as_u64().unwrap())
+    };
+    let (before, sealed) = state();
+    assert!(sealed > 0);
+    let tool =
+        installation.run(&["tool", "list", "--json"]).ok().json()[0]["tool"].as_str().unwrap().to_owned();
+    installation.run(&["tool", "remove", &tool]).ok();
+    let (locked, still) = state();
+    assert!(locked > before && still == sealed, "{before} {sealed} {locked} {still}");
+    installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    let (_, after) = state();
+    assert!(after >= locked, "{after} of {locked}");
 }
 
 #[test]
