@@ -188,9 +188,11 @@ impl Log {
     }
 }
 
-/// Whether a record stays whole when its segment goes: all that claim something but a lease, whose time is over.
+/// Whether a record stays whole when its segment goes: all that claim something but a lease, whose time is over, and an
+/// export, of which the claim says everything.
 pub(crate) fn stays(row: &AuditRow) -> bool {
-    row.claim.as_ref().is_some_and(|claim| !claim.starts_with(b"lease/"))
+    let whole = |claim: &Vec<u8>| !claim.starts_with(b"lease/") && !claim.starts_with(b"export/");
+    row.claim.as_ref().is_some_and(whole)
 }
 
 /// Passes bytes on and hashes them.

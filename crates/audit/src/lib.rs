@@ -11,6 +11,7 @@
 //! - `seal`: the checkpoints that are records themselves.
 //! - [`Log`]: reading, and finding the first bad record.
 //! - `handover`: the exchange of the key that signs.
+//! - `export`: how far records were handed to a collector.
 //! - [`archive`]: old records in files of their own, by which the log stays bounded.
 //! - `clock`: the only reading of the wall clock, for rows as well ([`now_ms`]).
 //!
@@ -23,6 +24,7 @@ pub mod archive;
 pub mod chain;
 pub mod checkpoint;
 mod clock;
+mod export;
 mod handover;
 mod log;
 pub mod merkle;
@@ -32,6 +34,7 @@ mod task;
 mod verify;
 
 pub use clock::now_ms;
+pub use export::Handed;
 pub use handover::Handover;
 pub use log::{Entry, Log};
 pub use recorder::{Audit, AuditError, ChangeError, Drain, Seq};

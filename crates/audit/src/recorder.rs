@@ -1,13 +1,13 @@
 //! Recording: how an event gets from any task of the process into the chain, and what comes back.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use store::{Lost, Mutation, StoreError, Writer};
+use store::{LeaseQuestion, LeaseView, Lost, Mutation, StoreError, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use types::{Kind, Record, Verdict};
+use types::Record;
 
 use crate::checkpoint::Signer;
 use crate::seal::Sealer;
@@ -127,7 +127,7 @@ impl Audit {
     ///
     /// Cancelling the future does not take the record back.
     pub async fn record(&self, record: Record) -> Result<Seq, AuditError> {
-        match self.submit(record, None).await {
+        match self.submit(Work::Record(record, None)).await {
             Ok(seq) => Ok(seq),
             Err(ChangeError::Audit(error)) => Err(error),
             // Only a mutation can be lost.
@@ -137,32 +137,65 @@ impl Audit {
 
     /// Makes a change and records it, both or neither. Returns once both are durable.
     pub async fn change(&self, record: Record, mutation: Mutation) -> Result<Seq, ChangeError> {
-        self.submit(record, Some(mutation)).await
+        self.submit(Work::Record(record, Some(mutation))).await
+    }
+
+    /// Judges a lease under the lock of the log and records what follows, in one transaction. `judge` is told what is
+    /// there at that moment, and the time of the clock that stamps records in milliseconds since 1970; it answers with
+    /// the records of the use, whose claims it saw to be free, and with what to hand out. That is handed out
+    /// once the records are durable. It may be asked again where the transaction gave way to another one, and it holds
+    /// up all other records while it thinks.
+    pub async fn lease<T, E>(
+        &self,
+        question: LeaseQuestion,
+        mut judge: impl FnMut(&LeaseView, u64) -> Result<(Vec<Record>, T), E> + Send + 'static,
+    ) -> Result<Result<T, E>, AuditError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let judged = Arc::new(Mutex::new(None));
+        let kept = judged.clone();
+        let judge = Judge(Box::new(move |view, now_ms| {
+            let (records, outcome) = match judge(view, now_ms) {
+                Ok((records, value)) => (Some(records), Ok(value)),
+                Err(error) => (None, Err(error)),
+            };
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            records
+        }));
+        match self.submit(Work::Lease(Box::new(question), judge)).await {
+            Ok(_) | Err(ChangeError::Lost(_)) => {
+                judged.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(AuditError::Closed)
+            }
+            Err(ChangeError::Audit(error)) => Err(error),
+        }
     }
 
     /// Records an event for which nobody can wait, such as the end of a permit in its `Drop`. Never
     /// blocks. A record that finds no room, or that the database does not take, is counted, and the
     /// count is recorded as soon as records can be written again.
     pub fn record_detached(&self, record: Record) {
-        if self.queue.try_send(Job { record, mutation: None, answer: None, successor: None }).is_err() {
+        if self.queue.try_send(Job { work: Work::Record(record, None), answer: None }).is_err() {
             self.losses.add(1);
         }
     }
 
-    async fn submit(&self, record: Record, mutation: Option<Mutation>) -> Result<Seq, ChangeError> {
-        self.send(record, mutation, None).await
-    }
-
-    async fn send(
-        &self,
-        record: Record,
-        mutation: Option<Mutation>,
-        successor: Option<Signer>,
-    ) -> Result<Seq, ChangeError> {
+    async fn submit(&self, work: Work) -> Result<Seq, ChangeError> {
         let (answer, durable) = oneshot::channel();
-        let job = Job { record, mutation, answer: Some(answer), successor };
+        let job = Job { work, answer: Some(answer) };
         self.queue.send(job).await.map_err(|_| AuditError::Closed)?;
         durable.await.map_err(|_| AuditError::Closed)?
+    }
+
+    /// From now on this key seals the log, where none does yet in this process: what was recorded before is sealed with
+    /// what comes.
+    pub async fn seal_with(&self, signer: Signer) -> Result<(), AuditError> {
+        match self.submit(Work::Seal(signer)).await {
+            Ok(_) => Ok(()),
+            Err(ChangeError::Audit(error)) => Err(error),
+            Err(ChangeError::Lost(_)) => Err(AuditError::Closed),
+        }
     }
 
     /// Exchanges the key that seals the log: seals it once more, and hands over in a record that both keys sign.
@@ -172,9 +205,7 @@ impl Audit {
     /// # Errors
     /// [`Lost::Changed`] where the log is sealed by another key than ours by now, or is not sealed at all.
     pub async fn hand_over(&self, successor: Signer) -> Result<Seq, ChangeError> {
-        // The record is made where the tree is known; this one stands for it.
-        let record = Record::new(Kind::Signing, Verdict::Done);
-        self.send(record, None, Some(successor)).await
+        self.submit(Work::HandOver(successor)).await
     }
 }
 
@@ -187,15 +218,36 @@ impl Drain {
     }
 }
 
-/// One record on its way to the writer task.
+/// Something on its way to the writer task.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) record: Record,
-    pub(crate) mutation: Option<Mutation>,
+    pub(crate) work: Work,
     /// Empty for a detached record.
     pub(crate) answer: Option<oneshot::Sender<Result<Seq, ChangeError>>>,
-    /// The key that is to seal the log from here on, in the place of the record.
-    pub(crate) successor: Option<Signer>,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// A record, and what changes with it.
+    Record(Record, Option<Mutation>),
+    /// What follows from an answer that is not known yet.
+    Lease(Box<LeaseQuestion>, Judge),
+    /// Nothing; but from here on this key seals.
+    Seal(Signer),
+    /// The exchange of the key that seals: its record is made where the tree is known.
+    HandOver(Signer),
+}
+
+/// Says what to record of a lease; `None` where it is refused.
+pub(crate) struct Judge(pub(crate) Box<Judging>);
+
+type Judging = dyn FnMut(&LeaseView, u64) -> Option<Vec<Record>> + Send;
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Judge")
+    }
 }
 
 /// Detached records that could not be written and are not yet told of.

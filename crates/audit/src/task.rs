@@ -1,7 +1,7 @@
 //! The one task that writes: takes what has gathered in the queue, commits it as one group, and
 //! answers each waiting caller only then.
 
-use store::{AuditRow, Batch, Lost, Mutation, NewRecord, Writer};
+use store::{AuditRow, Batch, LeaseQuestion, Lost, Mutation, NewRecord, Writer};
 use tokio::sync::mpsc;
 use types::{Digest, Field, Kind, Record, RefusalId, Verdict};
 
@@ -9,7 +9,7 @@ use crate::chain;
 use crate::checkpoint::Signer;
 use crate::clock;
 use crate::merkle::Tree;
-use crate::recorder::{AuditError, ChangeError, Job, Losses, Seq};
+use crate::recorder::{AuditError, ChangeError, Job, Judge, Losses, Seq, Work};
 use crate::seal::Sealer;
 
 /// The most records in one transaction: enough that the disk's sync is shared by all who wait, few
@@ -30,8 +30,8 @@ pub(crate) async fn run(
     let mut group = Vec::with_capacity(GROUP);
     let mut recorded = false;
     while queue.recv_many(&mut group, GROUP).await > 0 {
+        recorded |= group.iter().any(|job| !matches!(job.work, Work::Seal(_)));
         write_group(&mut writer, &mut group, &losses, &mut sealer, false).await;
-        recorded = true;
         // Who was answered may have the next record at hand: let it come before the group is taken, or groups
         // would be of those alone who waited for the one before.
         tokio::task::yield_now().await;
@@ -59,8 +59,12 @@ async fn write_group(
                 sealer.sealed(tree);
             }
             for (job, outcome) in group.drain(..).zip(outcomes) {
-                if let (Some(sealer), Some(successor), Ok(_)) = (sealer.as_mut(), job.successor, &outcome) {
-                    sealer.followed_by(successor);
+                match (job.work, sealer.as_mut()) {
+                    (Work::HandOver(successor), Some(sealer)) if outcome.is_ok() => {
+                        sealer.followed_by(successor);
+                    }
+                    (Work::Seal(signer), None) => *sealer = Some(Sealer::new(signer)),
+                    _ => {}
                 }
                 if let Some(answer) = job.answer {
                     // A caller that no longer waits has cancelled; its record stands.
@@ -85,7 +89,7 @@ type Written = (Vec<Result<u64, Lost>>, Option<Tree>);
 /// Tries a group again, whole, when its transaction gave way to another one.
 async fn commit_in_the_end(
     writer: &mut Writer,
-    group: &[Job],
+    group: &mut [Job],
     lost: u64,
     sealer: Option<&Sealer>,
     closing: bool,
@@ -102,12 +106,19 @@ async fn commit_in_the_end(
 /// Writes a group in one transaction. When this returns an error, nothing of the group is acknowledged.
 async fn commit(
     writer: &mut Writer,
-    group: &[Job],
+    group: &mut [Job],
     lost: u64,
     sealer: Option<&Sealer>,
     closing: bool,
 ) -> Result<Written, AuditError> {
-    let batch = writer.begin().await.map_err(AuditError::Unavailable)?;
+    let questions: Vec<&LeaseQuestion> = group
+        .iter()
+        .filter_map(|job| match &job.work {
+            Work::Lease(question, _) => Some(&**question),
+            _ => None,
+        })
+        .collect();
+    let batch = writer.begin_with(&questions).await.map_err(AuditError::Unavailable)?;
     let mut tail = Tail::read(batch).await?;
     if lost > 0 {
         tail.append(&loss(lost), None).await?.map_err(|_| AuditError::Closed)?;
@@ -115,9 +126,11 @@ async fn commit(
     let mut outcomes = Vec::with_capacity(group.len());
     let mut sealed = None;
     for job in group {
-        outcomes.push(match &job.successor {
-            None => tail.append(&job.record, job.mutation.as_ref()).await?,
-            Some(successor) => tail.hand_over(sealer, successor, &mut sealed).await?,
+        outcomes.push(match &mut job.work {
+            Work::Record(record, mutation) => tail.append(record, mutation.as_ref()).await?,
+            Work::Lease(question, judge) => tail.lease(question, judge).await?,
+            Work::HandOver(successor) => tail.hand_over(sealer, successor, &mut sealed).await?,
+            Work::Seal(_) => Ok(tail.seq),
         });
     }
     let handed_over = sealed.is_some();
@@ -179,12 +192,31 @@ impl<'w> Tail<'w> {
         self.append(&sealer.hand_over(successor, &tree), None).await
     }
 
+    /// Has a lease judged by what is there now, and appends the records of its use.
+    async fn lease(
+        &mut self,
+        question: &LeaseQuestion,
+        judge: &mut Judge,
+    ) -> Result<Result<u64, Lost>, AuditError> {
+        let view = self.batch.lease_view(question).await.map_err(AuditError::Unavailable)?;
+        let Some(records) = judge.0(&view, self.now_ms) else { return Ok(Err(Lost::Refused)) };
+        for record in &records {
+            self.link(record, With::Lease(question)).await?.map_err(|_| AuditError::Closed)?;
+        }
+        Ok(Ok(self.seq))
+    }
+
     /// Appends one record and makes its change. A lost change takes no number.
     async fn append(
         &mut self,
         record: &Record,
         change: Option<&Mutation>,
     ) -> Result<Result<u64, Lost>, AuditError> {
+        self.link(record, With::Change(change)).await
+    }
+
+    /// Gives a record its number and its link, unless its change is lost.
+    async fn link(&mut self, record: &Record, with: With<'_>) -> Result<Result<u64, Lost>, AuditError> {
         let seq = self.seq + 1;
         let bytes = record.encode(self.now_ms);
         let chain = chain::link(&self.chain, seq, &bytes);
@@ -196,7 +228,11 @@ impl<'w> Tail<'w> {
             claim: record.field(Field::Claim),
             at_ms: self.now_ms,
         };
-        match self.batch.append(row, change).await.map_err(AuditError::Unavailable)? {
+        let appended = match with {
+            With::Change(change) => self.batch.append(row, change).await,
+            With::Lease(question) => self.batch.append_judged(row, question).await.map(Ok),
+        };
+        match appended.map_err(AuditError::Unavailable)? {
             Err(lost) => Ok(Err(lost)),
             Ok(()) => {
                 (self.seq, self.chain) = (seq, chain);
@@ -204,6 +240,14 @@ impl<'w> Tail<'w> {
             }
         }
     }
+}
+
+/// What a record is appended with.
+enum With<'a> {
+    /// The change that it tells of.
+    Change(Option<&'a Mutation>),
+    /// The question whose answer it follows from.
+    Lease(&'a LeaseQuestion),
 }
 
 /// Number, chain and time of a head that can be continued.

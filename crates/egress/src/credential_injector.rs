@@ -4,6 +4,8 @@
 //! makes the request one that can only be written to the wire, so it comes last. In between the
 //! values lie in [`secrets::Leases`], which this crate cannot read.
 
+use std::sync::Arc;
+
 use policy::Permit;
 use safety::Safety;
 use secrets::{Leases, Vault};
@@ -14,7 +16,7 @@ use crate::rules;
 /// Opens the secrets that a permit names, of which the scanners know each from then on. A permit without any needs
 /// no vault.
 pub(crate) async fn lease(
-    vault: Option<&Vault>,
+    vault: Option<&Arc<Vault>>,
     safety: &Safety,
     permit: &Permit<Outbound>,
 ) -> Result<Leases, Refusal> {

@@ -144,7 +144,7 @@ impl Egress {
         let scanned = self.scan_out(&request);
         account.sends(account.step("scan out", since, scanned, |bytes| format!("{bytes} bytes, no secret"))?);
         let since = Instant::now();
-        let leases = injector::lease(self.vault.as_deref(), &self.safety, permit).await;
+        let leases = injector::lease(self.vault.as_ref(), &self.safety, permit).await;
         let leases = account.step("secret", since, leases, |_| injector::names(effect))?;
         let since = Instant::now();
         let home = self.pool.home(permit);

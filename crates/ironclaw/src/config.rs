@@ -1,5 +1,6 @@
 //! The configuration file: what was written, then what it means. Unknown keys are errors.
 
+mod export;
 mod shell;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,8 @@ pub use shell::ShellConfig;
 pub struct Config {
     /// The language model, where one is configured.
     pub model: Option<ChatSettings>,
+    /// Where records are handed to: POST to its endpoint for logs.
+    pub collector: Option<Target>,
     /// The database server, where the installation is not in a file.
     pub store: Option<store::Server>,
     /// Screening rules.
@@ -72,6 +75,7 @@ pub struct EgressConfig {
 #[serde(deny_unknown_fields, default)]
 struct Written {
     model: Option<WrittenModel>,
+    export: Option<export::WrittenExport>,
     store: Option<WrittenStore>,
     safety: safety::rulebook::Config,
     workspace: Option<WrittenWorkspace>,
@@ -203,6 +207,7 @@ impl Written {
             permissions.insert(name, tool.permission);
         }
         let (model, rule) = self.model.map(WrittenModel::mean).transpose()?.unzip();
+        let (collector, handing) = self.export.map(export::WrittenExport::mean).transpose()?.unzip();
         let exceptions = self
             .egress
             .exception
@@ -211,6 +216,7 @@ impl Written {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Config {
             model,
+            collector,
             store: self.store.map(|store| store.mean(base)).transpose()?,
             safety: self.safety,
             workspace: self.workspace.map(|workspace| base.join(workspace.dir)),
@@ -219,6 +225,7 @@ impl Written {
                 permissions,
                 budget: self.budget,
                 model: rule,
+                collector: handing,
                 policies: Vec::new(),
                 full_access: self.sandbox.full_access,
             },

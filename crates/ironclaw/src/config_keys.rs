@@ -30,6 +30,11 @@ keys! {
     "model.key": "The secret that is sent as bearer token. It also needs a grant: ironclaw secret grant NAME --tool agent --host HOST --method POST --inject bearer", "no key is sent", "key = \"OPENAI_KEY\"";
     "model.max_tokens": "The longest answer in tokens; taken from the budget before the request is sent, and corrected to what the answer says was used.", "2048", "max_tokens = 2048";
     "model.price": "Price of a million tokens in millionths of a currency unit, for [budget] money.", "0", "price = 10000000";
+    "export": "A collector of OpenTelemetry logs that the records of the audit log are handed to, in OTLP over HTTP as JSON. By ironclaw audit export --push, and by itself while a chat or the proxy runs.",
+        "records stay in the log", "[export]\nurl = \"https://collector.internal/v1/logs\"";
+    "export.url": "The collector's endpoint for logs, whole. Must be https where a key is used.", "none", "url = \"https://collector.internal/v1/logs\"";
+    "export.key": "The secret that is sent along. It also needs a grant: ironclaw secret grant NAME --tool log --host HOST --method POST --inject bearer", "no key is sent", "key = \"COLLECTOR_KEY\"";
+    "export.inject": "Where the key stands: bearer, basic:USER, header:NAME or query:NAME.", "bearer", "inject = \"header:x-api-key\"";
     "store": "Where the database is.", "a file in the data folder", "[store]\nurl = \"postgres://ironclaw@/ironclaw?host=/run/postgresql\"\npassword_file = \"database-password\"";
     "store.url": "A PostgreSQL server, a database and the role that reads and writes rows; never a password. Over a network the connection is encrypted and the certificate checked (sslrootcert names another authority).", "a file in the data folder", "url = \"postgres://ironclaw@db.internal/ironclaw\"";
     "store.password_file": "A file that holds the role's password in one line and that only you can read.", "no password", "password_file = \"database-password\"";

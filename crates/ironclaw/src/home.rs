@@ -129,12 +129,17 @@ impl Home {
         self.config.join("fingerprints")
     }
 
-    /// The key that seals the audit log.
+    /// The public key of the audit log.
+    pub fn verifying_key(&self) -> PathBuf {
+        self.key_folder().join("audit-signing.pub")
+    }
+
+    /// Where older versions kept the key that seals the audit log.
     pub fn signing_key(&self) -> PathBuf {
         self.key_folder().join("audit-signing")
     }
 
-    /// Where the next key of the log lies until the log has handed over to it.
+    /// Where they kept the next key of the log until the log had handed over to it.
     pub fn next_signing_key(&self) -> PathBuf {
         self.key_folder().join("audit-signing.next")
     }

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a binary has no reachable items; pub marks what other modules use")]
 
 mod cli;
+mod collector;
 mod commands;
 mod config;
 mod config_keys;

@@ -13,6 +13,7 @@ use types::Tenant;
 use wasm::{Budget, Compiler, Installer, Sandbox};
 use workspace::Surroundings;
 
+use crate::collector;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::home::Home;
@@ -44,8 +45,11 @@ impl Base {
             None => store::open(&home.database()).await,
         }
         .map_err(database)?;
-        let signer = crate::signing::signer(&home, &reader).await?;
-        let (audit, drain) = Audit::start_sealed(writer, signer);
+        let (audit, drain) = match crate::signing::in_file(&home, &reader).await? {
+            Some(signer) => Audit::start_sealed(writer, signer),
+            // Whoever opens the vault seals.
+            None => Audit::start(writer),
+        };
         let key = secrets::key_file::fingerprint_key(&home.fingerprint_folder());
         let safety = match key.map_err(Failure::environment)? {
             Some(key) => Safety::with_key(config.safety.clone(), &key).map_err(broken_rules)?,
@@ -55,7 +59,8 @@ impl Base {
         Ok(Self { home, config, reader, audit, safety, drain })
     }
 
-    /// Waits until everything is recorded. The last step of every command.
+    /// Waits until everything is recorded, also by a renewal of a token that nobody waits for. The last step of every
+    /// command.
     pub async fn close(self) {
         drop(self.audit);
         self.drain.finish().await;
@@ -78,6 +83,8 @@ pub struct Parts {
     pub agent: Agent,
     /// Renews tokens as long as the agent is there.
     _renewals: Option<renewal::Kept>,
+    /// Hands records to the owner's collector, also only so long.
+    _collector: Option<collector::Kept>,
 }
 
 impl Parts {
@@ -99,9 +106,10 @@ impl Parts {
             .map_err(Failure::usage)?;
         let egress = Arc::new(egress);
         let renewals = match vault {
-            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await),
+            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await?),
             None => None,
         };
+        let collector = collector::keep(base, policy.clone(), egress.clone(), terminal);
         let sandbox =
             Sandbox::new(sandbox_config(&base.home), egress.clone(), policy.clone(), base.safety.clone());
         let sandbox = Arc::new(sandbox.map_err(Failure::environment)?);
@@ -129,7 +137,7 @@ impl Parts {
             shell,
             alert: base.config.alert.clone(),
         });
-        Ok(Self { agent, _renewals: renewals })
+        Ok(Self { agent, _renewals: renewals, _collector: collector })
     }
 }
 

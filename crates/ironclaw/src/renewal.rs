@@ -1,7 +1,12 @@
 //! New tokens for those that end: asked for by `ironclaw secret refresh`, and by themselves while an agent or
 //! the proxy runs.
+//!
+//! Once a request for a token is under way the endpoint may have put another refresh token in the place of the one that
+//! was sent. So a renewal is a task of its own, which nobody's end cancels: whoever waits for it can be
+//! interrupted, and the program ends once the answer is stored or the renewal's time is over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use egress::{Egress, SendError};
@@ -9,7 +14,7 @@ use policy::{Policy, Turn};
 use secrets::{Captured, Renewal, Vault};
 use serde_json::json;
 use tokio::task::AbortHandle;
-use types::{SecretName, Trace};
+use types::{Refusal, SecretName, Trace};
 
 use crate::exit::{Failure, Outcome};
 use crate::parts::{Base, catalog, egress_config, policy};
@@ -27,14 +32,15 @@ pub async fn run(name: &SecretName, base: &Base, terminal: &Terminal) -> Outcome
     let vault = base.vault(terminal).await?;
     let egress = Egress::new(egress_config(&base.config), base.safety.clone(), Some(vault.clone()));
     let egress = Arc::new(egress.map_err(Failure::usage)?);
-    let renewals = Renewals { vault, policy: policy(base, catalog(base, Vec::new()))?, egress };
+    let renewals = Renewals::new(vault, policy(base, catalog(base, Vec::new()))?, egress);
     let due = renewals.vault.renewal(name).await.map_err(Failure::failed)?;
     let Some(due) = due else {
         return Err(Failure::failed(format!(
             "a new {name} was asked for less than a minute ago; try again later"
         )));
     };
-    let captured = renewals.renew(&due).await.map_err(failure)?;
+    let renewed = renewals.until_interrupted(renewals.renew(due), terminal).await?;
+    let captured = renewed.map_err(failure)?;
     let refresh = captured.refresh.as_ref().map(SecretName::as_str);
     let until = captured.expires_ms.map(|end| format!(", good until {}", crate::commands::audit::utc(end)));
     terminal.done(
@@ -45,23 +51,37 @@ pub async fn run(name: &SecretName, base: &Base, terminal: &Terminal) -> Outcome
 }
 
 /// What renews tokens as long as it is kept.
-pub struct Kept(AbortHandle);
+pub struct Kept {
+    looking: AbortHandle,
+    renewals: Renewals,
+    terminal: Terminal,
+}
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.0.abort();
+        self.looking.abort();
+        self.renewals.tell(&self.terminal);
     }
 }
 
 /// Renews what has ended already, and from then on what is about to. A failure is a warning: what needs the
 /// token is refused with the command that asks again.
-pub async fn keep(vault: Arc<Vault>, policy: Policy, egress: Arc<Egress>, terminal: &Terminal) -> Kept {
-    let renewals = Renewals { vault, policy, egress };
-    for (name, error) in renewals.all_due().await {
+///
+/// # Errors
+/// Where the person does not want to wait any more.
+pub async fn keep(
+    vault: Arc<Vault>,
+    policy: Policy,
+    egress: Arc<Egress>,
+    terminal: &Terminal,
+) -> Result<Kept, Failure> {
+    let renewals = Renewals::new(vault, policy, egress);
+    for (name, error) in renewals.until_interrupted(renewals.all_due(), terminal).await? {
         terminal.warn(format!(
             "ironclaw: no new {name}: {error}\n  to ask again: ironclaw secret refresh {name}"
         ));
     }
+    let kept = renewals.clone();
     let work = async move {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -69,37 +89,87 @@ pub async fn keep(vault: Arc<Vault>, policy: Policy, egress: Arc<Egress>, termin
             let _ = renewals.all_due().await;
         }
     };
-    Kept(tokio::spawn(work).abort_handle())
+    Ok(Kept { looking: tokio::spawn(work).abort_handle(), renewals: kept, terminal: terminal.clone() })
 }
 
 /// The parts that a renewal takes.
+#[derive(Clone)]
 struct Renewals {
     vault: Arc<Vault>,
     policy: Policy,
     egress: Arc<Egress>,
+    /// How many are under way.
+    under_way: Arc<AtomicU32>,
+}
+
+/// Counts one that is under way, however it ends.
+struct UnderWay(Arc<AtomicU32>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Renewals {
+    fn new(vault: Arc<Vault>, policy: Policy, egress: Arc<Egress>) -> Self {
+        Self { vault, policy, egress, under_way: Arc::default() }
+    }
+
+    /// Waits for renewals as long as the person wants to.
+    async fn until_interrupted<T>(
+        &self,
+        work: impl Future<Output = T>,
+        terminal: &Terminal,
+    ) -> Result<T, Failure> {
+        terminal.unless_interrupted(work).await.map_err(|interrupted| {
+            self.tell(terminal);
+            Failure::failed(interrupted)
+        })
+    }
+
+    /// Says why the program does not end at once.
+    fn tell(&self, terminal: &Terminal) {
+        if self.under_way.load(Ordering::Relaxed) > 0 {
+            terminal
+                .warn("ironclaw: waits for the answer of a token endpoint, half a minute at most".to_owned());
+        }
+    }
+
     /// Renews every token that is due; which ones failed.
     async fn all_due(&self) -> Vec<(SecretName, SendError)> {
         let mut failed = Vec::new();
         // A vault that cannot be read refuses every lease by itself.
         for due in self.vault.renewals(AHEAD).await.unwrap_or_default() {
-            if let Err(error) = self.renew(&due).await {
-                failed.push((due.into, error));
+            let name = due.into.clone();
+            if let Err(error) = self.renew(due).await {
+                failed.push((name, error));
             }
         }
         failed
     }
 
-    async fn renew(&self, due: &Renewal) -> Result<Captured, SendError> {
-        let turn = Turn::begin(Trace::off());
-        let permit = self.policy.decide_renewal(&turn, &due.grant, &due.claim).await?;
-        self.egress.renew(permit, turn.trace()).await
+    /// Goes on also when nobody waits for it any more. The policy bounds its time, and the end of the program waits for
+    /// everyone who can still record ([`audit::Drain::finish`]).
+    async fn renew(&self, due: Renewal) -> Result<Captured, SendError> {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let (Self { policy, egress, .. }, counted) = (self.clone(), UnderWay(self.under_way.clone()));
+        let work = async move {
+            let _counted = counted;
+            let turn = Turn::begin(Trace::off());
+            let permit = policy.decide_renewal(&turn, &due.grant, &due.claim).await?;
+            egress.renew(permit, turn.trace()).await
+        };
+        match tokio::spawn(work).await {
+            Ok(renewed) => renewed,
+            // A fault of this program; the hook of panics has said where.
+            Err(_) => Err(Refusal::new(&secrets::rules::NOT_RENEWED, "").into()),
+        }
     }
 }
 
-fn failure(error: SendError) -> Failure {
+/// How a request of this program's own that did not succeed ends a command.
+pub fn failure(error: SendError) -> Failure {
     match error {
         SendError::Refused(refusal) => refusal.into(),
         SendError::Failed(failed) => Failure::failed(failed),

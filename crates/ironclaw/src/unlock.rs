@@ -11,13 +11,14 @@ use secrets::{Plain, SlotInfo, SlotKind, Unlock, Vault, VaultError};
 
 use crate::exit::Failure;
 use crate::parts::{Base, locked};
+use crate::signing;
 use crate::terminal::Terminal;
 
 /// The longest passphrase that is read from a file.
 const MAX_PASSPHRASE: u64 = 4096;
 
 impl Base {
-    /// Opens the vault and teaches the scanners its values. `None` when there is no vault yet.
+    /// Opens the vault, teaches the scanners its values and seals the log from then on. `None` when there is no vault yet.
     pub async fn unlock(&self, terminal: &Terminal) -> Result<Option<Arc<Vault>>, Failure> {
         let slots = secrets::slots(&self.reader).await.map_err(locked)?;
         if slots.is_empty() {
@@ -32,6 +33,7 @@ impl Base {
             match Vault::open(self.reader.clone(), self.audit.clone(), &unlock).await {
                 Ok(vault) => {
                     self.safety.learn(vault.known_values().await.map_err(locked)?);
+                    signing::adopt(self, &vault, terminal).await?;
                     return Ok(Some(Arc::new(vault)));
                 }
                 Err(error @ VaultError::Slot(_)) if !kind.asks() => said = Some(error),

@@ -143,6 +143,7 @@ impl Engine {
             Caller::Agent => agent(),
             Caller::Client { .. } => uid("Client", "proxy"),
             Caller::Vault => uid("Vault", "local"),
+            Caller::Log => uid("Log", "local"),
         };
         self.answer(principal, "request", uid("Endpoint", &target.endpoint.to_string()), context)
     }

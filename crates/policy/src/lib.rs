@@ -13,6 +13,7 @@
 pub mod catalog;
 pub mod cedar;
 mod decide;
+mod export;
 pub mod floor;
 mod held;
 mod judge;
@@ -35,5 +36,5 @@ pub use permit::{Effect, Permit, Settlement};
 pub use proxied::{Asked, Run, Teller};
 pub use question::{Answer, Card, Question};
 pub use reach::Reach;
-pub use settings::{Budget, ModelRule, Permission, Settings};
+pub use settings::{Budget, CollectorRule, ModelRule, Permission, Settings};
 pub use turn::{Scope, Turn};

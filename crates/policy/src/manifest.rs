@@ -261,7 +261,7 @@ fn field(field: &'static str, why: impl std::fmt::Display) -> ManifestError {
 impl Written {
     fn mean(self) -> Result<Manifest, ManifestError> {
         let name = ToolName::parse(&self.name).map_err(|error| field("name", error))?;
-        if [ToolName::agent(), ToolName::proxy(), ToolName::vault()].contains(&name)
+        if [ToolName::agent(), ToolName::proxy(), ToolName::vault(), ToolName::log()].contains(&name)
             || BUILT_IN.contains(&name.as_str())
         {
             return Err(field("name", "the name is reserved for the agent and its own tools"));

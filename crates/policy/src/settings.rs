@@ -39,6 +39,8 @@ pub struct Settings {
     pub permissions: BTreeMap<ToolName, Permission>,
     /// Where the agent's language model is.
     pub model: Option<ModelRule>,
+    /// Where records are handed to.
+    pub collector: Option<CollectorRule>,
     /// Budgets of the day.
     pub budget: Budget,
     /// Whether commands may run without a container where they are asked to.
@@ -53,5 +55,14 @@ pub struct ModelRule {
     /// The endpoint.
     pub rule: HostRule,
     /// The key, where the endpoint wants one.
+    pub secret: Option<SecretWish>,
+}
+
+/// The one place the audit log may send its records to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CollectorRule {
+    /// The endpoint.
+    pub rule: HostRule,
+    /// The key, where the collector wants one.
     pub secret: Option<SecretWish>,
 }

@@ -84,6 +84,11 @@ impl Safety {
         Ok(())
     }
 
+    /// The newest version of a secret that is looked for.
+    pub fn newest_known(&self, name: &SecretName) -> Option<i64> {
+        self.known().newest(name)
+    }
+
     pub(crate) fn known(&self) -> Arc<KnownValues> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

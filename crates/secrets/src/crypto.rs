@@ -69,6 +69,8 @@ pub(crate) enum Purpose {
     Backup = 10,
     /// The key of the digests of values in the audit log, derived from the tenant's key.
     DigestKey = 11,
+    /// The key that seals the audit log, under the tenant's key.
+    LogKey = 12,
 }
 
 /// Where sealed bytes belong. They open nowhere else.

@@ -33,6 +33,12 @@ pub enum VaultError {
     /// The master key was changed by another process in this very moment.
     #[error("the master key is being changed by another process; try again")]
     Moving,
+    /// A sealed key of the audit log does not open.
+    #[error("the key of the audit log in the vault cannot be opened: {0}")]
+    LogKey(OpenError),
+    /// What the log says of its keys cannot be read.
+    #[error(transparent)]
+    Log(#[from] audit::Broken),
     /// A row of a secret does not open.
     #[error("the row of {name}, version {version}, cannot be opened: {error}")]
     Row {

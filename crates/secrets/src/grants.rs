@@ -6,7 +6,7 @@
 //! of the database meets that record and unseals nothing either (K19). Uses are claims too, one record
 //! each, so there is no counter that could be set back.
 
-use ::store::{GrantRow, Lost, Mutation, Reader};
+use ::store::{GrantRow, HeldGrant, Lost, Mutation, Reader};
 use ::types::{Caller, Field, Grant, Kind, Record, Refusal, SecretUse, Target, Tenant, Verdict};
 use audit::{Audit, ChangeError, Seq, now_ms};
 
@@ -71,78 +71,62 @@ impl Vault {
         Ok(self.reader.all_grants(&self.tenant).await?.into_iter().map(info).collect())
     }
 
-    /// Refuses a use that no authentic grant in force covers; otherwise the grant that does, one without a
-    /// bound on its uses where there is one.
+    /// Refuses a use that no authentic grant in force covers; otherwise the record that counts it, where the grant
+    /// that does has a bound. One without a bound comes first.
     pub(crate) fn check_grant(
         &self,
-        rows: &[GrantRow],
+        held: &[HeldGrant],
         caller: &Caller,
         target: &Target,
         used: &SecretUse,
-    ) -> Result<Covering, Refusal> {
+        now_ms: u64,
+    ) -> Result<Option<Record>, Refusal> {
         let (tool, digest) = caller.identity();
         let covers = |grant: &Grant| grant.covers(&tool, &digest, target) && grant.secret_use() == *used;
-        let covering: Vec<(&GrantRow, Grant)> = rows
+        let mut left: Vec<(&HeldGrant, Grant)> = held
             .iter()
-            .filter_map(|row| Some((row, Grant::decode(&row.body).ok()?)))
+            .filter_map(|held| Some((held, Grant::decode(&held.row.body).ok()?)))
             .filter(|(_, grant)| covers(grant))
             .collect();
-        let detail = format!("{} for {caller} to {target}", used.secret);
-        let authentic: Vec<_> = covering.iter().filter(|(row, _)| self.is_authentic(row)).collect();
-        let now = now_ms();
-        let in_force = authentic.iter().filter(|(_, grant)| grant.expires_ms.is_none_or(|end| now < end));
-        if let Some((row, grant)) = in_force.min_by_key(|(_, grant)| grant.max_uses.is_some()) {
-            return Ok(Covering {
-                id: row.id.clone(),
-                max_uses: grant.max_uses,
-                expires_ms: grant.expires_ms,
-            });
-        }
-        let rule = if !authentic.is_empty() {
-            &rules::GRANT_EXPIRED
-        } else if !covering.is_empty() {
-            &rules::GRANT_ALTERED
-        } else {
-            &rules::NOT_GRANTED
+        let mut rule = &rules::NOT_GRANTED;
+        let mut keep = |reason, is_good: &dyn Fn(&HeldGrant, &Grant) -> bool| {
+            if !left.is_empty() {
+                rule = reason;
+            }
+            left.retain(|(held, grant)| is_good(held, grant));
         };
+        keep(&rules::GRANT_ALTERED, &|held, _| self.is_authentic(&held.row));
+        keep(&rules::GRANT_EXPIRED, &|_, grant| grant.expires_ms.is_none_or(|end| now_ms < end));
+        keep(&rules::GRANT_REVOKED, &|held, _| !held.is_revoked);
+        keep(&rules::GRANT_USED_UP, &|held, grant| grant.max_uses.is_none_or(|max| self.uses_of(held) < max));
+        if let Some((held, grant)) = left.iter().min_by_key(|(_, grant)| grant.max_uses.is_some()) {
+            return Ok(grant.max_uses.map(|_| self.count(held)));
+        }
         // Not the path: the sandbox chose it, and a person pastes this into a shell.
         let widen = format!(
             "ironclaw secret grant {} --tool {tool} --host {} --method {} --inject {}",
             used.secret, target.endpoint, target.method, used.inject
         );
+        let detail = format!("{} for {caller} to {target}", used.secret);
         Err(Refusal::new(rule, detail).widened_by(widen))
     }
 
-    /// Takes one of the uses that a bounded grant has left.
-    pub(crate) async fn take_use(&self, grant: &Covering) -> Result<(), Refusal> {
-        let Some(max) = grant.max_uses else { return Ok(()) };
-        let used_up = || Refusal::new(&rules::GRANT_USED_UP, format!("after {max} uses"));
-        let (low, high) =
-            (format!("use/{}/{}/", self.tenant, grant.id), format!("use/{}/{}0", self.tenant, grant.id));
-        loop {
-            let last = self.reader.last_claim(&low, &high).await;
-            let last = last.map_err(|_| Refusal::new(&rules::NOT_READ, "uses of the grant"))?;
-            let claim = last.and_then(|row| String::from_utf8(row.claim?).ok());
-            let taken = match claim.as_deref() {
-                None => 0,
-                Some(claim) => {
-                    claim.strip_prefix(&low).and_then(|count| count.parse().ok()).unwrap_or(u32::MAX)
-                }
-            };
-            // Ends: each lost round means that somebody else took a use, and there are `max`.
-            if taken >= max {
-                return Err(used_up());
-            }
-            let record = Record::new(Kind::Grant, Verdict::Done)
-                .with(Field::State, "used")
-                .with(Field::Count, taken + 1)
-                .with(Field::Claim, format!("{low}{:010}", taken + 1));
-            match self.audit.change(record, Mutation::Claim).await {
-                Ok(_) => return Ok(()),
-                Err(ChangeError::Lost(_)) => {}
-                Err(ChangeError::Audit(_)) => return Err(Refusal::new(&rules::NOT_RECORDED, "")),
-            }
-        }
+    /// How often a grant was used, by its last record; what is no such record counts as all of them.
+    fn uses_of(&self, held: &HeldGrant) -> u32 {
+        let Some(claim) = &held.last_use else { return 0 };
+        let count = std::str::from_utf8(claim).ok().and_then(|claim| {
+            claim.strip_prefix(&counted(&self.tenant, &held.row.id))?.strip_prefix('/')?.parse().ok()
+        });
+        count.unwrap_or(u32::MAX)
+    }
+
+    /// The record that takes the next use.
+    fn count(&self, held: &HeldGrant) -> Record {
+        let next = self.uses_of(held).saturating_add(1);
+        Record::new(Kind::Grant, Verdict::Done)
+            .with(Field::State, "used")
+            .with(Field::Count, next)
+            .with(Field::Claim, format!("{}/{next:010}", counted(&self.tenant, &held.row.id)))
     }
 
     fn is_authentic(&self, row: &GrantRow) -> bool {
@@ -150,11 +134,9 @@ impl Vault {
     }
 }
 
-/// The grant that covers a use.
-pub(crate) struct Covering {
-    pub(crate) id: String,
-    pub(crate) max_uses: Option<u32>,
-    pub(crate) expires_ms: Option<u64>,
+/// What the records claim that count the uses of a grant, but for the slash and the count.
+pub(crate) fn counted(tenant: &Tenant, id: &str) -> String {
+    format!("use/{tenant}/{id}")
 }
 
 /// What the record of a revocation claims.

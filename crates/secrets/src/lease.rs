@@ -3,10 +3,11 @@
 //!
 //! A lease is the right that a permit's record gives to use one secret. Using it up *is* the record of the
 //! use: that record claims the lease, and of all records of a database only one may hold a claim, so of
-//! any number of clients one wins (K09). In the same transaction the database looks once more: is the
-//! secret's newest head the one that was read, was the grant taken back or has it ended, is the permit's
-//! record younger than [`LEASE_LIFETIME`], all by the database's own clock? Only then is the value handed
-//! out. One read and one transaction.
+//! any number of clients one wins (K09). The transaction that holds the record also holds what it is judged by: is the
+//! secret's newest head the one that its row agrees with, was the grant taken back, has it ended or been used up, is the
+//! permit's record younger than [`LEASE_LIFETIME`]? All of it is read while the log is locked and judged by the clock
+//! that stamps its records, the database's own where it has one. Only once the records are durable is the value handed
+//! out. A server is asked twice: to lock the log and tell all this, and to write the records and end the transaction.
 //!
 //! [`Leases`] cannot be copied, so that a lease cannot be used twice:
 //!
@@ -26,17 +27,18 @@
 //! }
 //! ```
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::store::{Lost, Mutation, SecretState};
-use ::types::{Field, Kind, Outbound, Record, Refusal, SecretName, SecretUse, Verdict};
-use audit::{ChangeError, Seq, now_ms};
+use ::store::{LeaseQuestion, LeaseView, SecretState};
+use ::types::{Caller, Field, Kind, Outbound, Record, Refusal, SecretName, SecretUse, Target, Verdict};
+use audit::{AuditError, Seq};
 use policy::Permit;
 use safety::Safety;
 
 use crate::crypto;
 use crate::error::VaultError;
-use crate::grants::revocation;
+use crate::grants;
 use crate::head::{self, Head};
 use crate::rules;
 use crate::store::Vault;
@@ -44,9 +46,6 @@ use crate::types::Plain;
 
 /// How long a lease may wait for its request.
 pub const LEASE_LIFETIME: Duration = Duration::from_secs(60);
-
-/// How often a lease is tried again because the secret was changed between reading and using it.
-const ATTEMPTS: u32 = 4;
 
 /// The opened secrets of one permit.
 #[must_use = "a lease that is not injected opened a secret for nothing"]
@@ -61,7 +60,7 @@ pub(crate) struct Lease {
     pub(crate) used: SecretUse,
     pub(crate) value: Plain,
     version: i64,
-    /// What the scanners know the value by, sealed.
+    /// What the scanners know the value by, sealed; empty where they did when it was asked for.
     fingerprints: Vec<u8>,
 }
 
@@ -105,12 +104,16 @@ impl Vault {
     /// Opens the secrets of a permitted request. Each must be covered by an authentic grant, and its
     /// use is on record, durably, before this returns; and each is then known to the scanners, also a version that
     /// another process stored since this one began: what they do not know they would let come back.
-    pub async fn lease(&self, permit: &Permit<Outbound>, safety: &Safety) -> Result<Leases, Refusal> {
+    pub async fn lease(
+        self: &Arc<Self>,
+        permit: &Permit<Outbound>,
+        safety: &Safety,
+    ) -> Result<Leases, Refusal> {
         let effect = permit.effect();
         let deadline = permit.deadline().min(Instant::now() + LEASE_LIFETIME);
         let mut leases = Leases { of: Some(permit.seq()), deadline, leases: Vec::new() };
         for (index, used) in effect.secrets.iter().enumerate() {
-            let leased = self.open_one(permit, index, used).await;
+            let leased = self.open_one(permit, index, used, safety).await;
             match leased.and_then(|lease| self.teach(&lease, safety).map(|()| lease)) {
                 Ok(lease) => leases.leases.push(lease),
                 Err(refusal) => {
@@ -137,59 +140,71 @@ impl Vault {
 
     /// Opens one secret and uses its lease up.
     async fn open_one(
-        &self,
+        self: &Arc<Self>,
         permit: &Permit<Outbound>,
         index: usize,
         used: &SecretUse,
+        safety: &Safety,
     ) -> Result<Lease, Refusal> {
-        let Outbound { caller, target, .. } = permit.effect();
-        let tool = caller.identity().0;
-        let (low, high) = head::claims(&self.tenant, &used.secret);
-        let mut has_use = false;
-        for _ in 0..ATTEMPTS {
-            permit.check()?;
-            let read = self.reader.lease_view(&self.tenant, &used.secret, &tool, &low, &high).await;
-            let view = read.map_err(|_| Refusal::new(&rules::NOT_READ, "grants and secret"))?;
-            let grant = self.check_grant(&view.grants, caller, target, used)?;
-            let read = Head::read(view.head.as_ref(), &self.grant_key, &self.tenant, &used.secret);
-            let head = self.newest(&used.secret, read).map_err(sorted)?;
-            let in_use = view.secret.as_ref().map(|row| (row.version, row.state));
-            self.agreed(&used.secret, in_use, head).map_err(sorted)?;
-            let row = view.secret.filter(|row| row.state == SecretState::Current);
-            let row = row.ok_or_else(|| sorted(VaultError::NoSecret(used.secret.clone())))?;
-            let value = self.open_row(&row).map_err(sorted)?;
-            let ends_ms = crypto::expiry(&row.sealed);
-            if ends_ms.is_some_and(|end| now_ms() >= end) {
-                return Err(ended(&used.secret));
-            }
-            if !has_use {
-                self.take_use(&grant).await?;
-                has_use = true;
-            }
-            let record = about(permit, used, Verdict::Allow)
-                .with(Field::Version, row.version)
-                .with(Field::Value, self.digest(&value))
-                .with(Field::Claim, claim(permit.seq(), index));
-            let change = Mutation::UseLease {
-                head: head.claim(&self.tenant, &used.secret),
-                history: (low.clone(), high.clone()),
-                revoked: revocation(&self.tenant, &grant.id),
-                permit: permit.seq().get(),
-                lifetime_ms: LEASE_LIFETIME.as_millis() as u64,
-                ends_ms: grant.expires_ms.into_iter().chain(ends_ms).min(),
-            };
-            match self.audit.change(record, change).await {
-                Ok(_) => return Ok(Lease::of(used.clone(), value, row.version, row.fingerprints)),
-                Err(ChangeError::Lost(Lost::Changed)) => {}
-                Err(ChangeError::Lost(Lost::Ended))
-                    if ends_ms.is_some_and(|end| grant.expires_ms.is_none_or(|other| end < other)) =>
-                {
-                    return Err(ended(&used.secret));
+        permit.check()?;
+        let effect = permit.effect();
+        let question = LeaseQuestion {
+            tenant: self.tenant.clone(),
+            secret: used.secret.clone(),
+            tool: effect.caller.identity().0,
+            history: head::claims(&self.tenant, &used.secret),
+            revoked: grants::revocation(&self.tenant, ""),
+            uses: grants::counted(&self.tenant, ""),
+            claim: claim(permit.seq(), index),
+            permit: i64::try_from(permit.seq().get()).unwrap_or(i64::MAX),
+            known: safety.newest_known(&used.secret).unwrap_or(0),
+        };
+        let wanted = Wanted {
+            caller: effect.caller.clone(),
+            target: effect.target.clone(),
+            used: used.clone(),
+            record: about(permit, used, Verdict::Allow).with(Field::Claim, &question.claim),
+        };
+        let vault = self.clone();
+        let judged = self.audit.lease(question, move |view, now_ms| vault.judge(&wanted, view, now_ms)).await;
+        judged.unwrap_or_else(|error| {
+            Err(match error {
+                AuditError::Unavailable(_) | AuditError::Head => {
+                    Refusal::new(&rules::NOT_READ, "grants and secret")
                 }
-                Err(error) => return Err(lost(&error)),
-            }
+                AuditError::Uncertain(_) | AuditError::Closed => Refusal::new(&rules::NOT_RECORDED, ""),
+            })
+        })
+    }
+
+    /// Whether the lease may be used, by what is there while the log is locked: the lease is free and its permit
+    /// young, an authentic grant in force covers it that nobody took back, and the secret is the one that the log tells of.
+    /// With the records that say so. `now_ms` and the permit's time are of one clock: a server's own, for
+    /// every process that uses it.
+    fn judge(&self, wanted: &Wanted, view: &LeaseView, now_ms: u64) -> Result<(Vec<Record>, Lease), Refusal> {
+        let Wanted { caller, target, used, record } = wanted;
+        if view.is_used {
+            return Err(Refusal::new(&rules::LEASE_USED, ""));
         }
-        Err(Refusal::new(&rules::NOT_READ, "the secret was changed again and again"))
+        let decided = view.permit.as_ref().and_then(|row| Record::decode(&row.record).ok());
+        if !decided.is_some_and(|(at_ms, _)| is_young(at_ms, now_ms)) {
+            return Err(Refusal::new(&rules::LEASE_EXPIRED, format!("after {} s", LEASE_LIFETIME.as_secs())));
+        }
+        let counted = self.check_grant(&view.grants, caller, target, used, now_ms)?;
+        let read = Head::read(view.head.as_ref(), &self.grant_key, &self.tenant, &used.secret);
+        let head = self.newest(&used.secret, read).map_err(sorted)?;
+        let in_use = view.secret.as_ref().map(|row| (row.version, row.state));
+        self.agreed(&used.secret, in_use, head).map_err(sorted)?;
+        let row = view.secret.as_ref().filter(|row| row.state == SecretState::Current);
+        let row = row.ok_or_else(|| sorted(VaultError::NoSecret(used.secret.clone())))?;
+        let value = self.open_row(row).map_err(sorted)?;
+        if crypto::expiry(&row.sealed).is_some_and(|end| now_ms >= end) {
+            return Err(ended(&used.secret));
+        }
+        let use_of_it =
+            record.clone().with(Field::Version, row.version).with(Field::Value, self.digest(&value));
+        let lease = Lease::of(used.clone(), value, row.version, row.fingerprints.clone());
+        Ok((counted.into_iter().chain([use_of_it]).collect(), lease))
     }
 
     async fn record(&self, record: Record) -> Result<(), Refusal> {
@@ -198,6 +213,20 @@ impl Vault {
             Err(_) => Err(Refusal::new(&rules::NOT_RECORDED, "")),
         }
     }
+}
+
+/// What is asked for.
+struct Wanted {
+    caller: Caller,
+    target: Target,
+    used: SecretUse,
+    /// What is recorded of its use, but for what is known only then.
+    record: Record,
+}
+
+/// Whether a lease whose permit was recorded then may still be used.
+fn is_young(permitted_ms: u64, now_ms: u64) -> bool {
+    now_ms <= permitted_ms.saturating_add(LEASE_LIFETIME.as_millis() as u64)
 }
 
 /// What the record of a use claims: one secret of one permit.
@@ -219,18 +248,6 @@ fn sorted(error: VaultError) -> Refusal {
         VaultError::RolledBack { .. } => Refusal::new(&rules::ROLLED_BACK, error.to_string()),
         VaultError::Row { .. } => Refusal::new(&rules::SEAL_BROKEN, error.to_string()),
         _ => Refusal::new(&rules::NOT_READ, "secret"),
-    }
-}
-
-fn lost(error: &ChangeError) -> Refusal {
-    match error {
-        ChangeError::Lost(Lost::Claimed) => Refusal::new(&rules::LEASE_USED, ""),
-        ChangeError::Lost(Lost::Missing) => Refusal::new(&rules::GRANT_REVOKED, ""),
-        ChangeError::Lost(Lost::Ended) => Refusal::new(&rules::GRANT_EXPIRED, ""),
-        ChangeError::Lost(Lost::Expired) => {
-            Refusal::new(&rules::LEASE_EXPIRED, format!("after {} s", LEASE_LIFETIME.as_secs()))
-        }
-        _ => Refusal::new(&rules::NOT_RECORDED, ""),
     }
 }
 
@@ -283,5 +300,84 @@ mod tests {
         let elsewhere = [SecretUse { inject: Injection::Path, ..uses[0].clone() }];
         assert_eq!(rule(one, &elsewhere, Duration::ZERO), Some("vault.lease-mismatch"));
         assert!(Leases::none().take(one, &[], now).is_ok());
+    }
+    #[tokio::test]
+    async fn k10_a_use_is_judged_by_the_clock_and_the_records_of_the_log() {
+        let home = tempfile::tempdir().unwrap();
+        let (reader, writer) = ::store::open(&home.path().join("data/ironclaw.db")).await.unwrap();
+        let (audit, _drain) = Audit::start(writer);
+        let unlock = crate::Unlock::File(home.path().join("keys"));
+        let vault = Vault::create(reader, &audit, &unlock).await.unwrap();
+        let key = SecretName::parse("A_KEY").unwrap();
+        const SECOND: u64 = 1000;
+        let end = audit::now_ms() + 3600 * SECOND;
+        vault.put_until(&key, Plain::new(b"a value of the vault".to_vec()), None, Some(end)).await.unwrap();
+        let grant = ::types::Grant {
+            tool: ::types::ToolName::agent(),
+            digest: Caller::Agent.identity().1,
+            secret: key.clone(),
+            host: ::types::HostName::parse("a.example").unwrap(),
+            port: ::types::Port::new(443).unwrap(),
+            methods: vec![http::Method::GET],
+            path: ::types::PathPrefix::parse("/").unwrap(),
+            inject: Injection::Bearer,
+            expires_ms: Some(end - 1800 * SECOND),
+            max_uses: Some(2),
+        };
+        let id = vault.grant(&grant).await.unwrap();
+        let permit = audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap();
+        let question = LeaseQuestion {
+            tenant: vault.tenant.clone(),
+            secret: key.clone(),
+            tool: grant.tool.clone(),
+            history: head::claims(&vault.tenant, &key),
+            revoked: grants::revocation(&vault.tenant, ""),
+            uses: grants::counted(&vault.tenant, ""),
+            claim: claim(permit, 0),
+            permit: permit.get() as i64,
+            known: 0,
+        };
+        let look = |view: &LeaseView, now_ms| Ok::<_, ()>((Vec::new(), (view.clone(), now_ms)));
+        let (view, now) = audit.lease(question, look).await.unwrap().unwrap();
+        let wanted = |url: &str| Wanted {
+            caller: Caller::Agent,
+            target: Target::parse("GET", url).unwrap(),
+            used: grant.secret_use(),
+            record: Record::new(Kind::Unseal, Verdict::Allow).with(Field::Claim, claim(permit, 0)),
+        };
+        let judged = |now, change: &dyn Fn(&mut LeaseView)| {
+            let mut view = view.clone();
+            change(&mut view);
+            let outcome = vault.judge(&wanted("https://a.example/x"), &view, now);
+            outcome.map(|(records, _)| records.len()).map_err(|refusal| refusal.rule.id)
+        };
+        let minute = LEASE_LIFETIME.as_millis() as u64;
+        let (permitted, _) = Record::decode(&view.permit.as_ref().unwrap().record).unwrap();
+        // The use of the grant and the use of the lease.
+        assert_eq!(judged(now, &|_| {}), Ok(2));
+        assert_eq!(judged(permitted + minute, &|_| {}), Ok(2));
+        assert_eq!(judged(permitted + minute + 1, &|_| {}), Err("vault.lease-expired"));
+        assert_eq!(judged(now, &|view| view.permit = None), Err("vault.lease-expired"));
+        assert_eq!(judged(now, &|view| view.is_used = true), Err("vault.lease-used"));
+        assert_eq!(judged(now, &|view| view.grants[0].is_revoked = true), Err("vault.grant-revoked"));
+        let used =
+            |claim: String| move |view: &mut LeaseView| view.grants[0].last_use = Some(claim.clone().into());
+        assert_eq!(judged(now, &used(format!("use/local/{id}/{:010}", 1))), Ok(2));
+        assert_eq!(judged(now, &used(format!("use/local/{id}/{:010}", 2))), Err("vault.grant-used-up"));
+        assert_eq!(judged(now, &used(format!("use/local/{id}/x"))), Err("vault.grant-used-up"));
+        assert_eq!(judged(now, &|view| view.head = None), Err("vault.rolled-back"));
+        assert_eq!(judged(now, &|view| view.secret = None), Err("vault.rolled-back"));
+        assert_eq!(judged(now, &|view| view.grants.clear()), Err("vault.not-granted"));
+        let later = |at_ms: u64| {
+            move |view: &mut LeaseView| {
+                view.permit.as_mut().unwrap().record =
+                    Record::new(Kind::Request, Verdict::Allow).encode(at_ms);
+            }
+        };
+        let ends = end - 1800 * SECOND;
+        assert_eq!(judged(ends - 1, &later(ends - 1)), Ok(2));
+        assert_eq!(judged(ends, &later(ends)), Err("vault.grant-expired"));
+        let elsewhere = vault.judge(&wanted("https://b.example/x"), &view, now);
+        assert_eq!(elsewhere.err().map(|refusal| refusal.rule.id), Some("vault.not-granted"));
     }
 }

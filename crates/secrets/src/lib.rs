@@ -11,6 +11,7 @@
 //! - [`Vault::known_values`]: keyed fingerprints, by which the leak detector knows every value
 //!   without holding one.
 //!
+//! The key that seals the audit log is kept here too (`log_key`), and comes out as what signs, not as bytes.
 //! No function returns a secret; [`key_file::fingerprint_key`] opens nothing. [`store`] is the file to read first, [`lease`] the second.
 
 pub mod backup;
@@ -24,6 +25,7 @@ mod key;
 pub mod key_file;
 pub mod keychain;
 mod lease;
+mod log_key;
 mod master;
 pub mod passphrase;
 pub mod recovery;

@@ -348,6 +348,20 @@ impl Vault {
         crypto::open(&self.key, FIRST, &self.place(purpose, name, version), sealed)
     }
 
+    /// Seals what is no version of a secret.
+    pub(crate) fn seal_at(&self, place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        crypto::seal(&self.key, FIRST, place, plain)
+    }
+
+    /// Opens what was sealed there.
+    pub(crate) fn unseal_at(
+        &self,
+        place: &Place<'_>,
+        sealed: &[u8],
+    ) -> Result<zeroize::Zeroizing<Vec<u8>>, OpenError> {
+        crypto::open(&self.key, FIRST, place, sealed)
+    }
+
     fn place<'a>(&'a self, purpose: Purpose, name: &'a SecretName, version: i64) -> Place<'a> {
         Place {
             purpose,

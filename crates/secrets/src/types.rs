@@ -1,7 +1,7 @@
 //! Secret values in memory: wiped when dropped, and without a way to look at them.
 //!
 //! A [`Plain`] can be made by anyone who has a value and read by nobody outside this crate. It can
-//! not be printed:
+//! not be printed (K13):
 //!
 //! ```compile_fail
 //! fn show(value: secrets::Plain) -> String { format!("{value:?}") }

@@ -32,11 +32,6 @@ pub(crate) async fn apply(db: &mut Session<'_>, mutation: &Mutation, now: u64) -
         Mutation::SetSecretStates { tenant, name, changes } => {
             keys::set_secret_states(db, tenant, name, changes).await
         }
-        Mutation::UseLease { head, history, revoked, permit, lifetime_ms, ends_ms } => {
-            let (permit, lifetime_ms, ends_ms) = (stored(*permit), *lifetime_ms, *ends_ms);
-            let lease = keys::Lease { head, history, revoked, permit, lifetime_ms, ends_ms };
-            keys::use_lease(db, &lease, now).await
-        }
         Mutation::Detach { first, last } => {
             run(db, detach::strip(*first, *last)).await?;
             Ok(Ok(()))

@@ -5,7 +5,7 @@ use types::{Digest, FindingId, SecretName, Tenant, ToolName};
 
 use crate::error::StoreError;
 use crate::rows::{
-    ApprovalRow, ApprovalState, AuditRow, GrantRow, LeaseView, Meter, RotationRow, RotationState, SecretRow,
+    ApprovalRow, ApprovalState, AuditRow, GrantRow, Meter, RotationRow, RotationState, SecretRow,
     SecretState, SlotRow, TenantKeyRow, ToolRow, ToolState,
 };
 use crate::session::{Column, Row};
@@ -29,21 +29,25 @@ pub(crate) struct Columns<'r> {
     table: &'static str,
 }
 
-impl Columns<'_> {
+impl<'r> Columns<'r> {
+    /// Those of a row, which is named in errors as one of that table.
+    pub(crate) fn of(row: &'r Row, table: &'static str) -> Self {
+        Self { row, table }
+    }
     fn damaged(&self) -> StoreError {
         StoreError::Damaged(self.table)
     }
 
-    fn get<T: Column>(&self, name: &str) -> Result<T, StoreError> {
+    pub(crate) fn get<T: Column>(&self, name: &str) -> Result<T, StoreError> {
         self.row.named(name).map_err(|_| self.damaged())
     }
 
     /// A literal of ours, which a server sends in four bytes and a file in eight.
-    fn integer(&self, name: &str) -> Result<i64, StoreError> {
+    pub(crate) fn integer(&self, name: &str) -> Result<i64, StoreError> {
         self.get::<i64>(name).or_else(|_| self.get::<i32>(name).map(i64::from))
     }
 
-    fn unsigned(&self, name: &str) -> Result<u64, StoreError> {
+    pub(crate) fn unsigned(&self, name: &str) -> Result<u64, StoreError> {
         u64::try_from(self.get::<i64>(name)?).map_err(|_| self.damaged())
     }
 
@@ -52,12 +56,12 @@ impl Columns<'_> {
     }
 
     /// A column that holds text of a stricter type.
-    fn parsed<T, E>(&self, name: &str, parse: fn(&str) -> Result<T, E>) -> Result<T, StoreError> {
+    pub(crate) fn parsed<T, E>(&self, name: &str, parse: fn(&str) -> Result<T, E>) -> Result<T, StoreError> {
         parse(&self.get::<String>(name)?).map_err(|_| self.damaged())
     }
 
     /// A column that holds one of a closed set of words.
-    fn word<T>(&self, name: &str, parse: fn(&str) -> Option<T>) -> Result<T, StoreError> {
+    pub(crate) fn word<T>(&self, name: &str, parse: fn(&str) -> Option<T>) -> Result<T, StoreError> {
         parse(&self.get::<String>(name)?).ok_or_else(|| self.damaged())
     }
 }
@@ -103,48 +107,6 @@ impl FromRow for RotationRow {
             switched_ms: columns.unsigned("switched_ms")?,
         })
     }
-}
-
-/// The three parts of what a lease is judged by.
-pub(crate) fn lease_view(rows: &[Row], tenant: &Tenant, name: &SecretName) -> Result<LeaseView, StoreError> {
-    let mut view = LeaseView { secret: None, grants: Vec::new(), head: None };
-    for row in rows {
-        let columns = Columns { row, table: "secret" };
-        let (tenant, secret) = (tenant.clone(), name.clone());
-        match columns.integer("part")? {
-            1 => {
-                view.secret = Some(SecretRow {
-                    tenant,
-                    name: secret,
-                    version: columns.get("number")?,
-                    state: columns.word("word", SecretState::parse)?,
-                    sealed: columns.get("one")?,
-                    fingerprints: columns.get("two")?,
-                    created_ms: columns.unsigned("at")?,
-                });
-            }
-            2 => view.grants.push(GrantRow {
-                tenant,
-                id: columns.get("id")?,
-                tool: columns.parsed("word", ToolName::parse)?,
-                secret,
-                body: columns.get("one")?,
-                mac: columns.get("two")?,
-                created_ms: columns.unsigned("at")?,
-            }),
-            _ => {
-                let (record, claim) = (columns.get("one")?, columns.get("two")?);
-                view.head = Some(AuditRow {
-                    seq: columns.get("number")?,
-                    record,
-                    chain: Vec::new(),
-                    refusal: None,
-                    claim: Some(claim),
-                });
-            }
-        }
-    }
-    Ok(view)
 }
 
 impl FromRow for TenantKeyRow {

@@ -2,8 +2,8 @@
 //!
 //! Each row keeps its number and its link of the chain, which is all that proofs and later records need. A
 //! record that claims something for good (the head of a secret, a grant that was taken back, a use of one)
-//! stays whole, since what is allowed today is read from it. Only the claims of leases are names without a
-//! future: they stay in their column, so that none can be made twice.
+//! stays whole, since what is allowed today is read from it. Only the claims of leases and of exports are all that is
+//! read of their records: they stay in their column, and none can be made twice.
 
 use crate::connection::Connection;
 use crate::error::StoreError;
@@ -20,12 +20,14 @@ pub(crate) fn strip(first: u64, last: u64) -> Statement {
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     sql("UPDATE audit_record SET record = $1, refusal = NULL
          WHERE seq >= $2 AND seq <= $3 AND length(record) > 0
-             AND (claim IS NULL OR (claim >= $4 AND claim < $5))")
+             AND (claim IS NULL OR (claim >= $4 AND claim < $5) OR (claim >= $6 AND claim < $7))")
     .bind(b"".as_slice())
     .bind(number(first))
     .bind(number(last))
     .bind(b"lease/".as_slice())
     .bind(b"lease0".as_slice())
+    .bind(b"export/".as_slice())
+    .bind(b"export0".as_slice())
 }
 
 /// Takes the bytes of the records from `first` to `last` out of a server's log, connected as the owner of the

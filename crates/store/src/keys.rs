@@ -1,9 +1,8 @@
 //! How changes of the vault's keys, of the states of its secrets and of its leases are carried out.
 
-use types::{Record, SecretName, Tenant};
+use types::{SecretName, Tenant};
 
 use crate::apply::{Applied, exists, one, run, stored};
-use crate::error::StoreError;
 use crate::mutation::{Lost, StateChange};
 use crate::rows::{RotationRow, SecretState, TenantKeyRow};
 use crate::session::Session;
@@ -123,49 +122,4 @@ pub(crate) async fn set_secret_states(
         }
     }
     Ok(Ok(()))
-}
-
-/// What the use of a lease depends on.
-pub(crate) struct Lease<'a> {
-    pub(crate) head: &'a str,
-    pub(crate) history: &'a (String, String),
-    pub(crate) revoked: &'a str,
-    pub(crate) permit: i64,
-    pub(crate) lifetime_ms: u64,
-    pub(crate) ends_ms: Option<u64>,
-}
-
-/// Looks, in the transaction that records the use, whether it is still one: the newest head of the secret
-/// is the one that was read, nobody took the grant back, neither it nor the secret has ended, and the
-/// permit's record is young enough. One statement. `now` and the permit's time are both of the clock that
-/// stamps records: a server's own, for every process that uses it.
-pub(crate) async fn use_lease(db: &mut Session<'_>, lease: &Lease<'_>, now: u64) -> Applied {
-    const WHAT: &str = "audit_record";
-    let query = sql("SELECT
-             (SELECT claim FROM audit_record WHERE claim >= $1 AND claim < $2 ORDER BY claim DESC LIMIT 1),
-             (SELECT seq FROM audit_record WHERE claim = $3),
-             (SELECT record FROM audit_record WHERE seq = $4)")
-    .bind(lease.history.0.as_bytes())
-    .bind(lease.history.1.as_bytes())
-    .bind(lease.revoked.as_bytes())
-    .bind(lease.permit);
-    let rows = db.rows(query, WHAT).await?;
-    let row = rows.first().ok_or(StoreError::Damaged(WHAT))?;
-    let head: Option<Vec<u8>> = row.get(0).map_err(StoreError::at(WHAT))?;
-    let revoked: Option<i64> = row.get(1).map_err(StoreError::at(WHAT))?;
-    let permit: Option<Vec<u8>> = row.get(2).map_err(StoreError::at(WHAT))?;
-    if revoked.is_some() {
-        return Ok(Err(Lost::Missing));
-    }
-    if head.as_deref() != Some(lease.head.as_bytes()) {
-        return Ok(Err(Lost::Changed));
-    }
-    if lease.ends_ms.is_some_and(|end| now >= end) {
-        return Ok(Err(Lost::Ended));
-    }
-    let decided = permit.and_then(|record| Record::decode(&record).ok()).map(|(at_ms, _)| at_ms);
-    match decided {
-        Some(at_ms) if now <= at_ms.saturating_add(lease.lifetime_ms) => Ok(Ok(())),
-        _ => Ok(Err(Lost::Expired)),
-    }
 }

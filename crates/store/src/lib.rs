@@ -34,6 +34,7 @@ mod detach;
 mod error;
 mod folder;
 mod keys;
+mod lease;
 mod migrate;
 mod mutation;
 mod pool;
@@ -53,11 +54,12 @@ use std::path::Path;
 pub use copy::{Copied, CopyError, copy};
 pub use detach::detach;
 pub use error::{Exposure, Power, StoreError, Unfit};
+pub use lease::{HeldGrant, LeaseQuestion, LeaseView};
 pub use mutation::{Charge, Lost, Mutation, StateChange, Use};
 pub use reader::Reader;
 pub use rows::{
-    ApprovalRow, ApprovalState, AuditRow, GrantRow, LeaseView, Meter, NewRecord, RotationRow, RotationState,
-    SecretRow, SecretState, SlotRow, TenantKeyRow, ToolRow, ToolState,
+    ApprovalRow, ApprovalState, AuditRow, GrantRow, Meter, NewRecord, RotationRow, RotationState, SecretRow,
+    SecretState, SlotRow, TenantKeyRow, ToolRow, ToolState,
 };
 pub use server::{Server, ServerError};
 pub use sqlite::BUSY_TIMEOUT;
@@ -94,6 +96,7 @@ pub async fn connect(server: &Server) -> Result<(Reader, Writer), StoreError> {
     let mut session = connection.session();
     migrate::compare(&mut session).await?;
     postgres::isolated(&mut session, server.user()).await?;
+    connection.prepare().await?;
     let pool = postgres::read(server);
     Ok((Reader::new(Pool::Postgres(pool)), Writer::new(Place::Server(server.clone()), connection)))
 }

@@ -83,22 +83,6 @@ pub enum Mutation {
         /// Version by version, in this order.
         changes: Vec<StateChange>,
     },
-    /// Uses a lease up. What makes it single is the claim of its record; this looks whether it still is
-    /// one.
-    UseLease {
-        /// The newest claim of the secret's history, as it was read.
-        head: String,
-        /// From where to where the claims of that history go.
-        history: (String, String),
-        /// The claim that would say that the grant was taken back.
-        revoked: String,
-        /// The number of the permit's record.
-        permit: u64,
-        /// How much later than that record the use may be, in milliseconds.
-        lifetime_ms: u64,
-        /// When the grant or the secret ends, in milliseconds since 1970.
-        ends_ms: Option<u64>,
-    },
     /// Takes the bytes of old records out of the log of a file; their links stay. On a server the owner of the
     /// tables does it ([`detach`](crate::detach)), for nobody else changes what is written.
     Detach {
@@ -194,7 +178,7 @@ pub struct Use {
 impl Mutation {
     /// Whether it changes nothing itself: what it allows is its record alone.
     pub(crate) fn only_looks(&self) -> bool {
-        matches!(self, Self::UseLease { .. } | Self::Claim)
+        matches!(self, Self::Claim)
     }
 
     /// Whose rows it sees and changes. A row under a database's row-level security is out of reach of
@@ -210,7 +194,7 @@ impl Mutation {
             | Self::FinishRotation { .. }
             | Self::AbortRotation { .. } => Scope::Installation,
             // The log, which only the installation reads.
-            Self::UseLease { .. } | Self::Detach { .. } | Self::Claim => Scope::Installation,
+            Self::Detach { .. } | Self::Claim => Scope::Installation,
             Self::RewrapTenantKey { row, .. } => (&row.tenant).into(),
             Self::PutSecret { row, .. } => (&row.tenant).into(),
             Self::InstallTool { row, .. } => (&row.tenant).into(),
@@ -271,9 +255,9 @@ pub enum Lost {
     /// The time for an answer or a use is over.
     #[error("it has expired")]
     Expired,
-    /// What allowed it has come to its end.
-    #[error("what allowed it has ended")]
-    Ended,
+    /// Whoever was to judge it under the lock of the log said no.
+    #[error("it was judged and refused")]
+    Refused,
     /// It breaks a rule of the schema, or is larger than the database takes.
     #[error("the database does not take it")]
     Invalid,

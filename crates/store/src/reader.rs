@@ -2,11 +2,11 @@
 
 use types::{FindingId, RefusalId, SecretName, Tenant, ToolName};
 
-use crate::decode::{self, FromRow, all, audit_row};
+use crate::decode::{FromRow, all, audit_row};
 use crate::error::StoreError;
 use crate::pool::Pool;
 use crate::rows::{
-    ApprovalRow, AuditRow, GrantRow, LeaseView, Meter, RotationRow, SecretRow, SlotRow, TenantKeyRow, ToolRow,
+    ApprovalRow, AuditRow, GrantRow, Meter, RotationRow, SecretRow, SlotRow, TenantKeyRow, ToolRow,
 };
 use crate::scope::Scope;
 use crate::statement::{Statement, built, sql};
@@ -66,34 +66,6 @@ impl Reader {
     pub async fn pending_wraps(&self) -> Result<Vec<TenantKeyRow>, StoreError> {
         let query = "SELECT tenant, generation, wrapped FROM rotation_wrap ORDER BY tenant";
         self.all(Scope::Installation, sql(query)).await
-    }
-
-    /// Everything that a lease is judged by, in one statement: the version in use, the grants to the tool,
-    /// and the newest record whose claim lies from `low` to before `high`.
-    pub async fn lease_view(
-        &self,
-        tenant: &Tenant,
-        name: &SecretName,
-        tool: &ToolName,
-        low: &str,
-        high: &str,
-    ) -> Result<LeaseView, StoreError> {
-        let query = sql("SELECT 1 AS part, name AS id, version AS number, state AS word, sealed AS one,
-                 fingerprints AS two, created_ms AS at FROM secret
-                 WHERE tenant = $1 AND name = $2 AND state IN ('current', 'disabled')
-             UNION ALL SELECT 2, id, 0, tool, body, mac, created_ms FROM tool_grant
-                 WHERE tenant = $1 AND secret = $2 AND tool = $3
-             UNION ALL SELECT 3, '', seq, '', record, claim, 0 FROM
-                 (SELECT seq, record, claim FROM audit_record
-                  WHERE claim >= $4 AND claim < $5 ORDER BY claim DESC LIMIT 1) AS head
-             ORDER BY part, at, id")
-        .bind(tenant.as_str())
-        .bind(name.as_str())
-        .bind(tool.as_str())
-        .bind(low.as_bytes())
-        .bind(high.as_bytes());
-        let rows = self.pool.rows(&Scope::Installation, query, "secret").await?;
-        decode::lease_view(&rows, tenant, name)
     }
 
     /// The version in use of every secret, `current` or `disabled`, by name.

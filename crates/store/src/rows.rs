@@ -235,17 +235,6 @@ pub struct GrantRow {
     pub created_ms: u64,
 }
 
-/// Everything that a lease of one secret is judged by, of one moment.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LeaseView {
-    /// The version in use, `current` or `disabled`.
-    pub secret: Option<SecretRow>,
-    /// The grants of this secret to the tool.
-    pub grants: Vec<GrantRow>,
-    /// The newest record of the secret's history.
-    pub head: Option<AuditRow>,
-}
-
 /// A call or a finding that waits, or waited, for a person.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApprovalRow {

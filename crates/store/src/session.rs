@@ -1,11 +1,13 @@
 //! One connection to either database, and the only place where a statement meets a driver.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::{Stream, TryStreamExt as _};
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type};
+use sqlx::{AssertSqlSafe, Decode, Either, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type};
 
 use crate::error::StoreError;
 use crate::statement::{Statement, Value};
@@ -85,6 +87,25 @@ impl Session<'_> {
         }
     }
 
+    /// The same; the rows of each statement, one after the other.
+    pub(crate) async fn message(
+        &mut self,
+        text: String,
+        what: &'static str,
+    ) -> Result<Vec<Vec<Row>>, StoreError> {
+        let script = sqlx::raw_sql(AssertSqlSafe(text));
+        match self {
+            Self::Sqlite(connection) => {
+                let found = by_statement(script.fetch_many(&mut **connection), Row::Sqlite).await;
+                found.map_err(StoreError::at(what))
+            }
+            Self::Postgres(connection) => {
+                let found = by_statement(script.fetch_many(&mut **connection), Row::Postgres);
+                answered(found, what).await
+            }
+        }
+    }
+
     /// Fetches every row of a statement.
     pub(crate) async fn rows(
         &mut self,
@@ -130,6 +151,21 @@ impl Row {
             Self::Postgres(row) => row.try_get(name),
         }
     }
+}
+
+/// Sorts what comes back by the statement that it comes from.
+async fn by_statement<D, R>(
+    found: impl Stream<Item = Result<Either<D, R>, sqlx::Error>>,
+    row: fn(R) -> Row,
+) -> Result<Vec<Vec<Row>>, sqlx::Error> {
+    let (mut found, mut sets, mut rows) = (pin!(found), Vec::new(), Vec::new());
+    while let Some(next) = found.try_next().await? {
+        match next {
+            Either::Right(next) => rows.push(row(next)),
+            Either::Left(_) => sets.push(std::mem::take(&mut rows)),
+        }
+    }
+    Ok(sets)
 }
 
 /// Waits for a server, but not for ever. A connection that did not answer is in the middle of

@@ -61,6 +61,26 @@ impl Statement {
         })
     }
 
+    /// The text with its values in it, for a server: statements without values travel together in one message. Of a
+    /// value nothing stands in the text but the digits of a number.
+    pub(crate) fn written_out(self) -> String {
+        let mut out = String::with_capacity(self.text.len() * 2);
+        let mut rest = &*self.text;
+        while let Some((before, after)) = rest.split_once('$') {
+            let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+            out.push_str(before);
+            // Every placeholder of ours has its value; a text that lacked one would be none to a server either.
+            let place = after[..end].parse::<usize>().unwrap_or(0);
+            match place.checked_sub(1).and_then(|place| self.values.get(place)) {
+                Some(value) => value.write_out(&mut out),
+                None => out.push('$'),
+            }
+            rest = &after[end..];
+        }
+        out.push_str(rest);
+        out
+    }
+
     /// The text and the values, apart.
     pub(crate) fn parts(self) -> (SqlStr, Vec<Value>) {
         let text = match self.text {
@@ -70,6 +90,34 @@ impl Statement {
         (text, self.values)
     }
 }
+
+impl Value {
+    /// As an expression of PostgreSQL, whatever the session takes for the end of a quotation.
+    fn write_out(&self, out: &mut String) {
+        let hex = |bytes: &[u8], out: &mut String| {
+            out.push_str("decode('");
+            for byte in bytes {
+                out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+                out.push(char::from(DIGITS[usize::from(byte & 15)]));
+            }
+            out.push_str("', 'hex')");
+        };
+        match self {
+            Self::Integer(Some(value)) => out.push_str(&format!("CAST({value} AS BIGINT)")),
+            Self::Text(Some(value)) => {
+                out.push_str("convert_from(");
+                hex(value.as_bytes(), out);
+                out.push_str(", 'UTF8')");
+            }
+            Self::Bytes(Some(value)) => hex(value, out),
+            Self::Integer(None) => out.push_str("CAST(NULL AS BIGINT)"),
+            Self::Text(None) => out.push_str("CAST(NULL AS TEXT)"),
+            Self::Bytes(None) => out.push_str("CAST(NULL AS BYTEA)"),
+        }
+    }
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 impl From<i64> for Value {
     fn from(value: i64) -> Self {
@@ -98,5 +146,26 @@ impl<const N: usize> From<&[u8; N]> for Value {
 impl From<Option<&[u8]>> for Value {
     fn from(value: Option<&[u8]>) -> Self {
         Self::Bytes(value.map(<[u8]>::to_vec))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k17_of_a_value_nothing_stands_in_a_message_but_digits() {
+        let hostile = "'); DROP TABLE tool; --\\ $1 $2";
+        let statement = sql("SELECT $2, $1, $10, $3, $4")
+            .bind(hostile)
+            .bind(-7)
+            .bind(hostile.as_bytes())
+            .bind(None::<&[u8]>);
+        let digits: String = hostile.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let expected = format!(
+            "SELECT CAST(-7 AS BIGINT), convert_from(decode('{digits}', 'hex'), 'UTF8'), $, \
+             decode('{digits}', 'hex'), CAST(NULL AS BYTEA)"
+        );
+        assert_eq!(statement.written_out(), expected);
     }
 }

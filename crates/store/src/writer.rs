@@ -4,11 +4,12 @@
 use crate::apply::apply;
 use crate::connection::{Connection, Place};
 use crate::error::StoreError;
+use crate::lease::{LeaseQuestion, LeaseView};
 use crate::mutation::{Lost, Mutation};
 use crate::rows::{AuditRow, NewRecord};
 use crate::scope::Scope;
-use crate::session::Session;
-use crate::statement::{Value, built, placeholders, sql};
+use crate::session::{Row, Session};
+use crate::statement::{Statement, Value, built, placeholders, sql};
 
 /// The right to write to one database. It cannot be copied, and nothing gives out a second one:
 ///
@@ -42,9 +43,29 @@ impl Writer {
     /// After any failure the next call starts from a fresh connection, so that the writer works
     /// again as soon as the database does.
     pub async fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
+        self.begin_with(&[]).await
+    }
+
+    /// The same, for a batch that will ask these questions. A server answers them, and tells the head of the log, in
+    /// the message that begins the transaction.
+    pub async fn begin_with(&mut self, questions: &[&LeaseQuestion]) -> Result<Batch<'_>, StoreError> {
         let idle = self.idle.take();
-        let connection = self.place.begun(idle).await?;
-        Ok(Batch { home: &mut self.idle, connection, scope: Scope::Installation, waiting: Vec::new() })
+        let asked = questions.iter().map(|question| question.of_server());
+        let ahead = std::iter::once(sql(HEAD)).chain(asked).collect();
+        let (connection, rows) = self.place.begun(idle, ahead).await?;
+        let mut rows = rows.into_iter();
+        let told = rows.next().map(|rows| told_head(&rows)).transpose()?;
+        let view = |(question, rows): (&&LeaseQuestion, Vec<Row>)| {
+            Ok((question.claim.clone(), question.view(&rows)?))
+        };
+        Ok(Batch {
+            home: &mut self.idle,
+            connection,
+            scope: Scope::Installation,
+            waiting: Vec::new(),
+            told,
+            views: questions.iter().zip(rows).map(view).collect::<Result<_, StoreError>>()?,
+        })
     }
 
     /// Closes the connection and returns once it is closed. The last connection of all processes
@@ -64,9 +85,35 @@ pub struct Batch<'w> {
     connection: Connection,
     /// What was last declared to a server.
     scope: Scope,
-    /// Records without a change that are not sent yet: many travel in one statement.
-    waiting: Vec<[Value; 4]>,
+    /// Records that are not sent yet: many travel in one statement.
+    waiting: Vec<[Value; COLUMNS]>,
+    /// The head of the log and the clock, where a server told them at the beginning and nothing was asked since.
+    told: Option<Told>,
+    /// What a server answered at the beginning, by the claim of each question, as long as it is true.
+    views: Vec<(String, LeaseView)>,
 }
+
+/// The last record, and the time in milliseconds since 1970.
+type Told = (Option<AuditRow>, u64);
+
+/// The columns of a record that this program writes.
+const COLUMNS: usize = 5;
+
+/// The last record of a server's log and its clock, in one row.
+const HEAD: &str = "SELECT last.seq, last.record, last.chain, last.refusal,
+         CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS at
+     FROM (SELECT 1) AS one LEFT JOIN
+         (SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1) AS last ON true";
+
+fn told_head(rows: &[Row]) -> Result<Told, StoreError> {
+    let row = rows.first().ok_or_else(|| StoreError::failed(READ_HEAD))?;
+    let at: i64 = row.named("at").map_err(StoreError::at(READ_HEAD))?;
+    let empty = row.named::<Option<i64>>("seq").map_err(StoreError::at(READ_HEAD))?.is_none();
+    let last = (!empty).then(|| crate::decode::audit_row(row));
+    Ok((last, u64::try_from(at).unwrap_or(0)))
+}
+
+const READ_HEAD: &str = "read the head of the log";
 
 /// Records in one statement. Both databases take it quickly, and neither's limit on the number of
 /// values (32766 and 65535) is near.
@@ -82,25 +129,50 @@ impl Batch<'_> {
     /// The same, and what the server's clock says under that lock, in milliseconds since 1970. `None` for
     /// a file: whoever shares it shares this machine's clock.
     pub async fn head_and_clock(&mut self) -> Result<(Option<AuditRow>, Option<u64>), StoreError> {
-        const WHAT: &str = "read the head of the log";
+        if let Some((head, clock)) = self.told.take() {
+            return Ok((head, Some(clock)));
+        }
         self.send().await?;
         self.declare(Scope::Installation).await?;
         if self.is_in_file() {
             let last = "SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1";
-            let rows = self.session().rows(sql(last), WHAT).await?;
+            let rows = self.session().rows(sql(last), READ_HEAD).await?;
             return Ok((rows.first().map(crate::decode::audit_row), None));
         }
-        // One statement, so that the clock costs no round trip.
-        let last = "SELECT last.seq, last.record, last.chain, last.refusal,
-                 CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS at
-             FROM (SELECT 1) AS one LEFT JOIN
-                 (SELECT seq, record, chain, refusal FROM audit_record ORDER BY seq DESC LIMIT 1) AS last ON true";
-        let rows = self.session().rows(sql(last), WHAT).await?;
-        let row = rows.first().ok_or_else(|| StoreError::failed(WHAT))?;
-        let at: i64 = row.named("at").map_err(StoreError::at(WHAT))?;
-        let empty = row.named::<Option<i64>>("seq").map_err(StoreError::at(WHAT))?.is_none();
-        let last = (!empty).then(|| crate::decode::audit_row(row));
-        Ok((last, Some(u64::try_from(at).unwrap_or(0))))
+        let (head, clock) = told_head(&self.session().rows(sql(HEAD), READ_HEAD).await?)?;
+        Ok((head, Some(clock)))
+    }
+
+    /// What a lease is judged by. Nobody but this batch can change it before the commit.
+    pub async fn lease_view(&mut self, question: &LeaseQuestion) -> Result<LeaseView, StoreError> {
+        if let Some(told) = self.views.iter().position(|(claim, _)| *claim == question.claim) {
+            let (_, view) = self.views.swap_remove(told);
+            // Whoever asks for the same lease after this is to see what became of it.
+            self.views.retain(|(claim, _)| *claim != question.claim);
+            return Ok(view);
+        }
+        self.send().await?;
+        self.declare(Scope::Installation).await?;
+        const WHAT: &str = "secret";
+        if self.is_in_file() {
+            return question.view(&self.session().rows(question.of_file(), WHAT).await?);
+        }
+        let told = self.session().message(question.of_server().written_out(), WHAT).await?;
+        question.view(told.first().map_or(&[], Vec::as_slice))
+    }
+
+    /// Appends a record that follows from a [`LeaseView`] of this batch, which says that what it claims is free. Were
+    /// it not, the whole batch would fail.
+    pub async fn append_judged(
+        &mut self,
+        record: NewRecord<'_>,
+        of: &LeaseQuestion,
+    ) -> Result<(), StoreError> {
+        if record.claim != Some(of.claim.as_str()) {
+            // A counted use: other views of this moment know nothing of it.
+            self.views.clear();
+        }
+        self.wait(&record).await
     }
 
     /// The links of the chain after number `seq`, in order; at most `limit` of them.
@@ -147,6 +219,8 @@ impl Batch<'_> {
     ) -> Result<Result<(), Lost>, StoreError> {
         // A record that claims something stands by itself: whether it can is part of the change.
         if let Some(mutation) = change.or(record.claim.map(|_| &Mutation::Claim)) {
+            self.told = None;
+            self.views.clear();
             self.send().await?;
             self.declare(mutation.scope()).await?;
             let outcome = self.change(mutation, &record).await?;
@@ -154,15 +228,7 @@ impl Batch<'_> {
                 return Ok(outcome);
             }
         }
-        self.waiting.push([
-            record.seq.into(),
-            record.record.into(),
-            record.chain.into(),
-            record.refusal.as_ref().map(|id| id.as_bytes().as_slice()).into(),
-        ]);
-        if self.waiting.len() >= TOGETHER {
-            self.send().await?;
-        }
+        self.wait(&record).await?;
         Ok(Ok(()))
     }
 
@@ -172,8 +238,17 @@ impl Batch<'_> {
     /// After an error the batch is not in the database as this process sees it; whether the disk
     /// kept it nevertheless shows when the database is opened the next time.
     pub async fn commit(mut self) -> Result<(), StoreError> {
-        self.send().await?;
-        self.session().script("COMMIT".to_owned(), "commit").await?;
+        // To a server the last records and the end of the transaction go in one message.
+        let mut end = "COMMIT".to_owned();
+        if self.is_in_file() {
+            self.send().await?;
+        } else if let Some(insert) = self.insert() {
+            if !insert.fits() {
+                return Err(StoreError::Unstorable);
+            }
+            end = insert.written_out() + "; COMMIT";
+        }
+        self.session().script(end, "commit").await?;
         *self.home = Some(self.connection);
         Ok(())
     }
@@ -219,15 +294,35 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Keeps a record for a statement that it shares with others.
+    async fn wait(&mut self, record: &NewRecord<'_>) -> Result<(), StoreError> {
+        self.told = None;
+        self.waiting.push([
+            record.seq.into(),
+            record.record.into(),
+            record.chain.into(),
+            record.refusal.as_ref().map(|id| id.as_bytes().as_slice()).into(),
+            record.claim.map(str::as_bytes).into(),
+        ]);
+        if self.waiting.len() >= TOGETHER { self.send().await } else { Ok(()) }
+    }
+
     /// Writes the records that wait.
     async fn send(&mut self) -> Result<(), StoreError> {
-        if self.waiting.is_empty() {
-            return Ok(());
+        match self.insert() {
+            Some(insert) => self.session().run(insert, "append to the log").await.map(drop),
+            None => Ok(()),
         }
-        let rows = placeholders(self.waiting.len(), 4);
-        let text = format!("INSERT INTO audit_record (seq, record, chain, refusal) VALUES {rows}");
-        let values = self.waiting.drain(..).flatten().collect();
-        self.session().run(built(text, values), "append to the log").await.map(drop)
+    }
+
+    /// The statement that writes the records that wait, which wait no longer.
+    fn insert(&mut self) -> Option<Statement> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let rows = placeholders(self.waiting.len(), COLUMNS);
+        let text = format!("INSERT INTO audit_record (seq, record, chain, refusal, claim) VALUES {rows}");
+        Some(built(text, self.waiting.drain(..).flatten().collect()))
     }
 
     pub(crate) fn session(&mut self) -> Session<'_> {

@@ -110,6 +110,8 @@ pub enum Caller {
     },
     /// The vault itself, to a place that gives it a new token.
     Vault,
+    /// The audit log, to the owner's collector.
+    Log,
 }
 
 impl Caller {
@@ -122,14 +124,18 @@ impl Caller {
     /// The name under which grants know the vault itself. No tool can be installed under it.
     pub const VAULT: &'static str = "vault";
 
-    /// The name and the digest of code that a grant must bind to serve this caller. The agent, the proxy and the
-    /// vault are part of this program, so their digests are constants.
+    /// The name under which grants know the audit log. No tool can be installed under it.
+    pub const LOG: &'static str = "log";
+
+    /// The name and the digest of code that a grant must bind to serve this caller. The agent, the proxy, the
+    /// vault and the log are part of this program, so their digests are constants.
     pub fn identity(&self) -> (ToolName, Digest) {
         match self {
             Self::Tool { tool, digest, .. } => (tool.clone(), *digest),
             Self::Agent => (ToolName::agent(), Digest::of(b"ironclaw agent")),
             Self::Client { .. } => (ToolName::proxy(), Digest::of(b"ironclaw proxy")),
             Self::Vault => (ToolName::vault(), Digest::of(b"ironclaw vault")),
+            Self::Log => (ToolName::log(), Digest::of(b"ironclaw log")),
         }
     }
 }
@@ -141,6 +147,7 @@ impl fmt::Display for Caller {
             Self::Agent => f.write_str("agent"),
             Self::Client { .. } => f.write_str("client of the proxy"),
             Self::Vault => f.write_str("vault"),
+            Self::Log => f.write_str("log"),
         }
     }
 }

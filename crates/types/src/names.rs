@@ -91,6 +91,11 @@ impl ToolName {
     pub fn vault() -> Self {
         Self(crate::Caller::VAULT.into())
     }
+
+    /// The reserved name of the audit log.
+    pub fn log() -> Self {
+        Self(crate::Caller::LOG.into())
+    }
 }
 
 impl Tenant {

@@ -90,6 +90,8 @@ closed! {
         Archive = 40 "archive",
         /// The key that seals the log was exchanged.
         Signing = 41 "signing",
+        /// Records were handed to the owner's collector.
+        Export = 42 "export",
     }
 }
 
@@ -206,6 +208,8 @@ closed! {
         Successor = 62 "successor",
         /// A keyed digest of a secret's value: who has the vault can test whether a value was this one.
         Value = 63 "value",
+        /// A key, sealed under a key of the vault.
+        Sealed = 64 "sealed",
     }
 }
 

@@ -6,6 +6,7 @@ mod chain;
 mod crash;
 mod fixture;
 mod handovers;
+mod operator;
 mod outage;
 mod processes;
 mod recording;

@@ -4,7 +4,7 @@ use audit::{Audit, AuditError, ChangeError, Log, now_ms};
 use store::{Lost, NewRecord};
 use types::{Digest, Field, Kind, Record, RefusalId, Verdict};
 
-use crate::fixture::{Fixture, file_in, number_of, numbered, pair, whole};
+use crate::fixture::{Fixture, file_in, number_of, numbered, open, pair, whole};
 
 #[tokio::test]
 async fn a_record_can_be_read_under_its_number_as_soon_as_there_is_one() {
@@ -119,32 +119,33 @@ async fn after_the_end_there_are_no_records() {
 #[tokio::test]
 async fn l09_a_clock_that_went_back_is_recorded_and_the_order_kept() {
     const DAY: u64 = 24 * 60 * 60 * 1000;
-    let folder = tempfile::tempdir().unwrap();
-    let (reader, mut writer) = store::open(&file_in(folder.path())).await.unwrap();
-    // The last record was written when the clock was a day ahead.
-    let tomorrow = numbered(1).encode(now_ms() + DAY);
-    let chain = audit::chain::link(&audit::chain::genesis(), 1, &tomorrow);
-    let row = NewRecord {
-        seq: 1,
-        record: &tomorrow,
-        chain: chain.as_bytes(),
-        refusal: None,
-        claim: None,
-        at_ms: 0,
-    };
-    let mut batch = writer.begin().await.unwrap();
-    batch.append(row, None).await.unwrap().unwrap();
-    batch.commit().await.unwrap();
+    for fixture in Fixture::both().await {
+        let (reader, mut writer) = open(&fixture.path()).await.unwrap();
+        // The last record was written when the clock was a day ahead.
+        let tomorrow = numbered(1).encode(now_ms() + DAY);
+        let chain = audit::chain::link(&audit::chain::genesis(), 1, &tomorrow);
+        let row = NewRecord {
+            seq: 1,
+            record: &tomorrow,
+            chain: chain.as_bytes(),
+            refusal: None,
+            claim: None,
+            at_ms: 0,
+        };
+        let mut batch = writer.begin().await.unwrap();
+        batch.append(row, None).await.unwrap().unwrap();
+        batch.commit().await.unwrap();
 
-    let (audit, _drain) = Audit::start(writer);
-    assert_eq!(audit.record(numbered(2)).await.unwrap().get(), 3);
-    assert_eq!(audit.record(numbered(3)).await.unwrap().get(), 4);
-    let entries = whole(&reader).await;
-    let kinds: Vec<Kind> = entries.iter().map(|entry| entry.record.kind).collect();
-    assert_eq!(kinds, [Kind::Call, Kind::Clock, Kind::Call, Kind::Call]);
-    let jump: u64 = entries[1].record.field(Field::Micros).unwrap().parse().unwrap();
-    assert!((DAY - 60_000..=DAY).contains(&(jump / 1000)), "{jump}");
-    assert!(entries[0].at_ms > entries[1].at_ms && entries[1].at_ms <= entries[3].at_ms);
+        let (audit, _drain) = Audit::start(writer);
+        assert_eq!(audit.record(numbered(2)).await.unwrap().get(), 3);
+        assert_eq!(audit.record(numbered(3)).await.unwrap().get(), 4);
+        let entries = whole(&reader).await;
+        let kinds: Vec<Kind> = entries.iter().map(|entry| entry.record.kind).collect();
+        assert_eq!(kinds, [Kind::Call, Kind::Clock, Kind::Call, Kind::Call]);
+        let jump: u64 = entries[1].record.field(Field::Micros).unwrap().parse().unwrap();
+        assert!((DAY - 60_000..=DAY).contains(&(jump / 1000)), "{jump}");
+        assert!(entries[0].at_ms > entries[1].at_ms && entries[1].at_ms <= entries[3].at_ms);
+    }
 }
 
 #[tokio::test]
@@ -165,19 +166,20 @@ async fn a_head_that_cannot_be_continued_is_refused_not_papered_over() {
 
 #[tokio::test]
 async fn l07_a_huge_or_hostile_value_is_bounded_and_reads_back() {
-    let fixture = Fixture::new().await;
-    let mut record = Record::new(Kind::Alert, Verdict::Block);
-    for value in ["\u{1b}[2J\nforged", &"x".repeat(10_000_000), "\0\u{202e}"] {
-        record = record.with(Field::Reason, value);
+    for fixture in Fixture::both().await {
+        let mut record = Record::new(Kind::Alert, Verdict::Block);
+        for value in ["\u{1b}[2J\nforged", &"x".repeat(10_000_000), "\0\u{202e}"] {
+            record = record.with(Field::Reason, value);
+        }
+        for _ in 0..100 {
+            record = record.with(Field::Reason, "\u{10ffff}".repeat(1_000));
+        }
+        let seq = fixture.audit.record(record.clone()).await.unwrap();
+        let entry = fixture.log().show(seq.get()).await.unwrap().unwrap();
+        assert_eq!(entry.record, record);
+        assert!(record.encode(0).len() < 40_000);
+        assert_eq!(fixture.log().verify().await.unwrap().records, 1);
     }
-    for _ in 0..100 {
-        record = record.with(Field::Reason, "\u{10ffff}".repeat(1_000));
-    }
-    let seq = fixture.audit.record(record.clone()).await.unwrap();
-    let entry = fixture.log().show(seq.get()).await.unwrap().unwrap();
-    assert_eq!(entry.record, record);
-    assert!(record.encode(0).len() < 40_000);
-    assert_eq!(fixture.log().verify().await.unwrap().records, 1);
 }
 
 #[tokio::test]

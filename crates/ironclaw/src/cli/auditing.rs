@@ -74,7 +74,7 @@ pub enum Audit {
     },
     /// Print the records as JSON lines, for another system
     #[command(
-        after_help = "Example:\n  ironclaw audit export --after 1000\n  ironclaw audit export --format ocsf | vector --config sink.toml\n  ironclaw audit export --format otlp --follow --after 1000 | otelcol --config collector.yaml\n\nIt only reads: a reader that is slow or gone holds up nothing and loses nothing. Go on later with --after and the last number."
+        after_help = "Example:\n  ironclaw audit export --after 1000\n  ironclaw audit export --push\n  ironclaw audit export --format ocsf | vector --config sink.toml\n  ironclaw audit export --format otlp --follow --after 1000 | otelcol --config collector.yaml\n\nIt only reads: a reader that is slow or gone holds up nothing and loses nothing. Go on later with --after and the last number.\nWith --push they are handed to the collector of [export]; what it has taken is on record, and the next time goes on there."
     )]
     Export {
         /// The form of a line
@@ -86,6 +86,9 @@ pub enum Audit {
         /// Go on with what is recorded from now on, until Ctrl-C
         #[arg(long, conflicts_with = "archive")]
         follow: bool,
+        /// Hand what is new to the collector of [export] in the configuration
+        #[arg(long, conflicts_with_all = ["archive", "format", "after"])]
+        push: bool,
         /// Print the records of an archive instead
         #[arg(long, value_name = "FILE")]
         archive: Option<PathBuf>,

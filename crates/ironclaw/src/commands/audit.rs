@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 use types::{Field, Source, Trace, Verdict};
 
 use crate::cli;
+use crate::collector;
 use crate::exit::{Code, Failure, Outcome};
-use crate::parts::Base;
+use crate::parts::{Base, locked};
 use crate::signing;
 use crate::terminal::{Terminal, Tone};
 
 mod archive;
-mod export;
+pub(crate) mod export;
 
 /// Fields that a list leaves out: numbers and digests that `audit show` prints.
 const DETAIL: &[Field] = &[
@@ -32,6 +33,7 @@ const DETAIL: &[Field] = &[
     Field::Proof,
     Field::Claim,
     Field::Value,
+    Field::Sealed,
 ];
 
 /// Runs the command.
@@ -52,10 +54,11 @@ pub async fn run(args: &cli::Audit, base: &Base, terminal: &Terminal) -> Outcome
             let what = archive::What { days: *days, through: *through, owner };
             archive::run(&log, file, what, base, terminal).await
         }
+        cli::Audit::Export { push: true, follow, .. } => collector::run(*follow, base, terminal).await,
         cli::Audit::Export { format, archive: Some(file), after, .. } => {
             archive::export(&log, file, *format, *after, base, terminal).await
         }
-        cli::Audit::Export { format, after, follow, archive: None } => {
+        cli::Audit::Export { format, after, follow, archive: None, .. } => {
             export::run(&log, *format, *after, *follow, base, terminal).await
         }
     }
@@ -184,7 +187,9 @@ async fn verify(log: &Log, against: &Against, archives: &[PathBuf], terminal: &T
 
 /// Signs only what verifies: a checkpoint over a log that is bad already would hide that.
 async fn checkpoint(log: &Log, base: &Base, terminal: &Terminal) -> Outcome {
-    let signer = signing::signer(&base.home, &base.reader).await?;
+    let vault = base.vault(terminal).await?;
+    let signer = vault.log_signer().await.map_err(locked)?;
+    let signer = signer.ok_or_else(|| Failure::not_found("the audit log has no key yet"))?;
     let against = Against { key: Some(signer.verifier().clone()), checkpoint: None };
     let verified = log.verify_against(&against).await.map_err(broken)?;
     let signed = signer.sign(verified.records, verified.root);
@@ -216,7 +221,7 @@ async fn find(from_file: Option<&Path>, base: &Base, terminal: &Terminal) -> Out
 }
 
 async fn rotate_key(base: &Base, terminal: &Terminal) -> Outcome {
-    let [before, key] = signing::exchange(&base.home, &base.audit).await?.map(|key| key.to_string());
+    let [before, key] = signing::exchange(base, terminal).await?.map(|key| key.to_string());
     terminal.done(
         json!({ "key": key, "before": before }),
         format!("The log is sealed by another key now: {key}\nKeep a checkpoint of today elsewhere: ironclaw audit checkpoint"),
@@ -225,7 +230,7 @@ async fn rotate_key(base: &Base, terminal: &Terminal) -> Outcome {
 }
 
 /// Why the log could not be read to its end.
-pub(super) fn broken(error: Broken) -> Failure {
+pub(crate) fn broken(error: Broken) -> Failure {
     match error {
         Broken::Record { seq, fault } => Failure::failed(format!(
             "record {seq} {fault}; the records before it are whole\n  more: ironclaw audit verify"

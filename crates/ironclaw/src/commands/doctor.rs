@@ -254,7 +254,18 @@ async fn keychain_alone() -> Check {
 
 async fn chain(base: &Base) -> Check {
     match Log::new(base.reader.clone()).verify().await {
-        Ok(verified) => Check::ok("audit", format!("{} records, each as it was written", verified.records)),
+        Ok(_) if base.home.signing_key().exists() => {
+            let file = base.home.signing_key();
+            let said =
+                format!("the key that seals the log lies in {}, until the vault is opened", file.display());
+            Check::warn("audit", said).mended_by("ironclaw vault check")
+        }
+        Ok(verified) => {
+            let sealed = verified.sealed.map_or(0, |seal| seal.size);
+            let said =
+                format!("{} records, each as it was written, {sealed} of them sealed", verified.records);
+            Check::ok("audit", said)
+        }
         Err(broken) => Check::bad("audit", broken.to_string())
             .mended_by("ironclaw audit verify, and restore the database from a backup"),
     }

@@ -72,7 +72,7 @@ async fn confined(
     let sandbox = sandbox(&command, base, terminal).await?;
     let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
     let permit = decide(command, turn, &policy, base).await?;
-    let (proxy, _renewals) = reaching.proxy(vault, policy, turn.clone(), base, terminal).await?;
+    let (proxy, _beside) = reaching.proxy(vault, policy, turn.clone(), base, terminal).await?;
     let proxy = Arc::new(proxy);
     if args.terminal {
         let raw = tty::Raw::enter(terminal)?;

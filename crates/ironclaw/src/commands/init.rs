@@ -7,6 +7,7 @@ use crate::cli;
 use crate::commands::vault::worth;
 use crate::exit::{Failure, Outcome};
 use crate::parts::{Base, database, locked};
+use crate::signing;
 use crate::terminal::Terminal;
 
 /// Runs the command.
@@ -55,11 +56,12 @@ async fn create(slot: cli::Slot, base: &Base, terminal: &Terminal) -> Result<Str
     };
     let kind = unlock.kind();
     let made = Vault::create(base.reader.clone(), &base.audit, &unlock).await;
-    made.map_err(|error| match slot {
+    let vault = made.map_err(|error| match slot {
         cli::Slot::Keychain => Failure::environment(format!(
             "{error}\n  without a keychain: ironclaw init --slot passphrase, or --slot file for a machine that nobody else uses"
         )),
         _ => locked(error),
     })?;
+    signing::adopt(base, &vault, terminal).await?;
     Ok(kind.as_str().to_owned())
 }

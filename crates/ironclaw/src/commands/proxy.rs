@@ -23,7 +23,7 @@ pub async fn run(args: &cli::Proxy, base: &Base, terminal: &Terminal) -> Outcome
     let vault = base.unlock(terminal).await?;
     let policy = policy(base, catalog(base, Vec::new()))?;
     let turn = Turn::begin(Trace::off());
-    let (proxy, _renewals) = reaching.proxy(vault, policy, turn, base, terminal).await?;
+    let (proxy, _beside) = reaching.proxy(vault, policy, turn, base, terminal).await?;
     let proxy = Arc::new(proxy);
     let listener = Listener::open(&args.listen).await?;
     write_certificate(&args.ca, proxy.ca_pem()).await?;

@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use types::{Refusal, SecretName, Tenant, ToolName, Trace};
 
 use crate::cli;
+use crate::collector;
 use crate::exit::{Code, Failure};
 use crate::parts::{Base, database, egress_config};
 use crate::renewal;
@@ -64,7 +65,7 @@ impl Reaching {
         !args.allow.is_empty() || args.rules.is_some() || !args.secrets.is_empty()
     }
 
-    /// The proxy for programs that may do this, and what renews its tokens as long as it is kept.
+    /// The proxy for programs that may do this, and what goes on beside it as long as it is kept.
     pub async fn proxy(
         &self,
         vault: Option<Arc<Vault>>,
@@ -72,13 +73,15 @@ impl Reaching {
         turn: Turn,
         base: &Base,
         terminal: &Terminal,
-    ) -> Result<(Proxy, Option<renewal::Kept>), Failure> {
+    ) -> Result<(Proxy, Beside), Failure> {
         let egress = Egress::new(egress_config(&base.config), base.safety.clone(), vault.clone());
         let egress = Arc::new(egress.map_err(Failure::usage)?);
         let renewals = match vault {
-            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await),
+            Some(vault) => Some(renewal::keep(vault, policy.clone(), egress.clone(), terminal).await?),
             None => None,
         };
+        let collector = collector::keep(base, policy.clone(), egress.clone(), terminal);
+        let beside = Beside { _renewals: renewals, _collector: collector };
         let run = Run::open(turn, self.reach.clone(), self.secrets.keys().cloned().collect());
         let terminal = terminal.clone();
         let run = run.asking(
@@ -96,7 +99,7 @@ impl Reaching {
         let authority = authority.map_err(Failure::environment)?;
         let parts = Parts { egress, policy, run: Arc::new(run), authority, bounds: Bounds::default() };
         let shape = |name: &SecretName| self.secrets.get(name).cloned().unwrap_or_default();
-        Ok((Proxy::new(parts, shape).map_err(Failure::usage)?, renewals))
+        Ok((Proxy::new(parts, shape).map_err(Failure::usage)?, beside))
     }
 
     /// Puts the rules of a changed file in force, for ever. A file that does not load changes nothing: the last good
@@ -130,6 +133,12 @@ impl Reaching {
             }
         }
     }
+}
+
+/// Renews tokens and hands over records as long as it is kept.
+pub struct Beside {
+    _renewals: Option<renewal::Kept>,
+    _collector: Option<collector::Kept>,
 }
 
 /// The names and prefixes of `--secret`, each granted to the proxy for some place.

@@ -1,11 +1,12 @@
 //! `ironclaw audit archive` and `audit export`: old records leave, and records reach other systems.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 
 use serde_json::Value;
 use testkit::Postgres;
 
-use crate::installation::{Installation, random_key};
+use crate::installation::{Installation, random, random_key};
 
 /// Three days ago, for whoever runs under it.
 const THEN: [&str; 3] = ["faketime", "-f", "-3d"];
@@ -142,18 +143,186 @@ fn l08_a_dead_reader_of_an_export_blocks_nothing_and_loses_nothing() {
     assert!(following.wait().unwrap().success());
 }
 
+/// What a collector does with the records that it is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Takes,
+    IsDown,
+    Hangs,
+    RefusesOne,
+    CannotReadMany,
+}
+
+/// L08: a collector that is down, that hangs, that takes some and that comes back, with the log in a file and on a
+/// server. Everybody goes on recording, and in the end it has every record, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l08_a_collector_that_is_dead_slow_and_back_holds_up_nobody_and_has_everything() {
+    use std::sync::{Arc, Mutex, mpsc};
+    for on_a_server in [false, true] {
+        let mut installation = Installation::new();
+        let host = format!("{}.example", random("collector"));
+        let (mood, taken) = (Arc::new(Mutex::new(Mood::IsDown)), Arc::new(Mutex::new(Vec::new())));
+        let ((arrived, asked), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+        let (arrived, released) = (Mutex::new(arrived), Mutex::new(released));
+        let (now, all) = (mood.clone(), taken.clone());
+        let service = installation
+            .service(&host, move |request| {
+                assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/logs"));
+                assert_eq!(request.headers()["content-type"], "application/json");
+                let body: Value = serde_json::from_slice(request.body()).unwrap();
+                let records =
+                    body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone();
+                let mood = *now.lock().unwrap();
+                let (status, answer) = match mood {
+                    Mood::IsDown => (503, ""),
+                    Mood::CannotReadMany if records.len() > 1 => (413, ""),
+                    Mood::RefusesOne => (200, r#"{"partialSuccess":{"rejectedLogRecords":"1"}}"#),
+                    Mood::Hangs | Mood::Takes | Mood::CannotReadMany => (200, "{}"),
+                };
+                if mood == Mood::Hangs {
+                    arrived.lock().unwrap().send(()).unwrap();
+                    let _ = released.lock().unwrap().recv();
+                }
+                if status == 200 {
+                    let seq = |record: &Value| {
+                        let all = record["attributes"].as_array().unwrap();
+                        let seq = all.iter().find(|attribute| attribute["key"] == "ironclaw.seq").unwrap();
+                        seq["value"]["intValue"].as_str().unwrap().parse::<u64>().unwrap()
+                    };
+                    all.lock().unwrap().extend(records.iter().map(seq));
+                }
+                egress::loopback::reply(http::StatusCode::from_u16(status).unwrap(), answer)
+            })
+            .await;
+        let export = format!("[export]\nurl = \"https://{host}/v1/logs\"\n");
+        let database = on_a_server.then(Postgres::shared);
+        match &database {
+            None => installation.configure(&export),
+            Some(database) => {
+                installation.configure(&format!("{export}[store]\nurl = \"{}\"\n", database.runtime()));
+                installation.run(&["db", "migrate", "--as", &database.owner()]).ok();
+            }
+        }
+        installation.run(&["init", "--slot", "file"]).ok();
+        let push = || installation.run(&["audit", "export", "--push", "--json"]);
+        let set = || installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+        let is = |other| *mood.lock().unwrap() = other;
+        set();
+
+        // Dead: said so, nothing counted as handed over, nobody held up.
+        let dead = push();
+        assert!(dead.code == 1 && dead.stderr.contains("status 503"), "{dead:#?}");
+        assert!(dead.stderr.contains("records wait in the log, from number 1"), "{dead:#?}");
+        set();
+        assert!(taken.lock().unwrap().is_empty());
+
+        // Slow: while it holds one request, others record as ever.
+        is(Mood::Hangs);
+        let mut following = installation.start_under(&["env"], &["audit", "export", "--push", "--follow"]);
+        asked.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        for _ in 0..3 {
+            set();
+        }
+        installation.run(&["audit", "verify"]).ok();
+        assert!(taken.lock().unwrap().is_empty(), "it still holds the first one");
+        is(Mood::Takes);
+        release.send(()).unwrap();
+        let mut rounds = 0;
+        while taken.lock().unwrap().len() < 8 {
+            rounds += 1;
+            assert!(rounds < 300, "it was never handed more");
+            set();
+        }
+        following.kill().unwrap();
+        following.wait().unwrap();
+
+        // Back: all of it, without a gap. What was on its way when the other one was killed may come twice.
+        let done = push().ok().json().remove(0);
+        let last = done["last"].as_u64().unwrap();
+        let numbers: BTreeSet<u64> = taken.lock().unwrap().iter().copied().collect();
+        assert!(numbers.iter().copied().eq(1..=last), "{numbers:?}");
+        let sent = service.requests().len();
+        assert_eq!(push().ok().json()[0]["exported"], 0, "its own records are no news");
+        assert_eq!(service.requests().len(), sent);
+
+        // One that is not taken, and one by one: counted, and the next time goes on behind it.
+        set();
+        is(Mood::RefusesOne);
+        push().ok();
+        set();
+        is(Mood::CannotReadMany);
+        assert!(push().ok().json()[0]["exported"].as_u64() > Some(1));
+        let records = installation.run(&["audit", "export"]).ok().json();
+        let exports: Vec<&Value> = records.iter().filter(|record| record["kind"] == "export").collect();
+        assert!(exports.iter().any(|record| record["verdict"] == "warn"
+            && record["fields"]["reason"].as_str().unwrap().starts_with("1 not taken")));
+        assert!(exports.iter().any(|record| record["fields"]["count"] == "1"));
+        installation.run(&["audit", "verify"]).ok();
+    }
+}
+
+/// The key of a collector is a secret like any other; and a record that holds what may not leave goes without it, and
+/// keeps none of the others back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l08_what_may_not_leave_is_withheld_and_the_key_of_the_collector_comes_from_the_vault() {
+    let mut installation = Installation::new();
+    let host = format!("{}.example", random("collector"));
+    let service = installation.service(&host, |_| egress::loopback::reply(http::StatusCode::OK, "{}")).await;
+    installation.configure(&format!("[export]\nurl = \"https://{host}/v1/logs\"\nkey = \"COLLECTOR_KEY\"\n"));
+    installation.run(&["init", "--slot", "file"]).ok();
+    let key = random_key();
+    installation.run_with(&["secret", "set", "COLLECTOR_KEY"], &key).ok();
+    let refused = installation.run(&["audit", "export", "--push"]);
+    assert!(refused.code == 3 && refused.stderr.contains("--tool log"), "{refused:#?}");
+    assert_eq!(service.requests().len(), 0);
+    let grant = [
+        "secret",
+        "grant",
+        "COLLECTOR_KEY",
+        "--tool",
+        "log",
+        "--host",
+        &host,
+        "--method",
+        "POST",
+        "--inject",
+        "bearer",
+    ];
+    installation.run(&grant).ok();
+    // A value of the vault that happens to stand in a record.
+    let chain = installation.run(&["audit", "export"]).ok().json()[1]["chain"].as_str().unwrap().to_owned();
+    installation.run_with(&["secret", "set", "ODD_KEY"], &chain).ok();
+    installation.run(&["audit", "export", "--push"]).ok();
+    let requests = service.requests();
+    assert!(
+        requests.iter().all(|request| request.headers()["authorization"] == format!("Bearer {key}").as_str())
+    );
+    let all: Vec<String> =
+        requests.iter().map(|request| String::from_utf8_lossy(request.body()).into_owned()).collect();
+    assert!(all.iter().all(|body| !body.contains(&chain)));
+    assert!(all.iter().any(|body| body.contains(r#""intValue":"2""#)), "it is there, without what it says");
+    let records = installation.run(&["audit", "export"]).ok().json();
+    let withheld = |record: &&Value| {
+        record["fields"]["reason"].as_str().is_some_and(|text| text.contains("1 sent without fields"))
+    };
+    assert_eq!(records.iter().filter(withheld).count(), 1);
+    assert!(!format!("{records:?}").contains(&key));
+}
+
 #[test]
 fn l04_the_key_of_the_log_is_exchanged_and_what_was_kept_stays_good() {
     let installation = Installation::initialised();
-    let signing = installation.home().join("config/keys/audit-signing");
-    let old = std::fs::read(&signing).unwrap();
+    let public = installation.home().join("config/keys/audit-signing.pub");
+    let known = || std::fs::read_to_string(&public).unwrap().trim_end().to_owned();
+    let old = known();
     let kept = installation.run(&["audit", "checkpoint", "--json"]).ok().json().remove(0);
+    assert_eq!(kept["key"], old);
     let file = installation.folder.path().join("kept.checkpoint");
     std::fs::write(&file, kept["checkpoint"].as_str().unwrap()).unwrap();
     let rotated = installation.run(&["audit", "rotate-key", "--json"]).ok().json().remove(0);
     assert_eq!(rotated["before"], kept["key"]);
-    let new = std::fs::read(&signing).unwrap();
-    assert!(new != old && new.len() == 32);
+    assert_eq!(rotated["key"], known());
+    assert_ne!(known(), old);
     installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
     for key in [&rotated["before"], &rotated["key"]] {
         let key = key.as_str().unwrap();
@@ -161,24 +330,93 @@ fn l04_the_key_of_the_log_is_exchanged_and_what_was_kept_stays_good() {
     }
     installation.run(&["audit", "verify", "--against", file.to_str().unwrap()]).ok();
 
-    // Another machine that still has the old file is told, and records nothing.
+    // Another machine, or one that was killed right after the handover, knows the old key: it learns the new one.
+    std::fs::write(&public, &old).unwrap();
+    installation.run(&["audit", "verify"]).ok();
+    installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    assert_eq!(rotated["key"], known());
+    // A log whose keys have nothing to do with the one that this machine knows is another log.
+    let stranger = Installation::initialised();
+    let theirs = stranger.home().join("config/keys/audit-signing.pub");
+    std::fs::copy(theirs, &public).unwrap();
+    let refused = installation.run_with(&["secret", "set", "A_KEY"], &random_key());
+    assert!(refused.code == 6 && refused.stderr.contains("it is another log"), "{refused:#?}");
+    assert_ne!(installation.run(&["audit", "verify"]).code, 0);
+    std::fs::remove_file(&public).unwrap();
+    installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    assert_eq!(rotated["key"], known());
+}
+
+/// An installation from before the vault kept the key: it lies in a file, and moves in when the vault is opened.
+#[test]
+fn l04_a_key_that_lies_in_a_file_moves_into_the_vault() {
     let private = |path: &std::path::Path, bytes: &[u8]| {
         std::fs::write(path, bytes).unwrap();
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     };
-    private(&signing, &old);
-    let refused = installation.run(&["secret", "list"]);
-    assert!(refused.code == 6 && refused.stderr.contains("was exchanged"), "{refused:#?}");
-    // Killed between the handover and the change of names: finished at the next start.
-    private(&signing.with_file_name("audit-signing.next"), &new);
-    installation.run(&["secret", "list"]).ok();
-    assert_eq!(std::fs::read(&signing).unwrap(), new);
-    assert!(!signing.with_file_name("audit-signing.next").exists());
-    // One that was never handed over to is thrown away by the next exchange.
-    private(&signing.with_file_name("audit-signing.next"), &old);
-    installation.run(&["audit", "rotate-key"]).ok();
-    assert_ne!(std::fs::read(&signing).unwrap(), new);
-    installation.run(&["audit", "verify", "--against", file.to_str().unwrap()]).ok();
+    for is_exchanged in [false, true] {
+        let installation = Installation::new();
+        installation.run(&["audit", "tail"]).ok();
+        let keys = installation.home().join("config/keys");
+        let folder = |path: &std::path::Path| {
+            std::fs::create_dir_all(path).unwrap();
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        };
+        folder(&keys);
+        let seed: [u8; 32] = *types::Digest::of(random_key().as_bytes()).as_bytes();
+        // The next one of an exchange that never was is no key of the log, and goes too.
+        let name = "audit-signing";
+        private(&keys.join(name), &seed);
+        if is_exchanged {
+            private(&keys.join("audit-signing.next"), types::Digest::of(&seed).as_bytes());
+        }
+        let signer = audit::checkpoint::Signer::from_seed(&seed).unwrap();
+        // Sealed without the vault, as ever.
+        for _ in 0..2 {
+            installation.run(&["tool", "call", "missing", "{}"]);
+        }
+        let before = installation.run(&["audit", "verify", "--json"]).ok().json().remove(0);
+        assert!(before["sealed"].as_u64() > Some(0), "{before}");
+
+        let told = installation.run(&["doctor"]);
+        assert!(
+            told.stdout.contains("lies in") && told.stdout.contains("until the vault is opened"),
+            "{told:#?}"
+        );
+        let moved = installation.run(&["init", "--slot", "file"]).ok();
+        assert!(moved.stderr.contains("kept in the vault now"), "{moved:#?}");
+        assert!(!keys.join(name).exists() && !keys.join("audit-signing.next").exists());
+        let on_disk = installation.everything_on_disk();
+        assert!(!on_disk.windows(seed.len()).any(|part| part == seed), "the key lies in a file still");
+        let checkpoint = installation.run(&["audit", "checkpoint", "--json"]).ok().json().remove(0);
+        assert_eq!(checkpoint["key"], signer.verifier().to_string());
+        let records = installation.run(&["audit", "export"]).ok().json();
+        let told = |record: &&Value| record["fields"]["state"] == "key of the log kept";
+        assert_eq!(records.iter().filter(told).count(), 1);
+        installation.run(&["audit", "verify", "--key", &signer.verifier().to_string()]).ok();
+        // Not told again, and not made again.
+        assert!(!installation.run(&["audit", "checkpoint"]).ok().stderr.contains("kept in the vault now"));
+    }
+}
+
+/// Who does not open the vault records as ever; who opens it seals what they recorded, too.
+#[test]
+fn what_is_recorded_while_the_vault_is_locked_is_sealed_when_it_is_opened() {
+    let installation = Installation::initialised();
+    let state = || {
+        let state = installation.run(&["audit", "verify", "--json"]).ok().json().remove(0);
+        (state["records"].as_u64().unwrap(), state["sealed"].as_u64().unwrap())
+    };
+    let (before, sealed) = state();
+    assert!(sealed > 0);
+    let tool =
+        installation.run(&["tool", "list", "--json"]).ok().json()[0]["tool"].as_str().unwrap().to_owned();
+    installation.run(&["tool", "remove", &tool]).ok();
+    let (locked, still) = state();
+    assert!(locked > before && still == sealed, "{before} {sealed} {locked} {still}");
+    installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    let (_, after) = state();
+    assert!(after >= locked, "{after} of {locked}");
 }
 
 #[test]

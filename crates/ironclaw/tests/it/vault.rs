@@ -234,6 +234,67 @@ async fn tokens_are_renewed_by_hand_and_by_themselves() {
     assert!(listed.iter().any(|row| row["secret"] == "B_TOKEN" && row["expires_ms"].as_u64().is_some()));
 }
 
+/// An endpoint that has replaced a refresh token and is slow to say so, while the program is told to end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_token_that_is_under_way_when_the_program_is_told_to_end_is_not_lost() {
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::sync::{Mutex, mpsc};
+    for (command, signal) in [
+        (&["secret", "refresh", "A_TOKEN"][..], Signal::INT),
+        (&["secret", "refresh", "A_TOKEN"], Signal::TERM),
+        (&["proxy", "--listen", "127.0.0.1:0", "--ca", "ca.pem"], Signal::TERM),
+    ] {
+        let mut installation = Installation::initialised();
+        let host = format!("{}.example", random("login"));
+        let ((arrived, asked), (go, may_answer)) = (mpsc::channel(), mpsc::channel::<()>());
+        let (arrived, may_answer) = (Mutex::new(arrived), Mutex::new(may_answer));
+        let answer = format!(
+            r#"{{"access_token":"{}","refresh_token":"{}","expires_in":3600}}"#,
+            random_key(),
+            random_key()
+        );
+        let _service = installation
+            .service(&host, move |_| {
+                arrived.lock().unwrap().send(()).unwrap();
+                may_answer.lock().unwrap().recv().unwrap();
+                egress::loopback::reply(http::StatusCode::OK, answer.clone())
+            })
+            .await;
+        installation.run_with(&["secret", "set", "A_REFRESH"], &random_key()).ok();
+        installation
+            .run(&[
+                "secret",
+                "grant",
+                "A_REFRESH",
+                "--tool",
+                "vault",
+                "--host",
+                &host,
+                "--path",
+                "/token",
+                "--inject",
+                "refresh:A_TOKEN:id",
+            ])
+            .ok();
+        let mut words = command.to_vec();
+        let ca = installation.file("ca.pem", "");
+        words.iter_mut().filter(|word| **word == "ca.pem").for_each(|word| *word = &ca);
+        let mut child = installation.start_under(&["env"], &words);
+        asked.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        // It has heard of it once it says that it waits.
+        let mut said = String::new();
+        let stderr = child.stderr.as_mut().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut said).unwrap();
+        assert!(said.contains("waits for the answer of a token endpoint"), "{said}");
+        go.send(()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        assert_eq!(installation.states("A_REFRESH"), ["previous", "current"]);
+        assert_eq!(installation.states("A_TOKEN"), ["current"]);
+        installation.run(&["audit", "verify"]).ok();
+    }
+}
+
 /// K12: the program itself, while it runs.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the program under test is a process")]

@@ -12,7 +12,7 @@
 mod keyed;
 mod search;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use types::SecretName;
@@ -211,7 +211,7 @@ pub struct KnownValues {
     words: Words,
     filters: search::Filters,
     /// Which versions of which secrets are here.
-    versions: HashSet<(SecretName, i64)>,
+    versions: BTreeSet<(SecretName, i64)>,
 }
 
 impl KnownValues {
@@ -223,13 +223,19 @@ impl KnownValues {
             prints: Vec::new(),
             words: Words::default(),
             filters: search::Filters::default(),
-            versions: HashSet::new(),
+            versions: BTreeSet::new(),
         }
     }
 
     /// True when this version was added.
     pub fn has(&self, name: &SecretName, version: i64) -> bool {
         self.versions.contains(&(name.clone(), version))
+    }
+
+    /// The newest version of a secret that was added.
+    pub fn newest(&self, name: &SecretName) -> Option<i64> {
+        let all = (name.clone(), i64::MIN)..=(name.clone(), i64::MAX);
+        self.versions.range(all).next_back().map(|(_, version)| *version)
     }
 
     /// Adds the fingerprints of one version of a secret.

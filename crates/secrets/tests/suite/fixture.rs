@@ -56,9 +56,9 @@ impl Home {
     }
 
     /// The vault, opened as another process would.
-    pub(crate) async fn vault(&self) -> Vault {
+    pub(crate) async fn vault(&self) -> Arc<Vault> {
         let (reader, audit, _) = self.open().await;
-        Vault::open(reader, audit, &self.unlock()).await.unwrap()
+        Arc::new(Vault::open(reader, audit, &self.unlock()).await.unwrap())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -109,7 +109,7 @@ pub(crate) const SECRET: &str = "WEATHER_KEY";
 pub(crate) struct World {
     pub(crate) reader: Reader,
     pub(crate) audit: Audit,
-    pub(crate) vault: Vault,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) policy: Policy,
     pub(crate) value: String,
     pub(crate) grant: Grant,
@@ -137,7 +137,7 @@ impl World {
     /// With that home.
     pub(crate) async fn at(home: Home, inject: &str, value: String) -> Self {
         let (reader, audit, _) = home.open().await;
-        let vault = Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap();
+        let vault = Arc::new(Vault::create(reader.clone(), &audit, &home.unlock()).await.unwrap());
         vault.put(&name(SECRET), plain(&value), None).await.unwrap();
         let tool = install(&audit, inject).await;
         let grant = Grant {

@@ -5,6 +5,7 @@
 mod backups;
 mod fixture;
 mod keychain;
+mod log_key;
 mod race;
 mod requests;
 mod restored;

@@ -3,41 +3,47 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use audit::ChangeError;
-use store::{Lost, Mutation};
-use types::{Field, Kind, Record, Verdict};
+use store::{LeaseQuestion, LeaseView, Mutation};
+use types::{Field, Grant, Kind, Record, Refusal, Tenant, Verdict};
 
-use crate::fixture::{Home, SECRET, World, random_value};
+use crate::fixture::{Home, SECRET, World, name, plain, random_value};
 
 const CLIENTS: usize = 16;
 const LEASES: usize = 500;
 
-/// What the vault hands to the log when a lease is used.
-fn using(permit: u64, head: &str) -> (Record, Mutation) {
-    let record = Record::new(Kind::Unseal, Verdict::Allow)
-        .with(Field::Of, permit)
-        .with(Field::Claim, format!("lease/{permit:020}/0"));
-    let history = (format!("secret/local/{SECRET}/"), format!("secret/local/{SECRET}0"));
-    let head = head.to_owned();
-    (
-        record,
-        Mutation::UseLease {
-            head,
-            history,
-            revoked: "revoked/local/none".into(),
-            permit,
-            lifetime_ms: 600_000,
-            ends_ms: None,
-        },
-    )
+const URL: &str = "https://api.weather.example/v1/now";
+
+/// What the vault asks about the lease of a permit.
+fn question(world: &World, permit: u64) -> LeaseQuestion {
+    LeaseQuestion {
+        tenant: Tenant::local(),
+        secret: name(SECRET),
+        tool: world.grant.tool.clone(),
+        history: (format!("secret/local/{SECRET}/"), format!("secret/local/{SECRET}0")),
+        revoked: "revoked/local/".into(),
+        uses: "use/local/".into(),
+        claim: format!("lease/{permit:020}/0"),
+        permit: permit as i64,
+        known: 1,
+    }
+}
+
+/// The record of a use.
+fn used(question: &LeaseQuestion) -> Record {
+    Record::new(Kind::Unseal, Verdict::Allow)
+        .with(Field::Of, question.permit)
+        .with(Field::Claim, &question.claim)
+}
+
+/// What there is to judge by, and nothing recorded.
+async fn view(world: &World, permit: u64) -> LeaseView {
+    let look = |view: &LeaseView, now_ms| Ok::<_, ()>((Vec::new(), (view.clone(), now_ms)));
+    world.audit.lease(question(world, permit), look).await.unwrap().unwrap().0
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn k09_sixteen_clients_race_for_five_hundred_leases_and_each_has_one_winner() {
     for world in World::both().await {
-        let history = (format!("secret/local/{SECRET}/"), format!("secret/local/{SECRET}0"));
-        let newest = world.reader.last_claim(&history.0, &history.1).await.unwrap().unwrap();
-        let head = String::from_utf8(newest.claim.unwrap()).unwrap();
         let mut permits = Vec::new();
         for _ in 0..LEASES {
             permits.push(world.audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap().get());
@@ -49,13 +55,16 @@ async fn k09_sixteen_clients_race_for_five_hundred_leases_and_each_has_one_winne
             for index in 0..LEASES {
                 // Each client begins elsewhere.
                 let index = (index + client * 31) % LEASES;
-                let (audit, won, (record, change)) =
-                    (audit.clone(), won.clone(), using(permits[index], &head));
+                let (audit, won) = (audit.clone(), won.clone());
+                let question = question(&world, permits[index]);
+                let record = used(&question);
                 clients.spawn(async move {
-                    match audit.change(record, change).await {
-                        Ok(_) => drop(won[index].fetch_add(1, Ordering::Relaxed)),
-                        Err(ChangeError::Lost(Lost::Claimed)) => {}
-                        Err(error) => panic!("{error}"),
+                    let free = move |view: &LeaseView, _| match view.is_used {
+                        false => Ok((vec![record.clone()], ())),
+                        true => Err(()),
+                    };
+                    if audit.lease(question, free).await.unwrap().is_ok() {
+                        won[index].fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
@@ -68,58 +77,75 @@ async fn k09_sixteen_clients_race_for_five_hundred_leases_and_each_has_one_winne
     }
 }
 
+/// The vault asks one group of records for both, or two: either way one of them is there first.
 #[tokio::test]
-async fn k10_a_lease_that_is_late_stale_or_revoked_is_refused_by_the_database() {
+async fn k09_of_two_uses_of_one_permit_at_once_one_is_refused() {
     for world in World::both().await {
-        let permit = world.audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap().get();
-        let history = (format!("secret/local/{SECRET}/"), format!("secret/local/{SECRET}0"));
-        let newest = world.reader.last_claim(&history.0, &history.1).await.unwrap().unwrap();
-        let head = String::from_utf8(newest.claim.unwrap()).unwrap();
-        let lost = async |(record, change): (Record, Mutation)| match world.audit.change(record, change).await
-        {
-            Err(ChangeError::Lost(lost)) => Some(lost),
-            _ => None,
-        };
-        let stale = format!("secret/local/{SECRET}/{:020}", 99);
-        assert_eq!(lost(using(permit, &stale)).await, Some(Lost::Changed));
-        assert_eq!(
-            lost(using(permit + 1_000_000, &head)).await,
-            Some(Lost::Expired),
-            "a permit that is not there"
-        );
-        let Mutation::UseLease { head, history, revoked, permit, .. } = using(permit, &head).1 else {
-            unreachable!()
-        };
-        let record = || using(permit, &head).0;
-        // The permit's record is at least a millisecond old by now: time passes with each sync.
-        let late = Mutation::UseLease {
-            head: head.clone(),
-            history: history.clone(),
-            revoked: revoked.clone(),
-            permit: 1,
-            lifetime_ms: 0,
-            ends_ms: None,
-        };
-        assert_eq!(lost((record(), late)).await, Some(Lost::Expired));
-        let ended = Mutation::UseLease {
-            head: head.clone(),
-            history: history.clone(),
-            revoked: revoked.clone(),
-            permit,
-            lifetime_ms: 600_000,
-            ends_ms: Some(audit::now_ms() - 60_000),
-        };
-        assert_eq!(lost((record(), ended)).await, Some(Lost::Ended), "a grant that has ended");
-        let claim = Record::new(Kind::Revoke, Verdict::Done).with(Field::Claim, &revoked);
-        world.audit.change(claim, Mutation::Claim).await.unwrap();
-        assert_eq!(lost(using(permit, &head)).await, Some(Lost::Missing));
+        for _ in 0..20 {
+            let permit = world.permit("GET", URL).await;
+            let lease = async || world.vault.lease(&permit, &world.safety).await.map(drop);
+            let (one, two) = tokio::join!(lease(), lease());
+            let refused: Vec<Refusal> = [one, two].into_iter().filter_map(Result::err).collect();
+            assert_eq!(refused.len(), 1);
+            assert_eq!(refused[0].rule.id, "vault.lease-used");
+        }
+        audit::Log::new(world.reader.clone()).verify().await.unwrap();
     }
 }
 
-/// What a leased, audited unseal asks of a server, statement by statement: two to read, five to write. Those that begin
-/// and end the write are shared by all who write at the same time.
 #[tokio::test]
-async fn a_leased_unseal_takes_one_read_and_one_short_transaction() {
+async fn k19_a_bounded_grant_has_its_uses_and_no_more_whoever_asks_at_once() {
+    for world in World::both().await {
+        world.vault.revoke(&world.grant_id).await.unwrap();
+        world.vault.grant(&Grant { max_uses: Some(3), ..world.grant.clone() }).await.unwrap();
+        let mut permits = Vec::new();
+        for _ in 0..8 {
+            permits.push(world.permit("GET", URL).await);
+        }
+        let mut clients = tokio::task::JoinSet::new();
+        for permit in permits {
+            let (vault, safety) = (world.vault.clone(), world.safety.clone());
+            clients.spawn(async move { vault.lease(&permit, &safety).await.map(drop) });
+        }
+        let outcomes = clients.join_all().await;
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 3);
+        let rule = |outcome: &Result<(), Refusal>| outcome.as_ref().err().map(|refusal| refusal.rule.id);
+        assert!(outcomes.iter().filter_map(rule).all(|rule| rule == "vault.grant-used-up"));
+    }
+}
+
+#[tokio::test]
+async fn k10_a_lease_is_judged_by_what_the_database_holds_at_that_moment() {
+    for world in World::both().await {
+        let permit = world.audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap().get();
+        let one = view(&world, permit).await;
+        let (at_ms, decided) = Record::decode(&one.permit.unwrap().record).unwrap();
+        assert_eq!(decided.kind, Kind::Request);
+        assert!(audit::now_ms().abs_diff(at_ms) < 60_000);
+        assert!(!one.is_used && !one.grants[0].is_revoked && one.grants[0].last_use.is_none());
+        let secret = one.secret.unwrap();
+        assert!(secret.version == 1 && secret.fingerprints.is_empty() && !secret.sealed.is_empty());
+        assert!(view(&world, permit + 1_000_000).await.permit.is_none(), "a permit that is not there");
+
+        // In one breath with what changes it, and before what was asked with it is answered.
+        let revoked = format!("revoked/local/{}", world.grant_id);
+        let claim = Record::new(Kind::Revoke, Verdict::Done).with(Field::Claim, &revoked);
+        let (revoked, two) = tokio::join!(world.audit.change(claim, Mutation::Claim), view(&world, permit));
+        revoked.unwrap();
+        assert!(two.grants[0].is_revoked, "asked after it was taken back");
+        world.vault.put(&name(SECRET), plain(&random_value()), Some(1)).await.unwrap();
+        let three = view(&world, permit).await;
+        let secret = three.secret.unwrap();
+        assert_eq!(secret.version, 2);
+        assert!(!secret.fingerprints.is_empty(), "those of a version that is not the known one");
+        assert_ne!(three.head.unwrap().seq, two.head.unwrap().seq);
+    }
+}
+
+/// What a leased, audited unseal asks of a server: one message locks the log and tells what the lease is judged by, one
+/// writes the record and ends the transaction. Both are shared by all who ask at the same time.
+#[tokio::test]
+async fn a_leased_unseal_takes_two_round_trips() {
     let server = testkit::Postgres::start(&["-c", "log_statement=all"]);
     let database = server.database();
     let world = World::at(Home::on(database.clone()).await, "bearer", random_value()).await;
@@ -135,13 +161,15 @@ async fn a_leased_unseal_takes_one_read_and_one_short_transaction() {
     unseal().await;
     let log = database.log();
     let last = log.rsplit("'begin here'").next().unwrap().split("SELECT 'end here'").next().unwrap();
-    let said = |line: &&str| line.contains("LOG:  statement: ") || line.contains("LOG:  execute ");
-    let statements: Vec<&str> = last.lines().filter(said).collect();
-    // The end of the reading transaction is told behind the caller's back, or not before the next one; and the last
-    // line is the beginning of the mark.
-    let is_ours = |line: &&&str| !line.ends_with("ROLLBACK") && !line.trim_end().ends_with("statement:");
-    let waited: Vec<&&str> = statements.iter().filter(is_ours).collect();
-    assert_eq!(waited.len(), 7, "{statements:#?}");
+    // A message is one statement to the log, over several lines; the last is the beginning of the mark.
+    let said = last
+        .split("LOG:  ")
+        .skip(1)
+        .filter(|text| text.starts_with("statement: ") || text.starts_with("execute "));
+    let messages: Vec<&str> = said.filter(|text| text.trim_end() != "statement:").collect();
+    assert_eq!(messages.len(), 2, "{messages:#?}");
+    assert!(messages[0].contains("FOR UPDATE") && messages[0].contains("EXECUTE lease_view"));
+    assert!(messages[1].contains("INSERT INTO audit_record") && messages[1].contains("; COMMIT"));
 }
 
 /// Prints what a leased, audited unseal takes on both databases, beside one durable record.

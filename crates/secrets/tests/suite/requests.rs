@@ -135,7 +135,7 @@ async fn whoever_has_the_vault_finds_every_record_of_a_value_and_nobody_else_doe
         world.vault.put(&name(SECRET), plain(&second), Some(1)).await.unwrap();
         drop(world.vault.lease(&world.permit("GET", URL).await, &world.safety).await.unwrap());
         world.vault.delete(&name(SECRET), 2).await.unwrap();
-        let told = async |vault: &secrets::Vault, value: &str| {
+        let told = async |vault: &std::sync::Arc<secrets::Vault>, value: &str| {
             let mut kinds = Vec::new();
             vault.told_of(&plain(value), |entry| kinds.push(entry.record.kind)).await.unwrap();
             kinds

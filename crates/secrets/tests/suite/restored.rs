@@ -70,6 +70,9 @@ async fn k18_a_disabled_or_destroyed_secret_that_is_put_back_is_found() {
         let back = store::SecretRow { version: 2, ..old };
         behind(&world, Mutation::PutSecret { row: back, expected: None }).await;
         behind(&world, Mutation::PutGrant(grant)).await;
+        assert_eq!(rule(lease(&world).await), "vault.grant-revoked");
+        // Nor with a grant that is good.
+        world.vault.grant(&world.grant).await.unwrap();
         assert_eq!(
             rule(world.home.vault().await.lease(&world.permit("GET", URL).await, &world.safety).await),
             "vault.rolled-back"

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use audit::{Entry, Log};
+use safety::Safety;
 use serde_json::{Value, json};
 use types::{Field, Verdict};
 
@@ -49,7 +50,7 @@ pub(super) async fn run(
 
 /// Prints records in a form; false once nobody reads them.
 pub(super) fn print(entries: &[Entry], format: ExportFormat, base: &Base, terminal: &Terminal) -> bool {
-    let shown = |text: String| stored(text, &base.safety);
+    let shown = shown(&base.safety);
     let line = |value: &Value| terminal.json_while_read(value);
     match format {
         ExportFormat::Otlp if entries.is_empty() => true,
@@ -61,9 +62,14 @@ pub(super) fn print(entries: &[Entry], format: ExportFormat, base: &Base, termin
     }
 }
 
+/// What is shown of a text in a record.
+pub(crate) fn shown(safety: &Safety) -> impl Fn(String) -> String {
+    |text| stored(text, safety)
+}
+
 /// Log records of OpenTelemetry in the JSON form of OTLP 1 (`LogsData`), as its file exporter writes and its receivers
 /// read them. The turn is the trace: what one request caused stands together.
-fn otlp(entries: &[Entry], shown: &dyn Fn(String) -> String) -> Value {
+pub(crate) fn otlp(entries: &[Entry], shown: &dyn Fn(String) -> String) -> Value {
     let text = |key: &str, value: String| json!({ "key": key, "value": { "stringValue": value } });
     let record = |entry: &Entry| {
         let (kind, verdict) = (entry.record.kind.as_str(), entry.record.verdict.as_str());
