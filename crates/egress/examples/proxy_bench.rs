@@ -190,7 +190,10 @@ fn report(ways: &mut [Way]) {
         way.rates.sort_unstable_by(f64::total_cmp);
     }
     let floor = (ways[0].quantile(50), ways[0].quantile(99));
-    println!("{} samples each; {CONNECTIONS} connections where requests a second are counted", ways[0].took.len());
+    println!(
+        "{} samples each; {CONNECTIONS} connections where requests a second are counted",
+        ways[0].took.len()
+    );
     println!("{:<28}{:>10}{:>10}{:>12}{:>12}{:>12}", "", "median", "p99", "added", "added p99", "requests/s");
     for way in ways.iter() {
         let (median, high) = (way.quantile(50), way.quantile(99));

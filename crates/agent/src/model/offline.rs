@@ -116,7 +116,8 @@ fn shown(message: &Message) -> Option<String> {
 /// What can be asked for.
 fn abilities(offers: &[Offer<'_>]) -> String {
     if offers.is_empty() {
-        return "There is no tool yet. Install one: ironclaw tool install PATH".to_owned();
+        return "There is no tool yet. Begin with: ironclaw init, or install one: ironclaw tool install PATH"
+            .to_owned();
     }
     // On one line each: a description that breaks its line could speak as another tool.
     let says = |offer: &Offer<'_>| offer.description.split_whitespace().collect::<Vec<_>>().join(" ");
