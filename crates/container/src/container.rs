@@ -35,7 +35,7 @@ use crate::quarantine::Quarantine;
 use crate::run::{Run, pump};
 use crate::settle::fields_of;
 use crate::spec::Plan;
-use crate::sweep::{Recovered, recover, remove, sweep};
+use crate::sweep::{Recovered, recover, remove};
 
 /// Pieces of output that wait for whoever reads them; beyond it the command waits.
 const PIECES: usize = 16;
@@ -239,7 +239,6 @@ impl Sandbox {
         };
         let body = plan.to_body();
         let ground = ground.noted(notes, &name, settlement).await?;
-        tokio::spawn(sweep(docker.clone()));
         let options = CreateContainerOptions { name: Some(name), ..CreateContainerOptions::default() };
         let id = match docker.create_container(Some(options), body).await {
             Ok(created) => created.id,

@@ -45,8 +45,9 @@ impl Engine {
         }
         let docker = open(&config.engine)?;
         let unanswered = |error| unanswered(error, &config.engine);
-        let docker = docker.negotiate_version().await.map_err(unanswered)?;
-        let (version, info) = tokio::try_join!(docker.version(), docker.info()).map_err(unanswered)?;
+        // Each takes the engine some milliseconds, and none needs another's answer.
+        let asked = tokio::try_join!(docker.clone().negotiate_version(), docker.version(), docker.info());
+        let (docker, version, info) = asked.map_err(unanswered)?;
         let standing = judge(config, &version, &info)?;
         Ok(Self { docker, standing })
     }

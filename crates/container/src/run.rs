@@ -21,7 +21,7 @@ use crate::ground::Ground;
 use crate::proof::Expected;
 use crate::rules;
 use crate::settle::record;
-use crate::sweep::remove;
+use crate::sweep::{remove, sweep};
 use crate::unfit::Unfit;
 
 /// What the engine's exit code is when a signal ended the command: 128 and the signal's number.
@@ -85,6 +85,8 @@ impl Run {
         let lifeline = Lifeline::default();
         let started = self.docker.start_container(&self.id, None::<StartContainerOptions>).await;
         started.map_err(undone("Docker Engine does not start the container"))?;
+        // Beside the command, which has to wait for nothing of it.
+        tokio::spawn(sweep(self.docker.clone()));
         // Before the door lets the command start.
         if let Some(size) = self.terminal {
             control.resize(size).await;

@@ -59,6 +59,13 @@ impl Authority {
         Self::limited_to(constraints(reach))
     }
 
+    /// Gathers what keys are made from. The library measures the clock's jitter for it when it is first asked in a process,
+    /// which takes tens of milliseconds: who will make keys asks early, on a thread that may wait, beside other work.
+    pub fn gather_entropy() {
+        // The key itself is nobody's.
+        let _ = KeyPair::generate();
+    }
+
     fn limited_to(limits: Option<NameConstraints>) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate().map_err(|_| AuthorityError)?;
         let mut params = params("IronClaw local authority");

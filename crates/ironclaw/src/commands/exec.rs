@@ -69,8 +69,10 @@ async fn confined(
     let reaching = Reaching::read_beside(&args.reaching, &command.workspace, base).await?;
     // The vault's values are looked for in the command line and in everything that is printed.
     let vault = base.unlock(terminal).await?;
-    let sandbox = sandbox(&command, base, terminal).await?;
-    let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
+    // The policies are read while the engine says what it is.
+    let policy = async { parts::policy(base, parts::catalog(base, Vec::new())) };
+    let (sandbox, policy) = tokio::join!(sandbox(&command, base, terminal), policy);
+    let (sandbox, policy) = (sandbox?, policy?);
     let permit = decide(command, turn, &policy, base).await?;
     let (proxy, _beside) = reaching.proxy(vault, policy, turn.clone(), base, terminal).await?;
     let proxy = Arc::new(proxy);

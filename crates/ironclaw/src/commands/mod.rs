@@ -53,6 +53,9 @@ pub async fn run(cli: Cli, environment: &Environment, terminal: &Terminal) -> Ou
         Command::Db(args) => return db::run(args, &home, &Config::load(&home)?, terminal).await,
         _ => {}
     }
+    if matches!(cli.command, Command::Exec(_) | Command::Proxy(_)) {
+        tokio::task::spawn_blocking(egress::ca::Authority::gather_entropy);
+    }
     let config = Config::load(&home)?;
     let base = Base::open(home, config).await?;
     crate::logging::start(environment.log.as_deref(), base.safety.clone());
