@@ -95,14 +95,14 @@ fn lane(lane: &Lane) -> String {
     match lane {
         Lane::Run(found) => format!("Lane::Run({})", keys(found)),
         Lane::Line(found) => format!("Lane::Line({})", keys(found)),
-        Lane::Word { keys: found, before } => {
-            format!("Lane::Word {{ keys: {}, before: {before} }}", keys(found))
+        Lane::Word { keys: found, before, token } => {
+            format!("Lane::Word {{ keys: {}, before: {before}, token: {token} }}", keys(found))
         }
         Lane::Named { keys: found, within, assigned } => {
             format!("Lane::Named {{ keys: {}, within: {within}, assigned: {assigned} }}", keys(found))
         }
-        Lane::Near { keys: found, within } => {
-            format!("Lane::Near {{ keys: {}, within: {within} }}", keys(found))
+        Lane::Near { keys: found, before, within } => {
+            format!("Lane::Near {{ keys: {}, before: {before}, within: {within} }}", keys(found))
         }
         Lane::Anywhere { keys: found, before } => {
             format!("Lane::Anywhere {{ keys: {}, before: {before} }}", keys(found))

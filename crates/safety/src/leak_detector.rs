@@ -37,6 +37,7 @@ mod private_key;
 #[cfg(any(test, fuzzing))]
 mod rule_file;
 mod rules;
+mod runs;
 mod stream;
 mod stretches;
 mod surroundings;

@@ -102,6 +102,18 @@ pub(super) fn read(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Mask
     }
 }
 
+/// Where a key of the filter may begin in as many blocks of `text` from `from` on.
+pub(super) fn keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::keys(text, from, filter, blocks) {
+        return;
+    }
+    let mut end = PADDING;
+    for (index, keys) in blocks.iter_mut().enumerate() {
+        *keys = portable_keys(block(text, from + index * BLOCK, &mut end), filter);
+    }
+}
+
 /// The forms of the block of `text` at `from`, and of the one behind it.
 pub(super) fn forms(text: &[u8], from: usize) -> [Forms; 2] {
     #[cfg(target_arch = "x86_64")]
@@ -137,11 +149,11 @@ fn block<'a>(text: &'a [u8], at: usize, end: &'a mut Block) -> &'a Block {
 
 /// One block, byte by byte.
 fn portable(block: &Block, filter: &Filter) -> Masks {
-    let mut key = 0;
-    for at in 0..BLOCK {
-        key |= u64::from(filter.admits(&block[at..at + HEAD])) << at;
-    }
-    Masks { key, ..KINDS.map(|set| portable_set(block, set)).into() }
+    Masks { key: portable_keys(block, filter), ..KINDS.map(|set| portable_set(block, set)).into() }
+}
+
+fn portable_keys(block: &Block, filter: &Filter) -> u64 {
+    (0..BLOCK).fold(0, |mask, at| mask | u64::from(filter.admits(&block[at..at + HEAD])) << at)
 }
 
 fn portable_set(block: &Block, set: Set) -> u64 {
@@ -208,6 +220,9 @@ mod tests {
             for (index, masks) in slow.iter_mut().enumerate() {
                 *masks = portable(block(&text, from + index * BLOCK, &mut { PADDING }), &filter);
             }
+            let mut keys = vec![0; fast.len()];
+            super::keys(&text, from, &filter, &mut keys);
+            prop_assert_eq!(keys, slow.iter().map(|masks| masks.key).collect::<Vec<_>>());
             prop_assert_eq!(fast, slow);
             prop_assert_eq!(forms(&text, from), portable_forms(&text, from));
         }

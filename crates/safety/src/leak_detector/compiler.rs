@@ -4,10 +4,10 @@
 //! matches have no bound: it would make the time of a scan depend on more than the length of the text.
 
 use regex_syntax::ParserBuilder;
-use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
+use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
 
 use super::lane::{
-    CREDENTIALS, KEY, Key, Keys, LONG_RUN, LONGEST, Lane, RUN, VALUE, VALUE_WITHIN, fold, is_operator,
+    CREDENTIALS, KEY, Key, Keys, LONG_DIGITS, LONG_RUN, LONGEST, Lane, RUN, VALUE, VALUE_WITHIN, fold, is_operator,
     is_wordy,
 };
 
@@ -64,7 +64,29 @@ pub(super) fn compile(source: &str, name: Option<&str>, literals: &[String]) -> 
 /// Expressions read bytes and know no Unicode classes.
 fn parse(source: &str) -> Result<Hir, String> {
     let mut parser = ParserBuilder::new().unicode(false).utf8(false).build();
-    parser.parse(source).map_err(|error| error.to_string())
+    parser.parse(source).map(bytewise).map_err(|error| error.to_string())
+}
+
+/// The parser makes a class of characters of single letters between which an expression chooses: one of bytes, here.
+fn bytewise(hir: Hir) -> Hir {
+    let all = |subs: Vec<Hir>| subs.into_iter().map(bytewise).collect();
+    match hir.into_kind() {
+        HirKind::Empty => Hir::empty(),
+        HirKind::Look(look) => Hir::look(look),
+        HirKind::Literal(literal) => Hir::literal(literal.0),
+        HirKind::Class(Class::Unicode(class)) => {
+            Hir::class(class.to_byte_class().map_or(Class::Unicode(class), Class::Bytes))
+        }
+        HirKind::Class(class) => Hir::class(class),
+        HirKind::Repetition(Repetition { sub, min, max, greedy }) => {
+            Hir::repetition(Repetition { sub: Box::new(bytewise(*sub)), min, max, greedy })
+        }
+        HirKind::Capture(Capture { index, name, sub }) => {
+            Hir::capture(Capture { index, name, sub: Box::new(bytewise(*sub)) })
+        }
+        HirKind::Concat(subs) => Hir::concat(all(subs)),
+        HirKind::Alternation(subs) => Hir::alternation(all(subs)),
+    }
 }
 
 /// A name with its credential, in it or behind it.
@@ -141,8 +163,9 @@ fn by_key(hir: &Hir) -> Option<(Lane, Option<usize>)> {
         let from = usize::from(matches!(lane, Lane::Word { before: 1, .. }));
         return Some((lane, Some(from)));
     }
-    if let Some((keys, within)) = keys_of(&[heads(hir)]).zip(run_ahead(&parts, is_token, LONG_RUN, NEAR)) {
-        return Some((Lane::Near { keys, within }, None));
+    let within = long_run(&parts);
+    if let Some((keys, within)) = keys(hir).zip(within) {
+        return Some((Lane::Near { keys, before: 0, within }, None));
     }
     let starts: Vec<Heads> = parts.iter().map(|part| heads(part)).collect();
     let mut before = 0;
@@ -162,6 +185,10 @@ fn by_key(hir: &Hir) -> Option<(Lane, Option<usize>)> {
         }
     }
     let (_, lane, index) = best?;
+    let lane = match (lane, within) {
+        (Lane::Anywhere { keys, before }, Some(within)) => Lane::Near { keys, before, within },
+        (lane, _) => lane,
+    };
     Some((lane, Some(index)))
 }
 
@@ -177,7 +204,7 @@ fn by_word(hir: &Hir, parts: &[&Hir]) -> Option<Lane> {
         if leading_run(hir, is_token).0 >= RUN {
             return Some(Lane::Run(keys));
         }
-        return has_value(parts).then_some(Lane::Word { keys, before: 0 });
+        return value(parts).map(|token| Lane::Word { keys, before: 0, token });
     }
     // One sign, or nothing at the beginning of a line.
     let signs = |byte: u8| !byte.is_ascii_alphanumeric();
@@ -190,14 +217,20 @@ fn by_word(hir: &Hir, parts: &[&Hir]) -> Option<Lane> {
         _ => parts[0].properties().minimum_len() == Some(1),
     };
     let rest: Vec<_> = parts[1..].iter().map(|part| heads(part)).collect();
-    let keys = keys_of(&rest).filter(|keys| sign && edge && begins(keys) && has_value(&parts[1..]))?;
-    Some(Lane::Word { keys, before: 1 })
+    let keys = keys_of(&rest).filter(|keys| sign && edge && begins(keys))?;
+    Some(Lane::Word { keys, before: 1, token: value(&parts[1..])? })
 }
 
-/// True when a value stands close behind the beginning of parts.
-fn has_value(parts: &[&Hir]) -> bool {
-    run_ahead(parts, |byte| is_token(byte) || matches!(byte, b'+' | b'/' | b'='), VALUE, VALUE_WITHIN)
-        .is_some()
+/// Whether a value that stands close behind the beginning of parts is one of token characters; none without a value.
+fn value(parts: &[&Hir]) -> Option<bool> {
+    let ahead = |class| run_ahead(parts, class, VALUE, VALUE_WITHIN).is_some();
+    let token = ahead(is_token);
+    (token || ahead(|byte| is_digit(byte) || byte == b'=')).then_some(token)
+}
+
+/// How far behind the beginning of every match a long run begins at most.
+fn long_run(parts: &[&Hir]) -> Option<usize> {
+    run_ahead(parts, is_token, LONG_RUN, NEAR).or_else(|| run_ahead(parts, is_digit, LONG_DIGITS, NEAR))
 }
 
 /// How far behind the beginning of every match at least `least` characters of a class begin at most, if that is no more
@@ -447,6 +480,11 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
+/// A digit of base64, of either alphabet.
+fn is_digit(byte: u8) -> bool {
+    is_token(byte) || matches!(byte, b'+' | b'/')
+}
+
 /// True when every byte of every match is one of a class.
 fn is_all(hir: &Hir, class: fn(u8) -> bool) -> bool {
     match hir.kind() {
@@ -477,7 +515,7 @@ mod tests {
     }
 
     fn word(keys: &[&str], before: usize) -> Lane {
-        Lane::Word { keys: set(keys), before }
+        Lane::Word { keys: set(keys), before, token: true }
     }
 
     #[test]
@@ -494,7 +532,7 @@ mod tests {
         );
         assert_eq!(
             lane("[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}"),
-            Ok(Lane::Anywhere { keys: set(&["azdo"]), before: 76 })
+            Ok(Lane::Near { keys: set(&["azdo"]), before: 76, within: 0 })
         );
         assert_eq!(
             lane("[?&]sig=(?P<secret>[A-Z]{9})"),
@@ -503,7 +541,7 @@ mod tests {
         assert_eq!(lane(r"\b[a-f0-9]{32}\b"), Ok(Lane::Line(set(&["literal"]))));
         assert_eq!(
             lane(r"(?i:acme)[^\n]{0,80}?(?P<secret>\b[a-f0-9]{8}(?:-[a-f0-9]{12}){2})"),
-            Ok(Lane::Near { keys: set(&["acme"]), within: 84 })
+            Ok(Lane::Near { keys: set(&["acme"]), before: 0, within: 84 })
         );
         let source = "(?i:acme)[a-z ]{0,20}key=(?P<secret>[a-f0-9]{32})";
         let compiled = compile(source, Some("acme"), &[]).unwrap();

@@ -6,7 +6,6 @@
 //! The findings are those of the slow way, every expression over every line, because a lane holds every
 //! place where a match can begin ([`super::lane`]) and matches are taken from left to right in both.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use memchr::{memchr, memrchr};
@@ -14,14 +13,17 @@ use memchr::{memchr, memrchr};
 use super::blocks::{self, BLOCK, Filter, Masks};
 use super::joined;
 use super::keys::KeyTable;
-use super::lane::{CREDENTIALS, Key, LONG_RUN, Lane, RUN, VALUE, VALUE_WITHIN, is_operator, is_wordy};
+use super::lane::{CREDENTIALS, Key, Lane, is_operator, is_wordy};
 use super::private_key;
 use super::rules::LeakRule;
+use super::runs::{Starts, reach, wide};
 use super::stretches::{Stretch, Stretches, places};
 use crate::finding::Severity;
 
 /// Blocks that are read at a time: their masks fit into the first cache.
 const CHUNK: usize = 128;
+/// Blocks that are searched at a time for keys around long runs.
+const SEARCHED: usize = 8;
 /// Stand for the opening lines of private keys and for the credentials, in the table of keys that stand anywhere.
 const PRIVATE_KEY: u16 = u16::MAX;
 const CREDENTIAL: u16 = u16::MAX - 1;
@@ -34,18 +36,22 @@ const NEAR: usize = 96;
 
 /// The rules by the lanes they are found in.
 pub(super) struct Engine {
-    /// For the keys that may stand anywhere.
+    /// Keys that may stand anywhere.
     filter: Filter,
     anywhere: KeyTable,
-    /// Keys at the beginning of a word, without and with a run behind them.
-    words: KeyTable,
+    /// Keys at the beginning of a word: in front of a value of token characters, of any value, and of a run.
+    tokens: KeyTable,
+    values: KeyTable,
     runs: KeyTable,
     /// Names in front of a credential, and the farthest that one is.
     named: KeyTable,
     farthest_name: usize,
-    /// Keys in front of a long run, and the farthest that one is.
+    /// Keys around a long run.
+    near_filter: Filter,
     near: KeyTable,
-    farthest_run: usize,
+    /// The farthest that such a key stands before the beginning of the run, and behind it.
+    farthest_before: usize,
+    farthest_behind: usize,
 }
 
 /// What one reading found.
@@ -76,20 +82,22 @@ struct Progress {
 
 impl Engine {
     pub(super) fn new(rules: &[LeakRule]) -> Self {
-        let mut tables: [Vec<(Key, u16)>; 5] = Default::default();
-        let [anywhere, words, runs, named, near] = &mut tables;
-        let (mut farthest_name, mut farthest_run) = (0, 0);
+        let mut tables: [Vec<(Key, u16)>; 6] = Default::default();
+        let [anywhere, tokens, values, runs, named, near] = &mut tables;
+        let (mut farthest_name, mut farthest_before, mut farthest_behind) = (0, 0, 0);
         for (index, rule) in (0u16..).zip(rules) {
             let (table, keys) = match &rule.lane {
                 Lane::Run(keys) => (&mut *runs, keys),
-                Lane::Word { keys, .. } => (&mut *words, keys),
+                Lane::Word { keys, token: true, .. } => (&mut *tokens, keys),
+                Lane::Word { keys, .. } => (&mut *values, keys),
                 Lane::Anywhere { keys, .. } | Lane::Line(keys) => (&mut *anywhere, keys),
                 Lane::Named { keys, within, .. } => {
                     farthest_name = farthest_name.max(*within);
                     (&mut *named, keys)
                 }
-                Lane::Near { keys, within } => {
-                    farthest_run = farthest_run.max(*within);
+                Lane::Near { keys, before, within } => {
+                    farthest_before = farthest_before.max(*within);
+                    farthest_behind = farthest_behind.max(*before);
                     (&mut *near, keys)
                 }
             };
@@ -97,9 +105,22 @@ impl Engine {
         }
         anywhere.extend(private_key::OPENINGS.map(|opening| (Key::of(opening.bytes()), PRIVATE_KEY)));
         anywhere.extend(CREDENTIALS.map(|credential| (Key::of(credential.bytes()), CREDENTIAL)));
-        let filter = Filter::new(anywhere.iter().map(|(key, _)| *key).collect());
-        let [anywhere, words, runs, named, near] = tables.map(|keys| KeyTable::new(keys.into_iter()));
-        Self { filter, anywhere, words, runs, named, farthest_name, near, farthest_run }
+        let filter = |keys: &[(Key, u16)]| Filter::new(keys.iter().map(|(key, _)| *key).collect());
+        let (filter, near_filter) = (filter(anywhere), filter(near));
+        let [anywhere, tokens, values, runs, named, near] = tables.map(|keys| KeyTable::new(keys.into_iter()));
+        Self {
+            filter,
+            anywhere,
+            tokens,
+            values,
+            runs,
+            named,
+            farthest_name,
+            near_filter,
+            near,
+            farthest_before,
+            farthest_behind,
+        }
     }
 
     /// Everything the rules find on the lines of `text`.
@@ -111,21 +132,24 @@ impl Engine {
             rules,
             text,
             candidates: Vec::new(),
-            near: VecDeque::new(),
             searched: 0,
             progress: Vec::new(),
             line: 0..0,
         };
-        let mut masks = [Masks::default(); CHUNK + 1];
+        let mut masks = [Masks::default(); CHUNK + 2];
         let mut before = Masks::default();
         for from in (0..text.len()).step_by(CHUNK * BLOCK) {
             let blocks = (text.len() - from).div_ceil(BLOCK).min(CHUNK);
-            blocks::read(text, from, &self.filter, &mut masks[..blocks + 1]);
+            blocks::read(text, from, &self.filter, &mut masks[..blocks + 2]);
+            let mut starts = Starts::of(&masks[0], &masks[1]);
             for index in 0..blocks {
-                let (at, [here, behind]) = (from + index * BLOCK, [masks[index], masks[index + 1]]);
-                reading.block(at, &before, &here, &behind, &mut found);
-                stretches.block(text, at, wide(here.digit, behind.digit));
-                before = here;
+                let (at, here) = (from + index * BLOCK, masks[index]);
+                let next = Starts::of(&masks[index + 1], &masks[index + 2]);
+                reading.block(at, [&before, &here], [&starts, &next], &mut found);
+                if starts.digits != 0 {
+                    stretches.block(text, at, wide(here.digit, masks[index + 1].digit));
+                }
+                (before, starts) = (here, next);
             }
             reading.verify(&mut found);
         }
@@ -141,9 +165,7 @@ struct Reading<'a> {
     text: &'a [u8],
     /// Where a rule has a key: place, then rule.
     candidates: Vec<(usize, u16)>,
-    /// Keys in front of where a long run may still begin.
-    near: VecDeque<(usize, u16)>,
-    /// Up to where they were looked for.
+    /// Up to where keys around long runs were looked for.
     searched: usize,
     progress: Vec<Progress>,
     /// The line of the last candidate.
@@ -151,37 +173,43 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Notes the candidates of one block.
+    /// Notes the candidates of one block: the masks of the one before it and its own, the starts of its own and of the
+    /// one behind it.
     #[inline]
-    fn block(&mut self, from: usize, before: &Masks, here: &Masks, behind: &Masks, found: &mut Found) {
+    fn block(&mut self, from: usize, masks: [&Masks; 2], starts: [&Starts; 2], found: &mut Found) {
+        let [before, here] = masks;
         for at in places(here.key, from) {
             self.anywhere(at, found);
         }
-        // Places from which on so many bytes belong to a run.
-        let mut run = wide(here.run, behind.run);
-        for step in [1, 2, 4, 8] {
-            run &= run >> step;
-        }
-        const { assert!(RUN == 16 && LONG_RUN == 24) };
-        let long = (run & run >> 8) as u64;
         // A letter behind an escape such as `\n` begins a word too.
         let begins = here.alnum & !(here.alnum << 1 | before.alnum >> 63)
             | here.alnum & (here.escape << 2 | before.escape >> 62);
-        let (engine, text, candidates) = (self.engine, self.text, &mut self.candidates);
-        for at in places(if has_value(here, behind) { begins } else { 0 }, from) {
-            engine.words.at(text, at, |rule| {
-                if !self.rules[usize::from(rule)].needs_operator || operator_follows(&text[at..]) {
-                    candidates.push((at, rule));
-                }
-            });
+        let (engine, text, [here, behind]) = (self.engine, self.text, starts);
+        for at in places(begins & reach(here.token, behind.token), from) {
+            self.word(&engine.tokens, at);
         }
-        for at in places(begins & run as u64, from) {
+        for at in places(begins & reach(here.value, behind.value), from) {
+            self.word(&engine.values, at);
+        }
+        let candidates = &mut self.candidates;
+        for at in places(begins & here.run, from) {
             engine.runs.at(text, at, |rule| candidates.push((at, rule)));
         }
-        if long != 0 {
-            let bits = from + long.trailing_zeros() as usize..from + BLOCK - long.leading_zeros() as usize;
-            self.long_run(bits);
+        if here.long != 0 {
+            let last = BLOCK - 1 - here.long.leading_zeros() as usize;
+            self.long_run(from + here.long.trailing_zeros() as usize..from + last);
         }
+    }
+
+    /// Notes the rules whose key begins the word at `at`.
+    #[inline]
+    fn word(&mut self, table: &KeyTable, at: usize) {
+        let (rules, text, candidates) = (self.rules, self.text, &mut self.candidates);
+        table.at(text, at, |rule| {
+            if !rules[usize::from(rule)].needs_operator || operator_follows(&text[at..]) {
+                candidates.push((at, rule));
+            }
+        });
     }
 
     /// Notes the rules whose key stands at `at`, wherever that is.
@@ -214,22 +242,21 @@ impl Reading<'_> {
         }
     }
 
-    /// Notes the keys in front of `starts`, where long runs begin. Each byte is searched once.
+    /// Notes the keys around long runs, the first and the last of which begin there. Each byte is searched once.
     fn long_run(&mut self, starts: Range<usize>) {
         let (engine, text) = (self.engine, self.text);
-        let first = starts.start.saturating_sub(engine.farthest_run);
-        while self.near.front().is_some_and(|(at, _)| *at < first) {
-            self.near.pop_front();
-        }
-        for at in self.searched.max(first)..starts.end {
-            engine.near.at(text, at, |rule| self.near.push_back((at, rule)));
-        }
-        self.searched = self.searched.max(starts.end);
-        for (at, rule) in &self.near {
-            if let Lane::Near { within, .. } = self.rules[usize::from(*rule)].lane
-                && at + within >= starts.start
-            {
-                self.candidates.push((*at, *rule));
+        let mut from = self.searched.max(starts.start.saturating_sub(engine.farthest_before));
+        let end = text.len().min(starts.end + engine.farthest_behind + 1);
+        self.searched = self.searched.max(end);
+        while from < end {
+            let mut keys = [0; SEARCHED];
+            let blocks = (end - from).div_ceil(BLOCK).min(SEARCHED);
+            blocks::keys(text, from, &engine.near_filter, &mut keys[..blocks]);
+            for keys in &keys[..blocks] {
+                for at in places(*keys, from).take_while(|at| *at < end) {
+                    engine.near.at(text, at, |rule| self.candidates.push((at, rule)));
+                }
+                from += BLOCK;
             }
         }
     }
@@ -269,7 +296,7 @@ impl Reading<'_> {
             return;
         }
         let before = match rule.lane {
-            Lane::Anywhere { before, .. } | Lane::Word { before, .. } => before,
+            Lane::Anywhere { before, .. } | Lane::Near { before, .. } | Lane::Word { before, .. } => before,
             _ => 0,
         };
         let key = at - start;
@@ -310,22 +337,6 @@ pub(super) fn line_around(text: &[u8], at: usize) -> Range<usize> {
     let start = memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
     let end = memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline);
     start..end
-}
-
-/// True when a value may begin in a block or in the one behind it.
-fn has_value(here: &Masks, behind: &Masks) -> bool {
-    const { assert!(VALUE == 20 && VALUE_WITHIN == BLOCK) };
-    let mut run = wide(here.value, behind.value);
-    for step in [1, 2, 4, 8, 4] {
-        // What stands behind them is not known.
-        run &= run >> step | !(u128::MAX >> step);
-    }
-    run != 0
-}
-
-/// The mask of a block and of the one behind it.
-fn wide(here: u64, behind: u64) -> u128 {
-    u128::from(here) | u128::from(behind) << 64
 }
 
 /// False when no value can be assigned to the credential that begins a text: what follows its word is no operator.

@@ -10,10 +10,12 @@ use std::borrow::Cow;
 pub(super) const KEY: usize = 8;
 /// A run of this many token characters (letters, digits, `_` and `-`) holds a candidate.
 pub(super) const RUN: usize = 16;
-/// A run of this many seldom stands in honest text.
+/// A run of this many seldom stands in honest text, and neither does one of so many digits of base64, which paths
+/// are made of too.
 pub(super) const LONG_RUN: usize = 24;
-/// A value is a run of this many characters of base64, its padding included, at most so far behind a word's beginning
-/// that it begins in the same block of the engine or in the next.
+pub(super) const LONG_DIGITS: usize = 32;
+/// A value is a run of this many token characters, or of base64 with its padding, at most so far behind a word's
+/// beginning that it begins in the same block of the engine or in the next.
 pub(super) const VALUE: usize = 20;
 pub(super) const VALUE_WITHIN: usize = 64;
 /// The longest match of a rule: pieces of long lines overlap by this.
@@ -41,13 +43,14 @@ pub(super) enum Lane {
     /// At the beginning of a word, with a run of at least [`RUN`] token characters behind it.
     Run(Keys),
     /// At the beginning of a word, the match beginning at most `before` bytes earlier, with a value of at least
-    /// [`VALUE`] characters at most [`VALUE_WITHIN`] bytes later.
-    Word { keys: Keys, before: usize },
+    /// [`VALUE`] characters at most [`VALUE_WITHIN`] bytes later; `token` says that they are token characters.
+    Word { keys: Keys, before: usize, token: bool },
     /// Before one of the [`CREDENTIALS`], or where one is, at most `within` bytes in front with nothing but words
     /// between; `assigned` says that an operator has to follow.
     Named { keys: Keys, within: usize, assigned: bool },
-    /// Anywhere, with a run of at least [`LONG_RUN`] token characters at most `within` bytes later.
-    Near { keys: Keys, within: usize },
+    /// Anywhere, the match beginning at most `before` bytes earlier, with a run of at least [`LONG_RUN`] token
+    /// characters or [`LONG_DIGITS`] digits of base64 at most `within` bytes behind its beginning.
+    Near { keys: Keys, before: usize, within: usize },
     /// Anywhere, the match beginning at most `before` bytes earlier.
     Anywhere { keys: Keys, before: usize },
     /// The expression has no key of its own; one of the rule's literals stands on the line.

@@ -23,6 +23,17 @@ pub(super) fn read(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Mask
     true
 }
 
+/// Fills `blocks` with the places of keys alone, or says that this processor cannot.
+#[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
+pub(super) fn keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) -> bool {
+    if !is_x86_feature_detected!("avx2") {
+        return false;
+    }
+    // SAFETY: `all_keys` needs nothing but AVX2, which this processor was just found to have.
+    unsafe { all_keys(text, from, filter, blocks) };
+    true
+}
+
 /// The forms of a block and the one behind it, where this processor can.
 #[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
 pub(super) fn forms(text: &[u8], from: usize) -> Option<[Forms; 2]> {
@@ -39,6 +50,15 @@ fn read_all(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Masks]) {
         let block = block(text, from + index * BLOCK, &mut end);
         let kinds = Masks::from(kinds.find(block));
         *masks = Masks { key: tables.find(block), ..kinds };
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn all_keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) {
+    let tables = Tables::new(filter);
+    let mut end = PADDING;
+    for (index, keys) in blocks.iter_mut().enumerate() {
+        *keys = tables.find(block(text, from + index * BLOCK, &mut end));
     }
 }
 
