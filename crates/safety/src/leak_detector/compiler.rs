@@ -7,8 +7,8 @@ use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
 
 use super::lane::{
-    CREDENTIALS, KEY, Key, Keys, LONG_DIGITS, LONG_RUN, LONGEST, Lane, RUN, VALUE, VALUE_WITHIN, fold, is_operator,
-    is_wordy,
+    CREDENTIALS, KEY, Key, Keys, LONG_DIGITS, LONG_RUN, LONGEST, Lane, RUN, VALUE, VALUE_WITHIN, fold,
+    is_operator, is_wordy,
 };
 
 /// The most bytes between a name and its credential.
@@ -34,8 +34,8 @@ pub(super) struct Compiled {
     pub(super) tail: Option<String>,
     /// The whole match is the secret.
     pub(super) is_whole: bool,
-    /// An operator follows the words that the key begins.
-    pub(super) needs_operator: bool,
+    /// One of these follows the words that the key begins, if there are any.
+    pub(super) operators: Vec<u8>,
 }
 
 /// Finds the lane of an expression. `name` is given where it begins with the name of something to which a value
@@ -56,9 +56,9 @@ pub(super) fn compile(source: &str, name: Option<&str>, literals: &[String]) -> 
     let tail = from.filter(|from| *from > 0 && !matches!(lane, Lane::Word { .. }));
     let tail = tail.map(|from| Hir::concat(parts[from..].iter().map(|part| (*part).clone()).collect()));
     let tail = tail.map(|tail| tail.to_string());
-    let needs_operator = from.is_some_and(|from| is_assigned(&parts[from..]));
+    let operators = from.and_then(|from| operators(&parts[from..])).unwrap_or_default();
     let is_whole = hir.properties().explicit_captures_len() == 0;
-    Ok(Compiled { lane, longest, tail, is_whole, needs_operator })
+    Ok(Compiled { lane, longest, tail, is_whole, operators })
 }
 
 /// Expressions read bytes and know no Unicode classes.
@@ -146,13 +146,19 @@ fn holds(hir: &Hir, words: &[&str]) -> bool {
     words.iter().any(|word| spelled.contains(word))
 }
 
-/// True when parts begin with words, and nothing but quotes and spaces stands between them and an operator.
-fn is_assigned(parts: &[&Hir]) -> bool {
+/// The operators of which one follows the words that parts begin with, with nothing but quotes and spaces between.
+fn operators(parts: &[&Hir]) -> Option<Vec<u8>> {
     let quote = |byte: u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\' | b' ' | b'\t');
     let words = parts.iter().take_while(|part| is_all(part, is_wordy)).count();
-    let Some(rest) = parts[words..].iter().position(|part| !is_all(part, quote)) else { return false };
-    let operator = |head: &Head| head.length > 0 && is_operator(head.bytes[0]);
-    words > 0 && heads(parts[words + rest]).iter().all(operator)
+    let rest = parts[words..].iter().position(|part| !is_all(part, quote)).filter(|_| words > 0)?;
+    // Folded, a backslash is `|`.
+    let operator = |head: &Head| {
+        Some(head.bytes[0]).filter(|byte| head.length > 0 && *byte != b'|' && is_operator(*byte))
+    };
+    let mut operators: Vec<u8> = heads(parts[words + rest]).iter().map(operator).collect::<Option<_>>()?;
+    operators.sort_unstable();
+    operators.dedup();
+    Some(operators)
 }
 
 /// The best key of an expression: at its beginning where a word begins, else in front of a long run, else where
@@ -204,7 +210,7 @@ fn by_word(hir: &Hir, parts: &[&Hir]) -> Option<Lane> {
         if leading_run(hir, is_token).0 >= RUN {
             return Some(Lane::Run(keys));
         }
-        return value(parts).map(|token| Lane::Word { keys, before: 0, token });
+        return has_value(parts).then_some(Lane::Word { keys, before: 0 });
     }
     // One sign, or nothing at the beginning of a line.
     let signs = |byte: u8| !byte.is_ascii_alphanumeric();
@@ -217,15 +223,13 @@ fn by_word(hir: &Hir, parts: &[&Hir]) -> Option<Lane> {
         _ => parts[0].properties().minimum_len() == Some(1),
     };
     let rest: Vec<_> = parts[1..].iter().map(|part| heads(part)).collect();
-    let keys = keys_of(&rest).filter(|keys| sign && edge && begins(keys))?;
-    Some(Lane::Word { keys, before: 1, token: value(&parts[1..])? })
+    let keys = keys_of(&rest).filter(|keys| sign && edge && begins(keys) && has_value(&parts[1..]))?;
+    Some(Lane::Word { keys, before: 1 })
 }
 
-/// Whether a value that stands close behind the beginning of parts is one of token characters; none without a value.
-fn value(parts: &[&Hir]) -> Option<bool> {
-    let ahead = |class| run_ahead(parts, class, VALUE, VALUE_WITHIN).is_some();
-    let token = ahead(is_token);
-    (token || ahead(|byte| is_digit(byte) || byte == b'=')).then_some(token)
+/// True when a value stands close behind the beginning of parts.
+fn has_value(parts: &[&Hir]) -> bool {
+    run_ahead(parts, |byte| is_digit(byte) || byte == b'=', VALUE, VALUE_WITHIN).is_some()
 }
 
 /// How far behind the beginning of every match a long run begins at most.
@@ -515,7 +519,7 @@ mod tests {
     }
 
     fn word(keys: &[&str], before: usize) -> Lane {
-        Lane::Word { keys: set(keys), before, token: true }
+        Lane::Word { keys: set(keys), before }
     }
 
     #[test]

@@ -10,10 +10,11 @@ use std::ops::Range;
 
 use memchr::{memchr, memrchr};
 
-use super::blocks::{self, BLOCK, Filter, Masks};
+use super::blocks::{self, BLOCK, Masks};
+use super::filter::Filter;
 use super::joined;
 use super::keys::KeyTable;
-use super::lane::{CREDENTIALS, Key, Lane, is_operator, is_wordy};
+use super::lane::{CREDENTIALS, Key, Lane, OPENINGS, is_operator, is_wordy};
 use super::private_key;
 use super::rules::LeakRule;
 use super::runs::{Starts, reach, wide};
@@ -39,9 +40,8 @@ pub(super) struct Engine {
     /// Keys that may stand anywhere.
     filter: Filter,
     anywhere: KeyTable,
-    /// Keys at the beginning of a word: in front of a value of token characters, of any value, and of a run.
-    tokens: KeyTable,
-    values: KeyTable,
+    /// Keys at the beginning of a word, in front of a value and with a run behind them.
+    words: KeyTable,
     runs: KeyTable,
     /// Names in front of a credential, and the farthest that one is.
     named: KeyTable,
@@ -59,8 +59,8 @@ pub(super) struct Engine {
 pub(super) struct Found {
     /// Rule, where its secret stands, and how bad it is.
     pub(super) secrets: Vec<(u16, Range<usize>, Severity)>,
-    /// The opening of a private key was seen.
-    pub(super) opens_key: bool,
+    /// Where what opening lines of private keys hold stands, in order.
+    pub(super) key_openings: Vec<usize>,
     /// Where encoded text stands.
     pub(super) stretches: Vec<Stretch>,
     /// Places on lines that end with the name of a value that may stand on the next.
@@ -81,15 +81,15 @@ struct Progress {
 }
 
 impl Engine {
-    pub(super) fn new(rules: &[LeakRule]) -> Self {
-        let mut tables: [Vec<(Key, u16)>; 6] = Default::default();
-        let [anywhere, tokens, values, runs, named, near] = &mut tables;
+    /// An engine for rules, with the filters that were made for their lanes.
+    pub(super) fn new(rules: &[LeakRule], filters: [Filter; 2]) -> Self {
+        let mut tables: [Vec<(Key, u16)>; 5] = Default::default();
+        let [anywhere, words, runs, named, near] = &mut tables;
         let (mut farthest_name, mut farthest_before, mut farthest_behind) = (0, 0, 0);
         for (index, rule) in (0u16..).zip(rules) {
             let (table, keys) = match &rule.lane {
                 Lane::Run(keys) => (&mut *runs, keys),
-                Lane::Word { keys, token: true, .. } => (&mut *tokens, keys),
-                Lane::Word { keys, .. } => (&mut *values, keys),
+                Lane::Word { keys, .. } => (&mut *words, keys),
                 Lane::Anywhere { keys, .. } | Lane::Line(keys) => (&mut *anywhere, keys),
                 Lane::Named { keys, within, .. } => {
                     farthest_name = farthest_name.max(*within);
@@ -103,16 +103,14 @@ impl Engine {
             };
             table.extend(keys.iter().map(|key| (*key, index)));
         }
-        anywhere.extend(private_key::OPENINGS.map(|opening| (Key::of(opening.bytes()), PRIVATE_KEY)));
+        anywhere.extend(OPENINGS.map(|opening| (Key::of(opening.bytes()), PRIVATE_KEY)));
         anywhere.extend(CREDENTIALS.map(|credential| (Key::of(credential.bytes()), CREDENTIAL)));
-        let filter = |keys: &[(Key, u16)]| Filter::new(keys.iter().map(|(key, _)| *key).collect());
-        let (filter, near_filter) = (filter(anywhere), filter(near));
-        let [anywhere, tokens, values, runs, named, near] = tables.map(|keys| KeyTable::new(keys.into_iter()));
+        let [filter, near_filter] = filters;
+        let [anywhere, words, runs, named, near] = tables.map(|keys| KeyTable::new(&keys));
         Self {
             filter,
             anywhere,
-            tokens,
-            values,
+            words,
             runs,
             named,
             farthest_name,
@@ -121,6 +119,12 @@ impl Engine {
             farthest_before,
             farthest_behind,
         }
+    }
+
+    /// An engine for rules that are not in the program.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of(rules: &[LeakRule]) -> Self {
+        Self::new(rules, super::buckets::filters(rules.iter().map(|rule| &rule.lane)))
     }
 
     /// Everything the rules find on the lines of `text`.
@@ -137,19 +141,21 @@ impl Engine {
             line: 0..0,
         };
         let mut masks = [Masks::default(); CHUNK + 2];
+        let mut starts = [Starts::default(); CHUNK + 1];
         let mut before = Masks::default();
         for from in (0..text.len()).step_by(CHUNK * BLOCK) {
             let blocks = (text.len() - from).div_ceil(BLOCK).min(CHUNK);
             blocks::read(text, from, &self.filter, &mut masks[..blocks + 2]);
-            let mut starts = Starts::of(&masks[0], &masks[1]);
+            for (starts, masks) in starts.iter_mut().zip(masks[..blocks + 2].windows(2)) {
+                *starts = Starts::of(&masks[0], &masks[1]);
+            }
             for index in 0..blocks {
                 let (at, here) = (from + index * BLOCK, masks[index]);
-                let next = Starts::of(&masks[index + 1], &masks[index + 2]);
-                reading.block(at, [&before, &here], [&starts, &next], &mut found);
-                if starts.digits != 0 {
+                reading.block(at, [&before, &here], [&starts[index], &starts[index + 1]], &mut found);
+                if starts[index].digits != 0 {
                     stretches.block(text, at, wide(here.digit, masks[index + 1].digit));
                 }
-                (before, starts) = (here, next);
+                before = here;
             }
             reading.verify(&mut found);
         }
@@ -185,13 +191,14 @@ impl Reading<'_> {
         let begins = here.alnum & !(here.alnum << 1 | before.alnum >> 63)
             | here.alnum & (here.escape << 2 | before.escape >> 62);
         let (engine, text, [here, behind]) = (self.engine, self.text, starts);
-        for at in places(begins & reach(here.token, behind.token), from) {
-            self.word(&engine.tokens, at);
-        }
+        let (rules, candidates) = (self.rules, &mut self.candidates);
         for at in places(begins & reach(here.value, behind.value), from) {
-            self.word(&engine.values, at);
+            engine.words.at(text, at, |rule| {
+                if operator_follows(&rules[usize::from(rule)].operators, &text[at..]) {
+                    candidates.push((at, rule));
+                }
+            });
         }
-        let candidates = &mut self.candidates;
         for at in places(begins & here.run, from) {
             engine.runs.at(text, at, |rule| candidates.push((at, rule)));
         }
@@ -201,26 +208,18 @@ impl Reading<'_> {
         }
     }
 
-    /// Notes the rules whose key begins the word at `at`.
-    #[inline]
-    fn word(&mut self, table: &KeyTable, at: usize) {
-        let (rules, text, candidates) = (self.rules, self.text, &mut self.candidates);
-        table.at(text, at, |rule| {
-            if !rules[usize::from(rule)].needs_operator || operator_follows(&text[at..]) {
-                candidates.push((at, rule));
-            }
-        });
-    }
-
     /// Notes the rules whose key stands at `at`, wherever that is.
     fn anywhere(&mut self, at: usize, found: &mut Found) {
         let (engine, text, rules) = (self.engine, self.text, self.rules);
         let mut is_credential = false;
         engine.anywhere.at(text, at, |rule| match rule {
-            PRIVATE_KEY => found.opens_key |= private_key::opens(&text[at..]),
+            PRIVATE_KEY if private_key::opens(&text[at..]) => found.key_openings.push(at),
+            PRIVATE_KEY => {}
             CREDENTIAL => is_credential = true,
-            _ if rules[usize::from(rule)].needs_operator && !operator_follows(&text[at..]) => {}
-            _ => self.candidates.push((at, rule)),
+            _ if operator_follows(&rules[usize::from(rule)].operators, &text[at..]) => {
+                self.candidates.push((at, rule));
+            }
+            _ => {}
         });
         if is_credential {
             if joined::may_open(&text[at..]) {
@@ -351,15 +350,16 @@ fn is_assigned(text: &[u8]) -> bool {
     }
 }
 
-/// True unless something else than an operator follows the word at the beginning of `text`.
-fn operator_follows(text: &[u8]) -> bool {
+/// True unless something else than one of the operators, if there are any, follows the word at the beginning of `text`.
+fn operator_follows(operators: &[u8], text: &[u8]) -> bool {
+    if operators.is_empty() {
+        return true;
+    }
     let near = &text[..text.len().min(NEAR)];
-    let word = |byte: &u8| is_wordy(*byte) && *byte != b'.';
-    let quote = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\');
-    let mut rest = near.iter().copied().skip_while(word).skip_while(quote);
-    let next = rest.find(|byte| !matches!(byte, b' ' | b'\t'));
-    match next {
-        Some(byte) => is_operator(byte),
+    let word = |byte: &u8| is_wordy(*byte) && !operators.contains(byte);
+    let between = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\' | b' ' | b'\t');
+    match near.iter().skip_while(|byte| word(byte)).find(|byte| !between(byte)) {
+        Some(byte) => operators.contains(byte),
         None => near.len() == NEAR,
     }
 }

@@ -14,8 +14,8 @@ pub(super) const RUN: usize = 16;
 /// are made of too.
 pub(super) const LONG_RUN: usize = 24;
 pub(super) const LONG_DIGITS: usize = 32;
-/// A value is a run of this many token characters, or of base64 with its padding, at most so far behind a word's
-/// beginning that it begins in the same block of the engine or in the next.
+/// A value is a run of this many characters of base64, its padding included, at most so far behind a word's beginning
+/// that it begins in the same block of the engine or in the next.
 pub(super) const VALUE: usize = 20;
 pub(super) const VALUE_WITHIN: usize = 64;
 /// The longest match of a rule: pieces of long lines overlap by this.
@@ -25,6 +25,11 @@ pub(super) const LONGEST: usize = 8 * 1024;
 pub(super) const CREDENTIALS: [&str; 13] = [
     "key", "token", "secret", "pass", "auth", "pat", "pwd", "cred", "login", "appid", "app_id", "sid", "hec",
 ];
+
+/// What every opening line of a private key holds one of.
+pub(super) const OPENINGS: [&str; 3] = ["PRIVATE KEY", "PuTTY-User-Key-File-", JWK_TYPE];
+/// The member that every JSON Web Key has.
+pub(super) const JWK_TYPE: &str = "\"kty\"";
 
 /// Three to [`KEY`] folded bytes: a letter stands for both of its cases.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -43,8 +48,8 @@ pub(super) enum Lane {
     /// At the beginning of a word, with a run of at least [`RUN`] token characters behind it.
     Run(Keys),
     /// At the beginning of a word, the match beginning at most `before` bytes earlier, with a value of at least
-    /// [`VALUE`] characters at most [`VALUE_WITHIN`] bytes later; `token` says that they are token characters.
-    Word { keys: Keys, before: usize, token: bool },
+    /// [`VALUE`] characters at most [`VALUE_WITHIN`] bytes later.
+    Word { keys: Keys, before: usize },
     /// Before one of the [`CREDENTIALS`], or where one is, at most `within` bytes in front with nothing but words
     /// between; `assigned` says that an operator has to follow.
     Named { keys: Keys, within: usize, assigned: bool },

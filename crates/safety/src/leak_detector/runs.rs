@@ -9,8 +9,6 @@ use super::stretches::LEAST_DIGITS;
 pub(super) struct Starts {
     /// [`RUN`] token characters.
     pub(super) run: u64,
-    /// [`VALUE`] token characters.
-    pub(super) token: u64,
     /// [`VALUE`] characters of a value.
     pub(super) value: u64,
     /// [`LONG_RUN`] token characters or [`LONG_DIGITS`] base64 digits.
@@ -24,14 +22,13 @@ impl Starts {
     #[inline]
     pub(super) fn of(here: &Masks, behind: &Masks) -> Self {
         const { assert!(RUN == 16 && VALUE == 20 && LONG_RUN == 24 && LONG_DIGITS == 32 && LEAST_DIGITS == 20) };
-        let [_, _, four, eight, run] = doubled(wide(here.run, behind.run));
-        let (token, long) = (run & four >> 16, run & eight >> 16);
+        let [_, _, _, eight, run] = doubled(wide(here.run, behind.run));
+        let long = run & eight >> 16;
         let [_, _, four, _, sixteen] = doubled(wide(here.digit, behind.digit));
         let (digits, long_digits) = (sixteen & four >> 16, sixteen & sixteen >> 16);
         let [_, _, four, _, sixteen] = doubled(wide(here.value, behind.value));
         Self {
             run: run as u64,
-            token: token as u64,
             value: (sixteen & four >> 16) as u64,
             long: (long | long_digits) as u64,
             digits: digits as u64,
@@ -81,7 +78,7 @@ mod tests {
             let masks = |bits| Masks { run: bits, digit: bits, value: bits, ..Masks::default() };
             let starts = Starts::of(&masks(here), &masks(behind));
             let slow = |least: u32| (0..64).fold(0u64, |mask, at| mask | u64::from((wide >> at).trailing_ones() >= least) << at);
-            prop_assert_eq!((starts.run, starts.token, starts.value), (slow(16), slow(20), slow(20)));
+            prop_assert_eq!((starts.run, starts.value), (slow(16), slow(20)));
             prop_assert_eq!((starts.long, starts.digits), (slow(24), slow(20)));
             let near = |at: u32| (wide >> at) & u128::MAX >> 63 != 0;
             prop_assert_eq!(reach(here, behind), (0..64).fold(0u64, |mask, at| mask | u64::from(near(at)) << at));

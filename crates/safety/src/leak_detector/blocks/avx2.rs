@@ -108,17 +108,20 @@ impl<const N: usize> Sets<N> {
 
 /// The tables of a [`Filter`], in registers.
 struct Tables {
-    low: [__m256i; HEAD],
-    high: [__m256i; HEAD],
+    low: [[__m256i; 2]; HEAD],
+    high: [[__m256i; 2]; HEAD],
 }
 
 impl Tables {
     #[target_feature(enable = "avx2")]
     fn new(filter: &Filter) -> Self {
-        let mut tables = Self { low: [_mm256_setzero_si256(); HEAD], high: [_mm256_setzero_si256(); HEAD] };
+        let none = [[_mm256_setzero_si256(); 2]; HEAD];
+        let mut tables = Self { low: none, high: none };
         for at in 0..HEAD {
-            tables.low[at] = table(&filter.low[at]);
-            tables.high[at] = table(&filter.high[at]);
+            for half in 0..2 {
+                tables.low[at][half] = table(&filter.low[at][half]);
+                tables.high[at][half] = table(&filter.high[at][half]);
+            }
         }
         tables
     }
@@ -129,14 +132,16 @@ impl Tables {
     fn find(&self, block: &Block) -> u64 {
         let mut mask = 0;
         for at in [0, LANE] {
-            let mut admitted = _mm256_set1_epi8(-1);
+            let mut admitted = [_mm256_set1_epi8(-1); 2];
             for next in 0..HEAD {
                 let (low, high) = halves(_mm256_or_si256(load(block, at + next), _mm256_set1_epi8(0x20)));
-                let by_low = _mm256_shuffle_epi8(self.low[next], low);
-                let by_high = _mm256_shuffle_epi8(self.high[next], high);
-                admitted = _mm256_and_si256(admitted, _mm256_and_si256(by_low, by_high));
+                for half in 0..2 {
+                    let by_low = _mm256_shuffle_epi8(self.low[next][half], low);
+                    let by_high = _mm256_shuffle_epi8(self.high[next][half], high);
+                    admitted[half] = _mm256_and_si256(admitted[half], _mm256_and_si256(by_low, by_high));
+                }
             }
-            mask |= u64::from(some(admitted)) << at;
+            mask |= u64::from(some(_mm256_or_si256(admitted[0], admitted[1]))) << at;
         }
         mask
     }
