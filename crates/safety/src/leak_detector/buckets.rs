@@ -67,7 +67,7 @@ fn of(keys: &[Key]) -> Vec<Vec<Key>> {
     let weights = Weights::new();
     let mut buckets = joined(keys.iter().map(|key| Bucket::of(vec![*key], &weights)).collect(), &weights);
     for _ in 0..MOST_ROUNDS {
-        if !keys.iter().fold(false, |moved, key| moves(key, &mut buckets, &weights) || moved) {
+        if keys.iter().filter(|key| moves(key, &mut buckets, &weights)).count() == 0 {
             break;
         }
     }

@@ -27,8 +27,11 @@ pub(super) fn find(rules: &[LeakRule], text: &[u8]) -> Found {
     found
 }
 
+/// Rule, place and severity of a secret.
+type Row = (u16, usize, usize, crate::Severity);
+
 /// Rule, place and severity of every secret, in order, and where keys open.
-pub(super) fn sorted(found: Found) -> (Vec<(u16, usize, usize, crate::Severity)>, Vec<usize>) {
+pub(super) fn sorted(found: Found) -> (Vec<Row>, Vec<usize>) {
     let rows = found.secrets.into_iter().map(|(rule, span, severity)| (rule, span.start, span.end, severity));
     let mut rows: Vec<_> = rows.collect();
     rows.sort_unstable();

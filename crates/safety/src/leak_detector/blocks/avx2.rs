@@ -135,10 +135,10 @@ impl Tables {
             let mut admitted = [_mm256_set1_epi8(-1); 2];
             for next in 0..HEAD {
                 let (low, high) = halves(_mm256_or_si256(load(block, at + next), _mm256_set1_epi8(0x20)));
-                for half in 0..2 {
+                for (half, admitted) in admitted.iter_mut().enumerate() {
                     let by_low = _mm256_shuffle_epi8(self.low[next][half], low);
                     let by_high = _mm256_shuffle_epi8(self.high[next][half], high);
-                    admitted[half] = _mm256_and_si256(admitted[half], _mm256_and_si256(by_low, by_high));
+                    *admitted = _mm256_and_si256(*admitted, _mm256_and_si256(by_low, by_high));
                 }
             }
             mask |= u64::from(some(_mm256_or_si256(admitted[0], admitted[1]))) << at;
