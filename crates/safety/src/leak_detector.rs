@@ -16,6 +16,8 @@
 #[cfg(test)]
 mod adversarial;
 mod blocks;
+#[cfg(any(test, fuzzing))]
+mod buckets;
 mod checksum;
 #[cfg(any(test, fuzzing))]
 mod compiler;
@@ -24,6 +26,7 @@ mod encodings;
 mod engine;
 #[cfg(test)]
 mod examples;
+mod filter;
 mod joined;
 mod keys;
 mod known;
@@ -37,6 +40,7 @@ mod private_key;
 #[cfg(any(test, fuzzing))]
 mod rule_file;
 mod rules;
+mod runs;
 mod stream;
 mod stretches;
 mod surroundings;
@@ -53,10 +57,10 @@ pub(crate) use stream::LeakStream;
 use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
 use engine::{Engine, Found};
-use rules::{DIGEST, SHIPPED};
+use rules::{DIGEST, FILTERS, SHIPPED};
 
 /// The shipped rules by their lanes, once for the whole process.
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&SHIPPED));
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&SHIPPED, FILTERS.clone()));
 
 /// What looks for secrets by the shipped rules.
 pub(crate) struct LeakDetector {
@@ -136,10 +140,8 @@ impl LeakDetector {
     }
 
     fn report(&self, found: Found, text: &[u8], signals: &mut Vec<Signal>) {
-        if found.opens_key {
-            let keys = private_key::find(text).into_iter();
-            signals.extend(keys.map(|span| private_key::signal(&self.prints, &text[span.clone()], span)));
-        }
+        let keys = private_key::find(text, &found.key_openings).into_iter();
+        signals.extend(keys.map(|span| private_key::signal(&self.prints, &text[span.clone()], span)));
         signals.extend(found.secrets.into_iter().map(|(index, span, severity)| {
             let rule = &SHIPPED[usize::from(index)];
             Signal {

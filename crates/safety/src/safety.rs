@@ -58,7 +58,8 @@ impl Safety {
         self.rulebook.generation()
     }
 
-    /// Replaces the values of the vault that are looked for. Scans that have begun end with the old.
+    /// Replaces the values of the vault that are looked for. The scan of a text that has begun ends with the old; a body
+    /// goes on with the new.
     pub fn learn(&self, known: KnownValues) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
     }

@@ -66,6 +66,21 @@ proptest! {
 }
 
 #[test]
+fn the_engine_finds_a_value_behind_every_way_to_write_its_name() {
+    let value = "tB96Xpkk1vk9MUTVnPT8hOmrteBnOT4v";
+    for name in
+        ["coinmarket.cap", "coinmarket_cap", "coinmarket cap", "coinmarketcap\"", "coinmarket.cap'] \t"]
+    {
+        for operator in ["=", ":", "=>", ":=", " = ", ": '"] {
+            let text = format!("{name}{operator}{value}");
+            let slow = oracle::sorted(oracle::find(&SHIPPED, text.as_bytes()));
+            assert!(!slow.0.is_empty(), "{text}");
+            assert_eq!(oracle::sorted(ENGINE.find(&SHIPPED, text.as_bytes())), slow, "{text}");
+        }
+    }
+}
+
+#[test]
 fn the_engine_finds_what_the_slow_way_finds_on_this_projects_own_sources() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut text = Vec::new();

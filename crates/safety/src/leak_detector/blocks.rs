@@ -6,16 +6,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-mod buckets;
 mod sets;
 
-use super::lane::{Key, fold};
+use super::filter::{Filter, HEAD};
+use super::lane::fold;
 use sets::{FORMS, KINDS, Set};
 
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 64;
-/// The first bytes of a key, by which a filter knows it.
-const HEAD: usize = 6;
 
 /// One bit for each byte of a block.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -49,47 +47,6 @@ pub(super) struct Forms {
     pub(super) blank: u64,
 }
 
-/// Says for a few bytes in a row whether one of a set of keys may be there: a table for the low and one
-/// for the high half of each byte, in which each of eight buckets of keys has a bit (the "Teddy" of
-/// Hyperscan, Wang et al., NSDI 2019).
-#[derive(Clone)]
-pub(super) struct Filter {
-    low: [[u8; 16]; HEAD],
-    high: [[u8; 16]; HEAD],
-}
-
-impl Filter {
-    /// A filter for keys.
-    pub(super) fn new(mut keys: Vec<Key>) -> Self {
-        keys.sort_unstable();
-        keys.dedup_by_key(|key| key.bytes.first_chunk::<HEAD>().copied());
-        let mut filter = Self { low: [[0; 16]; HEAD], high: [[0; 16]; HEAD] };
-        for (bucket, keys) in buckets::of(&keys).into_iter().enumerate() {
-            for key in keys {
-                for at in 0..HEAD {
-                    let (mut low, mut high) = (0..16, 0..16);
-                    if at < usize::from(key.length) {
-                        let byte = usize::from(key.bytes[at]);
-                        (low, high) = (byte & 15..(byte & 15) + 1, byte >> 4..(byte >> 4) + 1);
-                    }
-                    low.for_each(|half| filter.low[at][half] |= 1 << bucket);
-                    high.for_each(|half| filter.high[at][half] |= 1 << bucket);
-                }
-            }
-        }
-        filter
-    }
-
-    fn admits(&self, bytes: &[u8]) -> bool {
-        let each = bytes.iter().zip(self.low.iter().zip(&self.high));
-        let buckets = each.fold(0xff, |buckets, (byte, (low, high))| {
-            let byte = fold(*byte);
-            buckets & low[usize::from(byte & 15)] & high[usize::from(byte >> 4)]
-        });
-        buckets != 0
-    }
-}
-
 /// The masks of `blocks.len()` blocks of `text` from `from` on; what lies behind its end counts as zeros.
 pub(super) fn read(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Masks]) {
     #[cfg(target_arch = "x86_64")]
@@ -99,6 +56,18 @@ pub(super) fn read(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Mask
     let mut end = PADDING;
     for (index, masks) in blocks.iter_mut().enumerate() {
         *masks = portable(block(text, from + index * BLOCK, &mut end), filter);
+    }
+}
+
+/// Where a key of the filter may begin in as many blocks of `text` from `from` on.
+pub(super) fn keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::keys(text, from, filter, blocks) {
+        return;
+    }
+    let mut end = PADDING;
+    for (index, keys) in blocks.iter_mut().enumerate() {
+        *keys = portable_keys(block(text, from + index * BLOCK, &mut end), filter);
     }
 }
 
@@ -137,11 +106,22 @@ fn block<'a>(text: &'a [u8], at: usize, end: &'a mut Block) -> &'a Block {
 
 /// One block, byte by byte.
 fn portable(block: &Block, filter: &Filter) -> Masks {
-    let mut key = 0;
-    for at in 0..BLOCK {
-        key |= u64::from(filter.admits(&block[at..at + HEAD])) << at;
-    }
-    Masks { key, ..KINDS.map(|set| portable_set(block, set)).into() }
+    Masks { key: portable_keys(block, filter), ..KINDS.map(|set| portable_set(block, set)).into() }
+}
+
+fn portable_keys(block: &Block, filter: &Filter) -> u64 {
+    (0..BLOCK).fold(0, |mask, at| mask | u64::from(admits(filter, &block[at..at + HEAD])) << at)
+}
+
+fn admits(filter: &Filter, bytes: &[u8]) -> bool {
+    (0..2).any(|half| {
+        let each = bytes.iter().zip(filter.low.iter().zip(&filter.high));
+        let buckets = each.fold(0xff, |buckets, (byte, (low, high))| {
+            let byte = fold(*byte);
+            buckets & low[half][usize::from(byte & 15)] & high[half][usize::from(byte >> 4)]
+        });
+        buckets != 0
+    })
 }
 
 fn portable_set(block: &Block, set: Set) -> u64 {
@@ -182,10 +162,13 @@ impl From<[u64; 7]> for Forms {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::buckets::filter as filter_of;
+    use super::super::lane::{Key, Lane};
+    use super::super::rules::{FILTERS, SHIPPED};
     use super::*;
 
     fn filter() -> Filter {
-        Filter::new(["password", "pwd", "://", "toke", "_secret"].map(|key| Key::of(key.bytes())).into())
+        filter_of(&["password", "pwd", "://", "toke", "_secret"].map(|key| Key::of(key.bytes())))
     }
 
     fn text() -> impl Strategy<Value = Vec<u8>> {
@@ -200,17 +183,40 @@ mod tests {
     proptest! {
         #[test]
         fn both_ways_of_reading_give_the_same_masks(text in text(), from in 0usize..100) {
-            let filter = filter();
             let from = from.min(text.len());
-            let mut fast = vec![Masks::default(); (text.len() - from) / BLOCK + 2];
-            let mut slow = fast.clone();
-            read(&text, from, &filter, &mut fast);
-            for (index, masks) in slow.iter_mut().enumerate() {
-                *masks = portable(block(&text, from + index * BLOCK, &mut { PADDING }), &filter);
+            for filter in [&filter(), &FILTERS[0], &FILTERS[1]] {
+                let mut fast = vec![Masks::default(); (text.len() - from) / BLOCK + 2];
+                let mut slow = fast.clone();
+                read(&text, from, filter, &mut fast);
+                for (index, masks) in slow.iter_mut().enumerate() {
+                    *masks = portable(block(&text, from + index * BLOCK, &mut { PADDING }), filter);
+                }
+                let mut keys = vec![0; fast.len()];
+                super::keys(&text, from, filter, &mut keys);
+                prop_assert_eq!(keys, slow.iter().map(|masks| masks.key).collect::<Vec<_>>());
+                prop_assert_eq!(fast, slow);
             }
-            prop_assert_eq!(fast, slow);
             prop_assert_eq!(forms(&text, from), portable_forms(&text, from));
         }
+    }
+
+    #[test]
+    fn the_filters_of_the_program_admit_the_keys_of_its_rules() {
+        let mut count = 0;
+        for rule in &SHIPPED {
+            let (filter, keys) = match &rule.lane {
+                Lane::Anywhere { keys, .. } | Lane::Line(keys) => (&FILTERS[0], keys),
+                Lane::Near { keys, .. } => (&FILTERS[1], keys),
+                _ => continue,
+            };
+            for key in keys.iter() {
+                let mut mask = [0];
+                super::keys(&key.bytes, 0, filter, &mut mask);
+                assert!(mask[0] & 1 == 1, "{}: {key:?}", rule.id);
+                count += 1;
+            }
+        }
+        assert!(count > 500);
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! matches have no bound: it would make the time of a scan depend on more than the length of the text.
 
 use regex_syntax::ParserBuilder;
-use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
+use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
 
 use super::lane::{
-    CREDENTIALS, KEY, Key, Keys, LONG_RUN, LONGEST, Lane, RUN, VALUE, VALUE_WITHIN, fold, is_operator,
-    is_wordy,
+    CREDENTIALS, KEY, Key, Keys, LONG_DIGITS, LONG_RUN, LONGEST, Lane, RUN, VALUE, VALUE_WITHIN, fold,
+    is_operator, is_wordy,
 };
 
 /// The most bytes between a name and its credential.
@@ -34,8 +34,8 @@ pub(super) struct Compiled {
     pub(super) tail: Option<String>,
     /// The whole match is the secret.
     pub(super) is_whole: bool,
-    /// An operator follows the words that the key begins.
-    pub(super) needs_operator: bool,
+    /// One of these follows the words that the key begins, if there are any.
+    pub(super) operators: Vec<u8>,
 }
 
 /// Finds the lane of an expression. `name` is given where it begins with the name of something to which a value
@@ -56,15 +56,37 @@ pub(super) fn compile(source: &str, name: Option<&str>, literals: &[String]) -> 
     let tail = from.filter(|from| *from > 0 && !matches!(lane, Lane::Word { .. }));
     let tail = tail.map(|from| Hir::concat(parts[from..].iter().map(|part| (*part).clone()).collect()));
     let tail = tail.map(|tail| tail.to_string());
-    let needs_operator = from.is_some_and(|from| is_assigned(&parts[from..]));
+    let operators = from.and_then(|from| operators(&parts[from..])).unwrap_or_default();
     let is_whole = hir.properties().explicit_captures_len() == 0;
-    Ok(Compiled { lane, longest, tail, is_whole, needs_operator })
+    Ok(Compiled { lane, longest, tail, is_whole, operators })
 }
 
 /// Expressions read bytes and know no Unicode classes.
 fn parse(source: &str) -> Result<Hir, String> {
     let mut parser = ParserBuilder::new().unicode(false).utf8(false).build();
-    parser.parse(source).map_err(|error| error.to_string())
+    parser.parse(source).map(bytewise).map_err(|error| error.to_string())
+}
+
+/// The parser makes a class of characters of single letters between which an expression chooses: one of bytes, here.
+fn bytewise(hir: Hir) -> Hir {
+    let all = |subs: Vec<Hir>| subs.into_iter().map(bytewise).collect();
+    match hir.into_kind() {
+        HirKind::Empty => Hir::empty(),
+        HirKind::Look(look) => Hir::look(look),
+        HirKind::Literal(literal) => Hir::literal(literal.0),
+        HirKind::Class(Class::Unicode(class)) => {
+            Hir::class(class.to_byte_class().map_or(Class::Unicode(class), Class::Bytes))
+        }
+        HirKind::Class(class) => Hir::class(class),
+        HirKind::Repetition(Repetition { sub, min, max, greedy }) => {
+            Hir::repetition(Repetition { sub: Box::new(bytewise(*sub)), min, max, greedy })
+        }
+        HirKind::Capture(Capture { index, name, sub }) => {
+            Hir::capture(Capture { index, name, sub: Box::new(bytewise(*sub)) })
+        }
+        HirKind::Concat(subs) => Hir::concat(all(subs)),
+        HirKind::Alternation(subs) => Hir::alternation(all(subs)),
+    }
 }
 
 /// A name with its credential, in it or behind it.
@@ -124,13 +146,19 @@ fn holds(hir: &Hir, words: &[&str]) -> bool {
     words.iter().any(|word| spelled.contains(word))
 }
 
-/// True when parts begin with words, and nothing but quotes and spaces stands between them and an operator.
-fn is_assigned(parts: &[&Hir]) -> bool {
+/// The operators of which one follows the words that parts begin with, with nothing but quotes and spaces between.
+fn operators(parts: &[&Hir]) -> Option<Vec<u8>> {
     let quote = |byte: u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\' | b' ' | b'\t');
     let words = parts.iter().take_while(|part| is_all(part, is_wordy)).count();
-    let Some(rest) = parts[words..].iter().position(|part| !is_all(part, quote)) else { return false };
-    let operator = |head: &Head| head.length > 0 && is_operator(head.bytes[0]);
-    words > 0 && heads(parts[words + rest]).iter().all(operator)
+    let rest = parts[words..].iter().position(|part| !is_all(part, quote)).filter(|_| words > 0)?;
+    // Folded, a backslash is `|`.
+    let operator = |head: &Head| {
+        Some(head.bytes[0]).filter(|byte| head.length > 0 && *byte != b'|' && is_operator(*byte))
+    };
+    let mut operators: Vec<u8> = heads(parts[words + rest]).iter().map(operator).collect::<Option<_>>()?;
+    operators.sort_unstable();
+    operators.dedup();
+    Some(operators)
 }
 
 /// The best key of an expression: at its beginning where a word begins, else in front of a long run, else where
@@ -141,8 +169,9 @@ fn by_key(hir: &Hir) -> Option<(Lane, Option<usize>)> {
         let from = usize::from(matches!(lane, Lane::Word { before: 1, .. }));
         return Some((lane, Some(from)));
     }
-    if let Some((keys, within)) = keys_of(&[heads(hir)]).zip(run_ahead(&parts, is_token, LONG_RUN, NEAR)) {
-        return Some((Lane::Near { keys, within }, None));
+    let within = long_run(&parts);
+    if let Some((keys, within)) = keys(hir).zip(within) {
+        return Some((Lane::Near { keys, before: 0, within }, None));
     }
     let starts: Vec<Heads> = parts.iter().map(|part| heads(part)).collect();
     let mut before = 0;
@@ -162,6 +191,10 @@ fn by_key(hir: &Hir) -> Option<(Lane, Option<usize>)> {
         }
     }
     let (_, lane, index) = best?;
+    let lane = match (lane, within) {
+        (Lane::Anywhere { keys, before }, Some(within)) => Lane::Near { keys, before, within },
+        (lane, _) => lane,
+    };
     Some((lane, Some(index)))
 }
 
@@ -196,8 +229,12 @@ fn by_word(hir: &Hir, parts: &[&Hir]) -> Option<Lane> {
 
 /// True when a value stands close behind the beginning of parts.
 fn has_value(parts: &[&Hir]) -> bool {
-    run_ahead(parts, |byte| is_token(byte) || matches!(byte, b'+' | b'/' | b'='), VALUE, VALUE_WITHIN)
-        .is_some()
+    run_ahead(parts, |byte| is_digit(byte) || byte == b'=', VALUE, VALUE_WITHIN).is_some()
+}
+
+/// How far behind the beginning of every match a long run begins at most.
+fn long_run(parts: &[&Hir]) -> Option<usize> {
+    run_ahead(parts, is_token, LONG_RUN, NEAR).or_else(|| run_ahead(parts, is_digit, LONG_DIGITS, NEAR))
 }
 
 /// How far behind the beginning of every match at least `least` characters of a class begin at most, if that is no more
@@ -447,6 +484,11 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
+/// A digit of base64, of either alphabet.
+fn is_digit(byte: u8) -> bool {
+    is_token(byte) || matches!(byte, b'+' | b'/')
+}
+
 /// True when every byte of every match is one of a class.
 fn is_all(hir: &Hir, class: fn(u8) -> bool) -> bool {
     match hir.kind() {
@@ -494,7 +536,7 @@ mod tests {
         );
         assert_eq!(
             lane("[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}"),
-            Ok(Lane::Anywhere { keys: set(&["azdo"]), before: 76 })
+            Ok(Lane::Near { keys: set(&["azdo"]), before: 76, within: 0 })
         );
         assert_eq!(
             lane("[?&]sig=(?P<secret>[A-Z]{9})"),
@@ -503,7 +545,7 @@ mod tests {
         assert_eq!(lane(r"\b[a-f0-9]{32}\b"), Ok(Lane::Line(set(&["literal"]))));
         assert_eq!(
             lane(r"(?i:acme)[^\n]{0,80}?(?P<secret>\b[a-f0-9]{8}(?:-[a-f0-9]{12}){2})"),
-            Ok(Lane::Near { keys: set(&["acme"]), within: 84 })
+            Ok(Lane::Near { keys: set(&["acme"]), before: 0, within: 84 })
         );
         let source = "(?i:acme)[a-z ]{0,20}key=(?P<secret>[a-f0-9]{32})";
         let compiled = compile(source, Some("acme"), &[]).unwrap();

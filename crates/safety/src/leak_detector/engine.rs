@@ -6,22 +6,25 @@
 //! The findings are those of the slow way, every expression over every line, because a lane holds every
 //! place where a match can begin ([`super::lane`]) and matches are taken from left to right in both.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use memchr::{memchr, memrchr};
 
-use super::blocks::{self, BLOCK, Filter, Masks};
+use super::blocks::{self, BLOCK, Masks};
+use super::filter::Filter;
 use super::joined;
 use super::keys::KeyTable;
-use super::lane::{CREDENTIALS, Key, LONG_RUN, Lane, RUN, VALUE, VALUE_WITHIN, is_operator, is_wordy};
+use super::lane::{CREDENTIALS, Key, Lane, OPENINGS, is_operator, is_wordy};
 use super::private_key;
 use super::rules::LeakRule;
+use super::runs::{Starts, reach, wide};
 use super::stretches::{Stretch, Stretches, places};
 use crate::finding::Severity;
 
 /// Blocks that are read at a time: their masks fit into the first cache.
 const CHUNK: usize = 128;
+/// Blocks that are searched at a time for keys around long runs.
+const SEARCHED: usize = 8;
 /// Stand for the opening lines of private keys and for the credentials, in the table of keys that stand anywhere.
 const PRIVATE_KEY: u16 = u16::MAX;
 const CREDENTIAL: u16 = u16::MAX - 1;
@@ -34,18 +37,21 @@ const NEAR: usize = 96;
 
 /// The rules by the lanes they are found in.
 pub(super) struct Engine {
-    /// For the keys that may stand anywhere.
+    /// Keys that may stand anywhere.
     filter: Filter,
     anywhere: KeyTable,
-    /// Keys at the beginning of a word, without and with a run behind them.
+    /// Keys at the beginning of a word, in front of a value and with a run behind them.
     words: KeyTable,
     runs: KeyTable,
     /// Names in front of a credential, and the farthest that one is.
     named: KeyTable,
     farthest_name: usize,
-    /// Keys in front of a long run, and the farthest that one is.
+    /// Keys around a long run.
+    near_filter: Filter,
     near: KeyTable,
-    farthest_run: usize,
+    /// The farthest that such a key stands before the beginning of the run, and behind it.
+    farthest_before: usize,
+    farthest_behind: usize,
 }
 
 /// What one reading found.
@@ -53,8 +59,8 @@ pub(super) struct Engine {
 pub(super) struct Found {
     /// Rule, where its secret stands, and how bad it is.
     pub(super) secrets: Vec<(u16, Range<usize>, Severity)>,
-    /// The opening of a private key was seen.
-    pub(super) opens_key: bool,
+    /// Where what opening lines of private keys hold stands, in order.
+    pub(super) key_openings: Vec<usize>,
     /// Where encoded text stands.
     pub(super) stretches: Vec<Stretch>,
     /// Places on lines that end with the name of a value that may stand on the next.
@@ -75,10 +81,11 @@ struct Progress {
 }
 
 impl Engine {
-    pub(super) fn new(rules: &[LeakRule]) -> Self {
+    /// An engine for rules, with the filters that were made for their lanes.
+    pub(super) fn new(rules: &[LeakRule], filters: [Filter; 2]) -> Self {
         let mut tables: [Vec<(Key, u16)>; 5] = Default::default();
         let [anywhere, words, runs, named, near] = &mut tables;
-        let (mut farthest_name, mut farthest_run) = (0, 0);
+        let (mut farthest_name, mut farthest_before, mut farthest_behind) = (0, 0, 0);
         for (index, rule) in (0u16..).zip(rules) {
             let (table, keys) = match &rule.lane {
                 Lane::Run(keys) => (&mut *runs, keys),
@@ -88,18 +95,36 @@ impl Engine {
                     farthest_name = farthest_name.max(*within);
                     (&mut *named, keys)
                 }
-                Lane::Near { keys, within } => {
-                    farthest_run = farthest_run.max(*within);
+                Lane::Near { keys, before, within } => {
+                    farthest_before = farthest_before.max(*within);
+                    farthest_behind = farthest_behind.max(*before);
                     (&mut *near, keys)
                 }
             };
             table.extend(keys.iter().map(|key| (*key, index)));
         }
-        anywhere.extend(private_key::OPENINGS.map(|opening| (Key::of(opening.bytes()), PRIVATE_KEY)));
+        anywhere.extend(OPENINGS.map(|opening| (Key::of(opening.bytes()), PRIVATE_KEY)));
         anywhere.extend(CREDENTIALS.map(|credential| (Key::of(credential.bytes()), CREDENTIAL)));
-        let filter = Filter::new(anywhere.iter().map(|(key, _)| *key).collect());
-        let [anywhere, words, runs, named, near] = tables.map(|keys| KeyTable::new(keys.into_iter()));
-        Self { filter, anywhere, words, runs, named, farthest_name, near, farthest_run }
+        let [filter, near_filter] = filters;
+        let [anywhere, words, runs, named, near] = tables.map(|keys| KeyTable::new(&keys));
+        Self {
+            filter,
+            anywhere,
+            words,
+            runs,
+            named,
+            farthest_name,
+            near_filter,
+            near,
+            farthest_before,
+            farthest_behind,
+        }
+    }
+
+    /// An engine for rules that are not in the program.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of(rules: &[LeakRule]) -> Self {
+        Self::new(rules, super::buckets::filters(rules.iter().map(|rule| &rule.lane)))
     }
 
     /// Everything the rules find on the lines of `text`.
@@ -111,20 +136,25 @@ impl Engine {
             rules,
             text,
             candidates: Vec::new(),
-            near: VecDeque::new(),
             searched: 0,
             progress: Vec::new(),
             line: 0..0,
         };
-        let mut masks = [Masks::default(); CHUNK + 1];
+        let mut masks = [Masks::default(); CHUNK + 2];
+        let mut starts = [Starts::default(); CHUNK + 1];
         let mut before = Masks::default();
         for from in (0..text.len()).step_by(CHUNK * BLOCK) {
             let blocks = (text.len() - from).div_ceil(BLOCK).min(CHUNK);
-            blocks::read(text, from, &self.filter, &mut masks[..blocks + 1]);
+            blocks::read(text, from, &self.filter, &mut masks[..blocks + 2]);
+            for (starts, masks) in starts.iter_mut().zip(masks[..blocks + 2].windows(2)) {
+                *starts = Starts::of(&masks[0], &masks[1]);
+            }
             for index in 0..blocks {
-                let (at, [here, behind]) = (from + index * BLOCK, [masks[index], masks[index + 1]]);
-                reading.block(at, &before, &here, &behind, &mut found);
-                stretches.block(text, at, wide(here.digit, behind.digit));
+                let (at, here) = (from + index * BLOCK, masks[index]);
+                reading.block(at, [&before, &here], [&starts[index], &starts[index + 1]], &mut found);
+                if starts[index].digits != 0 {
+                    stretches.block(text, at, wide(here.digit, masks[index + 1].digit));
+                }
                 before = here;
             }
             reading.verify(&mut found);
@@ -141,9 +171,7 @@ struct Reading<'a> {
     text: &'a [u8],
     /// Where a rule has a key: place, then rule.
     candidates: Vec<(usize, u16)>,
-    /// Keys in front of where a long run may still begin.
-    near: VecDeque<(usize, u16)>,
-    /// Up to where they were looked for.
+    /// Up to where keys around long runs were looked for.
     searched: usize,
     progress: Vec<Progress>,
     /// The line of the last candidate.
@@ -151,36 +179,32 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Notes the candidates of one block.
+    /// Notes the candidates of one block: the masks of the one before it and its own, the starts of its own and of the
+    /// one behind it.
     #[inline]
-    fn block(&mut self, from: usize, before: &Masks, here: &Masks, behind: &Masks, found: &mut Found) {
+    fn block(&mut self, from: usize, masks: [&Masks; 2], starts: [&Starts; 2], found: &mut Found) {
+        let [before, here] = masks;
         for at in places(here.key, from) {
             self.anywhere(at, found);
         }
-        // Places from which on so many bytes belong to a run.
-        let mut run = wide(here.run, behind.run);
-        for step in [1, 2, 4, 8] {
-            run &= run >> step;
-        }
-        const { assert!(RUN == 16 && LONG_RUN == 24) };
-        let long = (run & run >> 8) as u64;
         // A letter behind an escape such as `\n` begins a word too.
         let begins = here.alnum & !(here.alnum << 1 | before.alnum >> 63)
             | here.alnum & (here.escape << 2 | before.escape >> 62);
-        let (engine, text, candidates) = (self.engine, self.text, &mut self.candidates);
-        for at in places(if has_value(here, behind) { begins } else { 0 }, from) {
+        let (engine, text, [here, behind]) = (self.engine, self.text, starts);
+        let (rules, candidates) = (self.rules, &mut self.candidates);
+        for at in places(begins & reach(here.value, behind.value), from) {
             engine.words.at(text, at, |rule| {
-                if !self.rules[usize::from(rule)].needs_operator || operator_follows(&text[at..]) {
+                if operator_follows(&rules[usize::from(rule)].operators, &text[at..]) {
                     candidates.push((at, rule));
                 }
             });
         }
-        for at in places(begins & run as u64, from) {
+        for at in places(begins & here.run, from) {
             engine.runs.at(text, at, |rule| candidates.push((at, rule)));
         }
-        if long != 0 {
-            let bits = from + long.trailing_zeros() as usize..from + BLOCK - long.leading_zeros() as usize;
-            self.long_run(bits);
+        if here.long != 0 {
+            let last = BLOCK - 1 - here.long.leading_zeros() as usize;
+            self.long_run(from + here.long.trailing_zeros() as usize..from + last);
         }
     }
 
@@ -189,10 +213,13 @@ impl Reading<'_> {
         let (engine, text, rules) = (self.engine, self.text, self.rules);
         let mut is_credential = false;
         engine.anywhere.at(text, at, |rule| match rule {
-            PRIVATE_KEY => found.opens_key |= private_key::opens(&text[at..]),
+            PRIVATE_KEY if private_key::opens(&text[at..]) => found.key_openings.push(at),
+            PRIVATE_KEY => {}
             CREDENTIAL => is_credential = true,
-            _ if rules[usize::from(rule)].needs_operator && !operator_follows(&text[at..]) => {}
-            _ => self.candidates.push((at, rule)),
+            _ if operator_follows(&rules[usize::from(rule)].operators, &text[at..]) => {
+                self.candidates.push((at, rule));
+            }
+            _ => {}
         });
         if is_credential {
             if joined::may_open(&text[at..]) {
@@ -214,22 +241,21 @@ impl Reading<'_> {
         }
     }
 
-    /// Notes the keys in front of `starts`, where long runs begin. Each byte is searched once.
+    /// Notes the keys around long runs, the first and the last of which begin there. Each byte is searched once.
     fn long_run(&mut self, starts: Range<usize>) {
         let (engine, text) = (self.engine, self.text);
-        let first = starts.start.saturating_sub(engine.farthest_run);
-        while self.near.front().is_some_and(|(at, _)| *at < first) {
-            self.near.pop_front();
-        }
-        for at in self.searched.max(first)..starts.end {
-            engine.near.at(text, at, |rule| self.near.push_back((at, rule)));
-        }
-        self.searched = self.searched.max(starts.end);
-        for (at, rule) in &self.near {
-            if let Lane::Near { within, .. } = self.rules[usize::from(*rule)].lane
-                && at + within >= starts.start
-            {
-                self.candidates.push((*at, *rule));
+        let mut from = self.searched.max(starts.start.saturating_sub(engine.farthest_before));
+        let end = text.len().min(starts.end + engine.farthest_behind + 1);
+        self.searched = self.searched.max(end);
+        while from < end {
+            let mut keys = [0; SEARCHED];
+            let blocks = (end - from).div_ceil(BLOCK).min(SEARCHED);
+            blocks::keys(text, from, &engine.near_filter, &mut keys[..blocks]);
+            for keys in &keys[..blocks] {
+                for at in places(*keys, from).take_while(|at| *at < end) {
+                    engine.near.at(text, at, |rule| self.candidates.push((at, rule)));
+                }
+                from += BLOCK;
             }
         }
     }
@@ -269,7 +295,7 @@ impl Reading<'_> {
             return;
         }
         let before = match rule.lane {
-            Lane::Anywhere { before, .. } | Lane::Word { before, .. } => before,
+            Lane::Anywhere { before, .. } | Lane::Near { before, .. } | Lane::Word { before, .. } => before,
             _ => 0,
         };
         let key = at - start;
@@ -312,22 +338,6 @@ pub(super) fn line_around(text: &[u8], at: usize) -> Range<usize> {
     start..end
 }
 
-/// True when a value may begin in a block or in the one behind it.
-fn has_value(here: &Masks, behind: &Masks) -> bool {
-    const { assert!(VALUE == 20 && VALUE_WITHIN == BLOCK) };
-    let mut run = wide(here.value, behind.value);
-    for step in [1, 2, 4, 8, 4] {
-        // What stands behind them is not known.
-        run &= run >> step | !(u128::MAX >> step);
-    }
-    run != 0
-}
-
-/// The mask of a block and of the one behind it.
-fn wide(here: u64, behind: u64) -> u128 {
-    u128::from(here) | u128::from(behind) << 64
-}
-
 /// False when no value can be assigned to the credential that begins a text: what follows its word is no operator.
 fn is_assigned(text: &[u8]) -> bool {
     let near = &text[..text.len().min(NEAR)];
@@ -340,15 +350,16 @@ fn is_assigned(text: &[u8]) -> bool {
     }
 }
 
-/// True unless something else than an operator follows the word at the beginning of `text`.
-fn operator_follows(text: &[u8]) -> bool {
+/// True unless something else than one of the operators, if there are any, follows the word at the beginning of `text`.
+fn operator_follows(operators: &[u8], text: &[u8]) -> bool {
+    if operators.is_empty() {
+        return true;
+    }
     let near = &text[..text.len().min(NEAR)];
-    let word = |byte: &u8| is_wordy(*byte) && *byte != b'.';
-    let quote = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\');
-    let mut rest = near.iter().copied().skip_while(word).skip_while(quote);
-    let next = rest.find(|byte| !matches!(byte, b' ' | b'\t'));
-    match next {
-        Some(byte) => is_operator(byte),
+    let word = |byte: &u8| is_wordy(*byte) && !operators.contains(byte);
+    let between = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b']' | b'\\' | b' ' | b'\t');
+    match near.iter().skip_while(|byte| word(byte)).find(|byte| !between(byte)) {
+        Some(byte) => operators.contains(byte),
         None => near.len() == NEAR,
     }
 }

@@ -82,7 +82,7 @@ fn every_rule_finds_its_positive_examples_and_leaves_its_negative_ones() {
     let mut wrong = Vec::new();
     for (rule, (positive, negative)) in SHIPPED.iter().zip(examples()) {
         assert!(!positive.is_empty(), "{} has no example", rule.id);
-        let engine = Engine::new(std::slice::from_ref(rule));
+        let engine = Engine::of(std::slice::from_ref(rule));
         for (template, wanted) in
             positive.iter().map(|e| (e, true)).chain(negative.iter().map(|e| (e, false)))
         {

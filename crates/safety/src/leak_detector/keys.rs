@@ -2,15 +2,24 @@
 
 use super::lane::{KEY, Key};
 
-/// Bits of the bitmap, as a power of two: 8 KiB, at home in the first cache.
-const BITS: u32 = 16;
-/// The first four bytes of a text.
-const FOUR: u64 = 0xffff_ffff;
+/// Bits of the bitmap for each key, so that few other texts share one, and the most of them: 8 KiB, at home in the first
+/// cache.
+const BITS_EACH: usize = 32;
+const MOST_BITS: usize = 1 << 16;
 
 /// Rules by key.
 pub(super) struct KeyTable {
-    /// A bit for the first four bytes of each key; for a key of three, with every byte behind it.
+    /// The keys of four bytes and more, and those of three.
+    longer: Rows<4>,
+    shorter: Rows<3>,
+}
+
+/// Keys that are known by their first `N` bytes.
+struct Rows<const N: usize> {
+    /// A bit for those bytes of each key.
     bits: Vec<u64>,
+    /// How far to the right a hash is shifted for its bit.
+    shift: u32,
     /// For each bit, its first row.
     first: Vec<u16>,
     /// In the order of their bits.
@@ -27,45 +36,72 @@ struct Row {
 
 impl KeyTable {
     /// A table of rules, each under its keys.
-    pub(super) fn new(keys: impl Iterator<Item = (Key, u16)>) -> Self {
-        let mut rows = Vec::new();
-        for (key, rule) in keys {
-            let mask = u64::MAX >> (64 - 8 * u32::from(key.length));
-            let key = u64::from_le_bytes(key.bytes);
-            match mask & FOUR {
-                FOUR => rows.push((hash(key), Row { key, mask, rule })),
-                _ => rows.extend((0..=0xff).filter(|byte| byte & 0x20 != 0).map(|byte| {
-                    let key = key | byte << 24;
-                    (hash(key), Row { key, mask: FOUR, rule })
-                })),
-            }
-        }
-        rows.sort_unstable_by_key(|(bit, row)| (*bit, row.key, row.rule));
-        let mut table = Self { bits: vec![0; 1 << (BITS - 6)], first: vec![0; 1 << BITS], rows: Vec::new() };
-        for (index, (bit, _)) in rows.iter().enumerate().rev() {
-            table.bits[bit / 64] |= 1 << (bit % 64);
-            table.first[*bit] = u16::try_from(index).unwrap_or(u16::MAX);
-        }
-        table.rows.extend(rows.into_iter().map(|(_, row)| row));
-        table
+    pub(super) fn new(keys: &[(Key, u16)]) -> Self {
+        let rows = |short: bool| {
+            let chosen = keys.iter().filter(move |(key, _)| (key.length == 3) == short);
+            chosen.map(|(key, rule)| Row {
+                key: u64::from_le_bytes(key.bytes),
+                mask: u64::MAX >> (64 - 8 * u32::from(key.length)),
+                rule: *rule,
+            })
+        };
+        Self { longer: Rows::new(rows(false).collect()), shorter: Rows::new(rows(true).collect()) }
     }
 
     /// Calls `found` with each rule that has a key at `at`.
     #[inline]
-    pub(super) fn at(&self, text: &[u8], at: usize, found: impl FnMut(u16)) {
+    pub(super) fn at(&self, text: &[u8], at: usize, mut found: impl FnMut(u16)) {
         let folded = load(text, at) | u64::from_le_bytes([0x20; KEY]);
-        let bit = hash(folded);
+        self.longer.at(folded, &mut found);
+        self.shorter.at(folded, &mut found);
+    }
+}
+
+impl<const N: usize> Rows<N> {
+    fn new(mut rows: Vec<Row>) -> Self {
+        if rows.is_empty() {
+            return Self { bits: Vec::new(), shift: 0, first: Vec::new(), rows };
+        }
+        let bits = (rows.len() * BITS_EACH).next_power_of_two().clamp(64, MOST_BITS);
+        let mut table = Self {
+            bits: vec![0; bits / 64],
+            shift: 32 - bits.trailing_zeros(),
+            first: vec![0; bits],
+            rows: Vec::new(),
+        };
+        rows.sort_unstable_by_key(|row| (table.bit(row.key), row.key, row.rule));
+        for (index, row) in rows.iter().enumerate().rev() {
+            let bit = table.bit(row.key);
+            table.bits[bit / 64] |= 1 << (bit % 64);
+            table.first[bit] = u16::try_from(index).unwrap_or(u16::MAX);
+        }
+        table.rows = rows;
+        table
+    }
+
+    #[inline]
+    fn bit(&self, folded: u64) -> usize {
+        let first = (folded << (64 - 8 * N) >> (64 - 8 * N)) as u32;
+        (first.wrapping_mul(0x9e37_79b1) >> self.shift) as usize
+    }
+
+    #[inline]
+    fn at(&self, folded: u64, found: &mut impl FnMut(u16)) {
+        if self.bits.is_empty() {
+            return;
+        }
+        let bit = self.bit(folded);
         if self.bits[bit / 64] >> (bit % 64) & 1 == 1 {
             self.look_up(folded, bit, found);
         }
     }
 
     #[inline(never)]
-    fn look_up(&self, folded: u64, bit: usize, mut found: impl FnMut(u16)) {
+    fn look_up(&self, folded: u64, bit: usize, found: &mut impl FnMut(u16)) {
         for row in &self.rows[usize::from(self.first[bit])..] {
             if folded & row.mask == row.key {
                 found(row.rule);
-            } else if hash(row.key) != bit {
+            } else if self.bit(row.key) != bit {
                 break;
             }
         }
@@ -86,11 +122,6 @@ fn load(text: &[u8], at: usize) -> u64 {
     }
 }
 
-#[inline]
-fn hash(key: u64) -> usize {
-    (((key & FOUR) as u32).wrapping_mul(0x9e37_79b1) >> (32 - BITS)) as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,7 +130,7 @@ mod tests {
     fn keys_are_found_in_any_case_and_at_the_end_of_a_text() {
         let key = |key: &str| Key::of(key.bytes());
         let keys = [(key("ghp_"), 7), (key("sg."), 7), (key("sg."), 9), (key("pushbullet"), 3)];
-        let table = KeyTable::new(keys.into_iter());
+        let table = KeyTable::new(&keys);
         let at = |text: &str| {
             let mut rules = Vec::new();
             table.at(text.as_bytes(), 0, |rule| rules.push(rule));

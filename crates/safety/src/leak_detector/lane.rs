@@ -10,8 +10,10 @@ use std::borrow::Cow;
 pub(super) const KEY: usize = 8;
 /// A run of this many token characters (letters, digits, `_` and `-`) holds a candidate.
 pub(super) const RUN: usize = 16;
-/// A run of this many seldom stands in honest text.
+/// A run of this many seldom stands in honest text, and neither does one of so many digits of base64, which paths
+/// are made of too.
 pub(super) const LONG_RUN: usize = 24;
+pub(super) const LONG_DIGITS: usize = 32;
 /// A value is a run of this many characters of base64, its padding included, at most so far behind a word's beginning
 /// that it begins in the same block of the engine or in the next.
 pub(super) const VALUE: usize = 20;
@@ -23,6 +25,11 @@ pub(super) const LONGEST: usize = 8 * 1024;
 pub(super) const CREDENTIALS: [&str; 13] = [
     "key", "token", "secret", "pass", "auth", "pat", "pwd", "cred", "login", "appid", "app_id", "sid", "hec",
 ];
+
+/// What every opening line of a private key holds one of.
+pub(super) const OPENINGS: [&str; 3] = ["PRIVATE KEY", "PuTTY-User-Key-File-", JWK_TYPE];
+/// The member that every JSON Web Key has.
+pub(super) const JWK_TYPE: &str = "\"kty\"";
 
 /// Three to [`KEY`] folded bytes: a letter stands for both of its cases.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -46,8 +53,9 @@ pub(super) enum Lane {
     /// Before one of the [`CREDENTIALS`], or where one is, at most `within` bytes in front with nothing but words
     /// between; `assigned` says that an operator has to follow.
     Named { keys: Keys, within: usize, assigned: bool },
-    /// Anywhere, with a run of at least [`LONG_RUN`] token characters at most `within` bytes later.
-    Near { keys: Keys, within: usize },
+    /// Anywhere, the match beginning at most `before` bytes earlier, with a run of at least [`LONG_RUN`] token
+    /// characters or [`LONG_DIGITS`] digits of base64 at most `within` bytes behind its beginning.
+    Near { keys: Keys, before: usize, within: usize },
     /// Anywhere, the match beginning at most `before` bytes earlier.
     Anywhere { keys: Keys, before: usize },
     /// The expression has no key of its own; one of the rule's literals stands on the line.

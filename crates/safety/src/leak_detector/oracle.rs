@@ -4,13 +4,15 @@
 use memchr::memmem;
 
 use super::engine::Found;
-use super::private_key;
+use super::lane::OPENINGS;
 use super::rules::LeakRule;
 
 /// What [`super::engine::Engine::find`] has to find, in its own order.
 pub(super) fn find(rules: &[LeakRule], text: &[u8]) -> Found {
-    let opening = |opening: &&str| memmem::find(text, opening.as_bytes()).is_some();
-    let mut found = Found { opens_key: private_key::OPENINGS.iter().any(opening), ..Found::default() };
+    let mut key_openings: Vec<usize> =
+        OPENINGS.iter().flat_map(|opening| memmem::find_iter(text, opening)).collect();
+    key_openings.sort_unstable();
+    let mut found = Found { key_openings, ..Found::default() };
     let mut start = 0;
     for line in text.split(|byte| *byte == b'\n') {
         for (index, rule) in (0u16..).zip(rules) {
@@ -25,12 +27,15 @@ pub(super) fn find(rules: &[LeakRule], text: &[u8]) -> Found {
     found
 }
 
-/// Rule, place and severity of every secret, in order, and whether a key opens.
-pub(super) fn sorted(found: Found) -> (Vec<(u16, usize, usize, crate::Severity)>, bool) {
+/// Rule, place and severity of a secret.
+type Row = (u16, usize, usize, crate::Severity);
+
+/// Rule, place and severity of every secret, in order, and where keys open.
+pub(super) fn sorted(found: Found) -> (Vec<Row>, Vec<usize>) {
     let rows = found.secrets.into_iter().map(|(rule, span, severity)| (rule, span.start, span.end, severity));
     let mut rows: Vec<_> = rows.collect();
     rows.sort_unstable();
-    (rows, found.opens_key)
+    (rows, found.key_openings)
 }
 
 #[cfg(fuzzing)]
@@ -80,7 +85,7 @@ mod fuzzing {
     /// A rule file, on its own text where it compiles.
     pub fn rules(text: &str) {
         if let Ok(rules) = super::super::rules::read(text) {
-            let fast = Engine::new(&rules).find(&rules, text.as_bytes());
+            let fast = Engine::of(&rules).find(&rules, text.as_bytes());
             assert_eq!(sorted(fast), sorted(find(&rules, text.as_bytes())));
         }
     }

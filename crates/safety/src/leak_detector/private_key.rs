@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
+use super::lane::OPENINGS;
 use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
 
@@ -23,18 +24,15 @@ const FAR: usize = 32 * 1024;
 /// The fewest base64 characters of a key: an Ed25519 seed alone has 43.
 const LEAST_BODY: usize = 40;
 
-/// What every opening line holds one of.
-pub(super) const OPENINGS: [&str; 3] = ["PRIVATE KEY", "PuTTY-User-Key-File-", jwk::TYPE];
-
 /// True when a text begins with what an opening line holds.
 pub(super) fn opens(text: &[u8]) -> bool {
     OPENINGS.iter().any(|opening| text.starts_with(opening.as_bytes()))
 }
 
-/// The private keys of a text.
-pub(super) fn find(text: &[u8]) -> Vec<Range<usize>> {
-    let mut found = jwk::find(text);
-    let mut marks = Marks::default();
+/// The private keys of a text, by where it has what opening lines hold, in order.
+pub(super) fn find(text: &[u8], openings: &[usize]) -> Vec<Range<usize>> {
+    let mut found = jwk::find(text, openings);
+    let mut marks = Marks::new(openings);
     let mut from = 0;
     while let Some(block) = next_block(text, from, &mut marks) {
         if is_key(&text[block.body.clone()]) {
@@ -48,7 +46,10 @@ pub(super) fn find(text: &[u8]) -> Vec<Range<usize>> {
 /// Where the first block begins that has neither closed nor gone on too long in `settled`.
 pub(super) fn undecided(settled: &[u8]) -> Option<usize> {
     let jwk = jwk::undecided(settled);
-    let mut marks = Marks::default();
+    let mut openings: Vec<usize> =
+        [WORDS, PUTTY].iter().flat_map(|word| memmem::find_iter(settled, word)).collect();
+    openings.sort_unstable();
+    let mut marks = Marks::new(&openings);
     let mut from = 0;
     while let Some(block) = next_block(settled, from, &mut marks) {
         if !block.closed && settled.len() - block.whole.start < FAR {
@@ -80,30 +81,39 @@ struct Block {
 }
 
 /// The next places of what is looked for again and again, so that a text of many openings is read once.
-#[derive(Default)]
-struct Marks {
-    putty: Mark,
-    end: Mark,
+struct Marks<'a> {
+    /// The openings that were not passed yet.
+    openings: &'a [usize],
+    /// The next [`PEM_END`], once somebody asked.
+    end: Option<Option<usize>>,
 }
 
-#[derive(Default)]
-struct Mark(Option<Option<usize>>);
+impl<'a> Marks<'a> {
+    fn new(openings: &'a [usize]) -> Self {
+        Self { openings, end: None }
+    }
 
-impl Mark {
-    /// The first place of `what` from `from` on, which never goes back.
-    fn next(&mut self, text: &[u8], from: usize, what: &[u8]) -> Option<usize> {
-        let known = self.0.filter(|at| at.is_none_or(|at| at >= from));
-        let at = known.unwrap_or_else(|| memmem::find(&text[from..], what).map(|at| from + at));
-        self.0 = Some(at);
+    /// The next opening from `from` on, which never goes back.
+    fn opening(&mut self, from: usize) -> Option<usize> {
+        let passed = self.openings.iter().take_while(|at| **at < from).count();
+        self.openings = &self.openings[passed..];
+        self.openings.first().copied()
+    }
+
+    /// The first [`PEM_END`] from `from` on, which never goes back.
+    fn end(&mut self, text: &[u8], from: usize) -> Option<usize> {
+        let known = self.end.filter(|at| at.is_none_or(|at| at >= from));
+        let at = known.unwrap_or_else(|| memmem::find(&text[from..], PEM_END).map(|at| from + at));
+        self.end = Some(at);
         at
     }
 }
 
-fn next_block(text: &[u8], from: usize, marks: &mut Marks) -> Option<Block> {
-    let (begin, after, closing) = next_opening(text, from, &mut marks.putty)?;
+fn next_block(text: &[u8], from: usize, marks: &mut Marks<'_>) -> Option<Block> {
+    let (begin, after, closing) = next_opening(text, from, marks)?;
     let limit = text.len().min(begin + FAR);
     let end = match closing {
-        PEM_END => marks.end.next(text, after, closing).filter(|end| end + closing.len() <= limit),
+        PEM_END => marks.end(text, after).filter(|end| end + closing.len() <= limit),
         _ => memmem::find(&text[after..limit], closing).map(|end| after + end),
     };
     match end.map(|end| end - after) {
@@ -149,22 +159,24 @@ fn is_marker(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b' ')
 }
 
+/// What the opening line of a PEM block holds, and that of a PuTTY key.
+const WORDS: &[u8] = OPENINGS[0].as_bytes();
+const PUTTY: &[u8] = OPENINGS[1].as_bytes();
 /// What the closing line of a PEM block holds.
 const PEM_END: &[u8] = b"END ";
 
 /// The next opening line: where it begins, where it ends, and what closes it.
-fn next_opening(text: &[u8], from: usize, putty: &mut Mark) -> Option<(usize, usize, &'static [u8])> {
-    const WORDS: &[u8] = b"PRIVATE KEY";
-    const PUTTY: &[u8] = b"PuTTY-User-Key-File-";
-    let putty = putty.next(text, from, PUTTY);
+fn next_opening(text: &[u8], from: usize, marks: &mut Marks<'_>) -> Option<(usize, usize, &'static [u8])> {
     let mut search = from;
-    while let Some(at) = memmem::find(&text[search..], WORDS).map(|at| search + at) {
-        if putty.is_some_and(|putty| putty < at) {
-            break;
+    while let Some(at) = marks.opening(search) {
+        if text[at..].starts_with(PUTTY) {
+            return Some((at, at + PUTTY.len(), b"Private-MAC".as_slice()));
         }
         let head = &text[at.saturating_sub(48).max(from)..at];
         let after = at + WORDS.len();
-        if let Some(begin) = memmem::rfind(head, b"-- BEGIN ").or_else(|| memmem::rfind(head, b"--BEGIN ")) {
+        let words = text[at..].starts_with(WORDS);
+        let opening = memmem::rfind(head, b"-- BEGIN ").or_else(|| memmem::rfind(head, b"--BEGIN "));
+        if let Some(begin) = opening.filter(|_| words) {
             let between = &head[begin + 2..];
             let tail = &text[after..text.len().min(after + 12)];
             if !between.contains(&b'\n') && memmem::find(tail, b"--").is_some() {
@@ -173,9 +185,9 @@ fn next_opening(text: &[u8], from: usize, putty: &mut Mark) -> Option<(usize, us
                 return Some((begin, after, PEM_END));
             }
         }
-        search = after;
+        search = at + 1;
     }
-    putty.map(|at| (at, at + PUTTY.len(), b"Private-MAC".as_slice()))
+    None
 }
 
 /// True when enough base64 stands between the markers, outside lines such as `DEK-Info: ...`.
@@ -197,6 +209,13 @@ fn is_key(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn find(text: &[u8]) -> Vec<Range<usize>> {
+        let mut openings: Vec<usize> =
+            OPENINGS.iter().flat_map(|word| memmem::find_iter(text, word)).collect();
+        openings.sort_unstable();
+        super::find(text, &openings)
+    }
 
     fn pem(label: &str, separator: &str) -> String {
         let body = "MC4CAQAwBQYDK2VwBCIEIJ0x3Rk7".repeat(3);

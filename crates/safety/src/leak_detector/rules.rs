@@ -13,7 +13,8 @@ use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
 
 use super::checksum::Checksum;
-use super::context::{self, Filter};
+use super::context;
+use super::filter::Filter;
 use super::lane::{Key, Lane};
 use crate::finding::{Kind, Severity};
 
@@ -31,8 +32,8 @@ pub(super) struct LeakRule {
     pub(super) lane: Lane,
     /// Bytes of its longest match.
     pub(super) longest: usize,
-    /// An operator has to follow the name, with nothing but a word between.
-    pub(super) needs_operator: bool,
+    /// One of these has to follow the name, with nothing but a word between, if there are any.
+    pub(super) operators: Cow<'static, [u8]>,
     /// The whole match is the secret.
     pub(super) is_whole: bool,
     /// A value without a form of its own that has no digit is a word.
@@ -41,7 +42,7 @@ pub(super) struct LeakRule {
     /// The part of the expression that begins with the key, where a match begins before it.
     pub(super) tail: Option<Lazy>,
     pub(super) checksum: Option<Checksum>,
-    pub(super) filter: Filter,
+    pub(super) filter: context::Filter,
     pub(super) entropy: f32,
 }
 
@@ -210,7 +211,7 @@ mod written {
             literals: rule.literals.into_iter().map(Cow::Owned).collect(),
             lane: made.compiled.lane,
             longest: made.compiled.longest,
-            needs_operator: made.compiled.needs_operator,
+            operators: made.compiled.operators.into(),
             is_whole: made.compiled.is_whole,
             needs_digit: made.needs_digit,
             expression: Lazy::new(made.source.into()),

@@ -1,5 +1,7 @@
 //! Leak detection on a stream: bytes in, released bytes out, nothing released before it was read
 //! together with everything that could belong to it.
+//!
+//! A value that the vault learns while the stream runs is looked for from the next bytes on, and in what is still held.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -27,6 +29,8 @@ pub(crate) struct LeakStream {
     /// Bytes not released yet; the first stands at offset `start`.
     buffer: Vec<u8>,
     start: usize,
+    /// The last bytes before them, at most [`HELD`].
+    gone: Vec<u8>,
     /// Offset up to which lines were read for good.
     settled: usize,
     /// Replacements that are not released yet, in order.
@@ -50,6 +54,7 @@ impl LeakStream {
             source,
             buffer: Vec::new(),
             start: 0,
+            gone: Vec::new(),
             settled: 0,
             edits: VecDeque::new(),
             zero: None,
@@ -62,6 +67,28 @@ impl LeakStream {
     /// line break could lose what stands before the break, at most [`HELD`] bytes; no header can carry such a value.
     pub(crate) fn by_lines(&mut self) {
         self.by_lines = true;
+    }
+
+    /// Looks for these values from here on. Where they are others than before, in what is held back too, and over its
+    /// beginning: what can be recognised by a byte that is still here is.
+    pub(crate) fn know(&mut self, rules: &Rulebook, known: Arc<KnownValues>) -> Result<(), Stopped> {
+        if Arc::ptr_eq(&self.known, &known) {
+            return Ok(());
+        }
+        self.known = known;
+        let mut signals = Vec::new();
+        self.cursor = Cursor::behind(&self.gone, self.start);
+        self.cursor.read(&self.known, &self.buffer[..self.settled - self.start], &mut signals);
+        // What was found already has its replacement.
+        let old = |signal: &Signal| {
+            self.findings.iter().any(|found| {
+                found.kind == Kind::KnownValue
+                    && found.span.start < signal.span.end
+                    && signal.span.start < found.span.end
+            })
+        };
+        signals.retain(|signal| !old(signal));
+        self.decide(rules, merge(signals)).map_or(Ok(()), |_| Err(Stopped))
     }
 
     /// Takes the next bytes and appends to `out` what may be released.
@@ -159,11 +186,23 @@ impl LeakStream {
         None
     }
 
-    /// Two pieces of one long line may find parts of one token: that is one replacement.
+    /// Two pieces of one long line may find parts of one token: that is one replacement. What was released is not
+    /// replaced.
     fn replace(&mut self, finding: &Finding) {
-        match self.edits.back_mut() {
-            Some((span, _)) if finding.span.start < span.end => span.end = span.end.max(finding.span.end),
-            _ => self.edits.push_back((finding.span.clone(), redaction(&finding.rule))),
+        let span = finding.span.start.max(self.start)..finding.span.end;
+        let at = self.edits.partition_point(|(edit, _)| edit.end <= span.start);
+        let after = self.edits.partition_point(|(edit, _)| edit.start < span.end);
+        match self.edits.get_mut(at) {
+            _ if span.is_empty() => {}
+            Some((edit, _)) if at < after => {
+                edit.start = edit.start.min(span.start);
+                edit.end = edit.end.max(span.end);
+                while self.edits.get(at + 1).is_some_and(|(next, _)| next.start < span.end) {
+                    let (next, _) = self.edits.remove(at + 1).unwrap_or_default();
+                    self.edits[at].0.end = self.edits[at].0.end.max(next.end);
+                }
+            }
+            _ => self.edits.insert(at, (span, redaction(&finding.rule))),
         }
     }
 
@@ -189,7 +228,8 @@ impl LeakStream {
             }
         }
         out.extend_from_slice(&self.buffer[from - self.start..until - self.start]);
-        self.buffer.drain(..until - self.start);
+        self.gone.extend(self.buffer.drain(..until - self.start));
+        self.gone.drain(..self.gone.len().saturating_sub(HELD));
         self.start = until;
     }
 }

@@ -11,6 +11,8 @@ use super::blocks::{self, Forms};
 const LEAST_GROUPS: usize = 5;
 /// The fewest pairs of hexadecimal digits that make one.
 const LEAST_PAIRS: usize = 15;
+/// Fewer digits of base64 in a row than this are no stretch of either.
+pub(super) const LEAST_DIGITS: usize = 4 * LEAST_GROUPS;
 
 /// How a stretch is encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,21 +45,11 @@ impl Stretches {
         self.found
     }
 
-    /// Reads the block at `from`; `digits` are the base64 digits of it and of the block behind it.
-    #[inline]
+    /// Notes the stretches that begin in the block at `from`, in which a run of [`LEAST_DIGITS`] does; `digits` are the
+    /// base64 digits of it and of the block behind it.
     pub(super) fn block(&mut self, text: &[u8], from: usize, digits: u128) {
-        const { assert!(4 * LEAST_GROUPS == 20 && 2 * LEAST_PAIRS >= 20) };
-        let mut run = digits;
-        for step in [1, 2, 4, 8, 4] {
-            run &= run >> step;
-        }
-        if run as u64 != 0 {
-            self.begin(text, from, digits, blocks::forms(text, from));
-        }
-    }
-
-    /// Notes the stretches that begin in a block.
-    fn begin(&mut self, text: &[u8], from: usize, digits: u128, forms: [Forms; 2]) {
+        const { assert!(2 * LEAST_PAIRS >= LEAST_DIGITS) };
+        let forms = blocks::forms(text, from);
         let both = |of: fn(&Forms) -> u64| u128::from(of(&forms[0])) | u128::from(of(&forms[1])) << 64;
         let mut groups = both(|form| form.first)
             & both(|form| form.second) >> 1
@@ -116,7 +108,9 @@ pub(super) fn of(text: &[u8]) -> Vec<Stretch> {
     let digit = |at: usize| text.get(at).is_some_and(|byte| blocks::is_digit(*byte));
     for from in (0..text.len()).step_by(BLOCK) {
         let digits = (0..2 * BLOCK).fold(0, |mask, at| mask | u128::from(digit(from + at)) << at);
-        stretches.block(text, from, digits);
+        if (0..BLOCK).any(|at| (digits >> at).trailing_ones() as usize >= LEAST_DIGITS) {
+            stretches.block(text, from, digits);
+        }
     }
     stretches.into_found()
 }

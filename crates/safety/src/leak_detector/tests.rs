@@ -62,6 +62,32 @@ fn run(text: &[u8], cuts: &[usize], known: &Arc<KnownValues>) -> Outcome {
     (out, stream.findings().iter().map(found).collect(), stopped)
 }
 
+/// A stream that reads `text` cut into pieces and learns `known` in front of byte `learnt`: what was released until
+/// then, what in the whole, and whether it was stopped.
+fn learns(
+    text: &[u8],
+    size: usize,
+    learnt: usize,
+    known: &Arc<KnownValues>,
+    lines: bool,
+) -> (usize, Vec<u8>, bool) {
+    let rules = rulebook();
+    let none = Arc::new(KnownValues::new([0; 32]));
+    let mut stream = LeakStream::new(none, Channel::Response, Source::Pipe);
+    if lines {
+        stream.by_lines();
+    }
+    let mut out = Vec::new();
+    for piece in text[..learnt].chunks(size) {
+        assert!(stream.push(detector(), &rules, piece, &mut out).is_ok());
+    }
+    let released = out.len();
+    let stopped = stream.know(&rules, known.clone()).is_err()
+        || text[learnt..].chunks(size).any(|piece| stream.push(detector(), &rules, piece, &mut out).is_err())
+        || stream.finish(detector(), &rules, &mut out).is_err();
+    (released, out, stopped)
+}
+
 fn token(n: usize) -> String {
     // In the form of a GitHub token, with a wrong checksum.
     let body: String =
@@ -383,5 +409,28 @@ fn public_parts_of_tokens_and_connection_strings_are_in_no_window() {
         let known = vault(value);
         assert!(known.find(public.as_bytes()).is_empty(), "{public}");
         assert!(!known.find(secret.as_bytes()).is_empty(), "{secret}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_value_learnt_in_the_middle_of_a_stream_is_found_by_any_byte_that_is_still_held(
+        before in "[a-z \n]{0,80}",
+        after in "[a-z \n]{0,80}",
+        value in prop::sample::select(vec![VALUE, "k9#Zr2/v!T"]),
+        size in 1usize..40,
+        learnt in any::<prop::sample::Index>(),
+        lines in any::<bool>(),
+    ) {
+        let text = format!("{before}{value}{after}");
+        let learnt = learnt.index(text.len() + 1);
+        let (released, out, stopped) = learns(text.as_bytes(), size, learnt, &vault(value), lines);
+        // Until it is learnt, what it ends with may have gone.
+        let end = before.len() + value.len();
+        let least = value.len().min(16);
+        prop_assert_eq!(stopped, released < end, "{} of {}", released, text);
+        let part = |window: &[u8]| value.as_bytes().windows(least).any(|of| of == window);
+        let mut late = out.windows(least).enumerate().filter(|(at, _)| at + least > released);
+        prop_assert!(!late.any(|(_, window)| part(window)));
     }
 }

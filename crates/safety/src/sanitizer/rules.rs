@@ -115,11 +115,34 @@ pub(super) struct Rules {
     pub(super) words: Words,
     patterns: Vec<Pattern>,
     phrases: Vec<Phrase>,
-    /// The literals of the patterns and the first parts of the phrases.
-    literals: Vec<String>,
+    /// The literals of the patterns and the first parts of the phrases: those of ASCII, and the others.
+    ascii: Literals,
+    wide: Literals,
+}
+
+/// Literals in one pass over a text.
+#[derive(Default)]
+struct Literals {
+    texts: Vec<String>,
     wanted_by: Vec<Wanted>,
-    /// Made of them by the first text: many processes screen none.
+    /// Made by the first text that may hold one: many processes screen none.
     automaton: OnceLock<Option<AhoCorasick>>,
+}
+
+impl Literals {
+    /// What finds them; a test holds that it can be built.
+    fn automaton(&self) -> Option<&AhoCorasick> {
+        let kind = Some(AhoCorasickKind::DFA);
+        let build = || AhoCorasick::builder().ascii_case_insensitive(true).kind(kind).build(&self.texts).ok();
+        self.automaton.get_or_init(build).as_ref()
+    }
+
+    /// Where they stand, and who wants them.
+    fn find(&self, text: &str) -> impl Iterator<Item = (Wanted, Range<usize>)> {
+        let hits =
+            self.automaton().into_iter().flat_map(move |automaton| automaton.find_overlapping_iter(text));
+        hits.map(|hit| (self.wanted_by[hit.pattern().as_usize()], hit.range()))
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -158,16 +181,8 @@ impl Rules {
         let mut rules = Compiling::default();
         patterns.into_iter().for_each(|pattern| rules.pattern(pattern));
         phrases.into_iter().for_each(|phrase| rules.phrase(phrase));
-        let Compiling { patterns, phrases, literals, wanted_by } = rules;
-        Ok(Self { words, patterns, phrases, literals, wanted_by, automaton: OnceLock::new() })
-    }
-
-    /// What finds the literals; a test holds that it can be built.
-    fn automaton(&self) -> Option<&AhoCorasick> {
-        let kind = Some(AhoCorasickKind::DFA);
-        let build =
-            || AhoCorasick::builder().ascii_case_insensitive(true).kind(kind).build(&self.literals).ok();
-        self.automaton.get_or_init(build).as_ref()
+        let Compiling { patterns, phrases, ascii, wide } = rules;
+        Ok(Self { words, patterns, phrases, ascii, wide })
     }
 
     /// The ids of all rules.
@@ -181,9 +196,10 @@ impl Rules {
     pub(super) fn find(&self, text: &str, mut found: impl FnMut(&Rule, Range<usize>)) {
         let mut seen = vec![false; self.patterns.len()];
         let mut begun = 0;
-        let hits = self.automaton().into_iter().flat_map(|automaton| automaton.find_overlapping_iter(text));
-        for hit in hits {
-            match self.wanted_by[hit.pattern().as_usize()] {
+        let wide = (!text.is_ascii()).then_some(&self.wide);
+        let hits = [Some(&self.ascii), wide].into_iter().flatten().flat_map(|literals| literals.find(text));
+        for (wanted, hit) in hits {
+            match wanted {
                 Wanted::Pattern(index) => {
                     let index = usize::from(index);
                     if !std::mem::replace(&mut seen[index], true) {
@@ -196,8 +212,8 @@ impl Rules {
                 Wanted::Phrase(index) if begun < MOST_PLACES => {
                     begun += 1;
                     let phrase = &self.phrases[usize::from(index)];
-                    if let Some(end) = in_order(text, hit.end(), &phrase.parts[1..]) {
-                        found(&phrase.rule, hit.start()..end);
+                    if let Some(end) = in_order(text, hit.end, &phrase.parts[1..]) {
+                        found(&phrase.rule, hit.start..end);
                     }
                 }
                 Wanted::Phrase(_) => {}
@@ -210,15 +226,22 @@ impl Rules {
 struct Compiling {
     patterns: Vec<Pattern>,
     phrases: Vec<Phrase>,
-    literals: Vec<String>,
-    wanted_by: Vec<Wanted>,
+    ascii: Literals,
+    wide: Literals,
 }
 
 impl Compiling {
+    fn literal(&mut self, literal: String, wanted: Wanted) {
+        let literals = if literal.is_ascii() { &mut self.ascii } else { &mut self.wide };
+        literals.texts.push(literal);
+        literals.wanted_by.push(wanted);
+    }
+
     fn pattern(&mut self, written: WrittenPattern) {
         let index = self.patterns.len() as u16;
-        self.wanted_by.extend(written.literals.iter().map(|_| Wanted::Pattern(index)));
-        self.literals.extend(written.literals);
+        for literal in written.literals {
+            self.literal(literal, Wanted::Pattern(index));
+        }
         let (id, reason) = (written.id.into(), written.reason.into());
         let rule = Rule { id, reason, severity: written.severity, scope: written.scope };
         self.patterns.push(Pattern { rule, written: written.regex, compiled: OnceLock::new() });
@@ -228,9 +251,8 @@ impl Compiling {
         let (id, reason) = (written.id.into(), written.reason.into());
         let rule = Rule { id, reason, severity: written.severity, scope: written.scope };
         for parts in written.any {
-            let Some(first) = parts.first() else { continue };
-            self.wanted_by.push(Wanted::Phrase(self.phrases.len() as u16));
-            self.literals.push(first.clone());
+            let Some(first) = parts.first().cloned() else { continue };
+            self.literal(first, Wanted::Phrase(self.phrases.len() as u16));
             self.phrases.push(Phrase { rule: rule.clone(), parts });
         }
     }
@@ -255,7 +277,8 @@ mod tests {
     #[test]
     fn every_expression_compiles() {
         let rules = super::Rules::new().unwrap();
-        assert!(rules.patterns.len() > 20 && rules.automaton().is_some());
+        assert!(rules.patterns.len() > 20);
+        assert!(rules.ascii.automaton().is_some() && rules.wide.automaton().is_some());
         for pattern in &rules.patterns {
             assert!(pattern.regex().is_some(), "{}", pattern.rule.id);
         }

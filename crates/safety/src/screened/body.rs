@@ -160,14 +160,24 @@ impl ScreenedBody {
     pub fn release_lines(&mut self) -> Bytes {
         let mut out = Vec::new();
         if self.fault.is_none() && !self.ended {
-            self.leaks.release_lines(&mut out);
+            match self.know() {
+                Ok(()) => self.leaks.release_lines(&mut out),
+                stopped => self.close(stopped),
+            }
         }
         out.into()
+    }
+
+    /// Looks for what the vault holds now.
+    fn know(&mut self) -> Result<(), BodyFault> {
+        let known = self.safety.known();
+        self.leaks.know(&self.safety.rulebook, known).map_err(|_| self.stopped())
     }
 
     /// Decodes and reads the next bytes from the network.
     fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), BodyFault> {
         self.received += bytes.len() as u64;
+        self.know()?;
         let started = Instant::now();
         // In pieces, so that a bomb is noticed before it has unfolded.
         let mut result = Ok(());
@@ -188,6 +198,7 @@ impl ScreenedBody {
 
     /// Reads what is left when the network has ended.
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BodyFault> {
+        self.know()?;
         let started = Instant::now();
         let mut plain = Vec::new();
         self.decoder.finish(&mut plain).map_err(|fault| self.fault(fault))?;

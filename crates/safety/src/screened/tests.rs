@@ -19,11 +19,15 @@ const VALUE: &str = "q7#Zr2/vT9+wLx4KpB8=mN1";
 
 fn safety() -> Arc<Safety> {
     let safety = Safety::new(Config::default()).unwrap();
+    safety.learn(values());
+    Arc::new(safety)
+}
+
+fn values() -> KnownValues {
     let mut known = KnownValues::new([1; 32]);
     let prints = Fingerprints::of(&[1; 32], VALUE.as_bytes()).unwrap();
     known.add(SecretName::parse("A_KEY").unwrap(), prints);
-    safety.learn(known);
-    Arc::new(safety)
+    known
 }
 
 fn tool() -> Source {
@@ -460,6 +464,52 @@ async fn bodies_end_at_their_bounds_and_say_how() {
     let compressed = gzip(format!("echo {VALUE}").as_bytes());
     assert!(matches!(collect(cut(&compressed, 9), Some(Encoding::Gzip)).await.0, Err(BodyFault::Blocked(_))));
     assert!(collect(Vec::new(), Some(Encoding::Gzip)).await.0.unwrap().is_empty());
+}
+
+/// A stream before whose last piece a value is stored.
+struct Learning(Arc<Safety>, Vec<Bytes>);
+
+impl Stream for Learning {
+    type Item = Result<Bytes, BodyFault>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.1.len() == 1 {
+            self.0.learn(values());
+        }
+        Poll::Ready(if self.1.is_empty() { None } else { Some(Ok(self.1.remove(0))) })
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_is_stored_while_a_body_streams_is_found_in_it() {
+    let fresh = || Arc::new(Safety::new(Config::default()).unwrap());
+    let limit = limits::Bytes::kib(1);
+    let blocked =
+        |fault: &BodyFault| fault.refusal().is_some_and(|refusal| refusal.rule.id == "leaks.known-value");
+    for at in 0..VALUE.len() {
+        for encoding in [None, Some(Encoding::Gzip)] {
+            let safety = fresh();
+            let (first, second) = (format!("before\n{}", &VALUE[..at]), format!("{}\nafter\n", &VALUE[at..]));
+            let pieces = match encoding {
+                None => vec![first.into(), second.into()],
+                _ => gzip((first + &second).as_bytes()).chunks(9).map(Bytes::copy_from_slice).collect(),
+            };
+            let body = safety.body(Learning(safety.clone(), pieces), tool(), encoding, limit, Trace::off());
+            let result = body.by_lines().collect().await;
+            assert!(result.is_err_and(|fault| blocked(&fault)), "{at} {encoding:?}");
+        }
+    }
+    // It stood on a line that was read and is not released whole.
+    let safety = fresh();
+    let line = Bytes::from(format!("a line with {VALUE}\n"));
+    let mut body = safety.body(Pieces(vec![Ok(line)]), tool(), None, limit, Trace::off());
+    let next = std::future::poll_fn(|context| Pin::new(&mut body).poll_next(context)).await;
+    let released = next.unwrap().unwrap();
+    assert!(released.len() < "a line with ".len() + VALUE.len());
+    safety.learn(values());
+    assert!(body.release_lines().is_empty());
+    let next = std::future::poll_fn(|context| Pin::new(&mut body).poll_next(context)).await;
+    assert!(next.is_some_and(|end| end.is_err_and(|fault| blocked(&fault))));
 }
 
 #[test]

@@ -23,6 +23,17 @@ pub(super) fn read(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Mask
     true
 }
 
+/// Fills `blocks` with the places of keys alone, or says that this processor cannot.
+#[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
+pub(super) fn keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) -> bool {
+    if !is_x86_feature_detected!("avx2") {
+        return false;
+    }
+    // SAFETY: `all_keys` needs nothing but AVX2, which this processor was just found to have.
+    unsafe { all_keys(text, from, filter, blocks) };
+    true
+}
+
 /// The forms of a block and the one behind it, where this processor can.
 #[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
 pub(super) fn forms(text: &[u8], from: usize) -> Option<[Forms; 2]> {
@@ -39,6 +50,15 @@ fn read_all(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Masks]) {
         let block = block(text, from + index * BLOCK, &mut end);
         let kinds = Masks::from(kinds.find(block));
         *masks = Masks { key: tables.find(block), ..kinds };
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn all_keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) {
+    let tables = Tables::new(filter);
+    let mut end = PADDING;
+    for (index, keys) in blocks.iter_mut().enumerate() {
+        *keys = tables.find(block(text, from + index * BLOCK, &mut end));
     }
 }
 
@@ -88,17 +108,20 @@ impl<const N: usize> Sets<N> {
 
 /// The tables of a [`Filter`], in registers.
 struct Tables {
-    low: [__m256i; HEAD],
-    high: [__m256i; HEAD],
+    low: [[__m256i; 2]; HEAD],
+    high: [[__m256i; 2]; HEAD],
 }
 
 impl Tables {
     #[target_feature(enable = "avx2")]
     fn new(filter: &Filter) -> Self {
-        let mut tables = Self { low: [_mm256_setzero_si256(); HEAD], high: [_mm256_setzero_si256(); HEAD] };
+        let none = [[_mm256_setzero_si256(); 2]; HEAD];
+        let mut tables = Self { low: none, high: none };
         for at in 0..HEAD {
-            tables.low[at] = table(&filter.low[at]);
-            tables.high[at] = table(&filter.high[at]);
+            for half in 0..2 {
+                tables.low[at][half] = table(&filter.low[at][half]);
+                tables.high[at][half] = table(&filter.high[at][half]);
+            }
         }
         tables
     }
@@ -109,14 +132,16 @@ impl Tables {
     fn find(&self, block: &Block) -> u64 {
         let mut mask = 0;
         for at in [0, LANE] {
-            let mut admitted = _mm256_set1_epi8(-1);
+            let mut admitted = [_mm256_set1_epi8(-1); 2];
             for next in 0..HEAD {
                 let (low, high) = halves(_mm256_or_si256(load(block, at + next), _mm256_set1_epi8(0x20)));
-                let by_low = _mm256_shuffle_epi8(self.low[next], low);
-                let by_high = _mm256_shuffle_epi8(self.high[next], high);
-                admitted = _mm256_and_si256(admitted, _mm256_and_si256(by_low, by_high));
+                for (half, admitted) in admitted.iter_mut().enumerate() {
+                    let by_low = _mm256_shuffle_epi8(self.low[next][half], low);
+                    let by_high = _mm256_shuffle_epi8(self.high[next][half], high);
+                    *admitted = _mm256_and_si256(*admitted, _mm256_and_si256(by_low, by_high));
+                }
             }
-            mask |= u64::from(some(admitted)) << at;
+            mask |= u64::from(some(_mm256_or_si256(admitted[0], admitted[1]))) << at;
         }
         mask
     }

@@ -82,23 +82,29 @@ impl Cursor {
         Self { tail: Vec::with_capacity(2 * WINDOW), position: 0 }
     }
 
+    /// At an offset of a stream, behind bytes that a value may have begun in, too few for a window.
+    pub(crate) fn behind(bytes: &[u8], position: usize) -> Self {
+        Self { tail: bytes.to_vec(), position }
+    }
+
     /// Reads the next piece and adds a signal for each value in it; spans count from the beginning
     /// of the stream.
     pub(crate) fn read(&mut self, known: &KnownValues, piece: &[u8], signals: &mut Vec<Signal>) {
+        // The windows that reach over the seam, then those inside the piece.
+        let head = piece.len().min(WINDOW - 1);
+        let mut seam = std::mem::take(&mut self.tail);
+        let before = seam.len();
+        seam.extend_from_slice(&piece[..head]);
         if !known.is_empty() {
-            // The windows that reach over the seam, then those inside the piece.
-            let head = piece.len().min(WINDOW - 1);
-            let mut seam = std::mem::take(&mut self.tail);
-            let before = seam.len();
-            seam.extend_from_slice(&piece[..head]);
             search(known, &seam, before, self.position - before, signals);
             search(known, piece, head, self.position, signals);
-            self.tail = if piece.len() >= WINDOW - 1 {
-                piece[piece.len() - (WINDOW - 1)..].to_vec()
-            } else {
-                seam[seam.len().saturating_sub(WINDOW - 1)..].to_vec()
-            };
         }
+        // Values that are learnt later may begin in it.
+        self.tail = if piece.len() >= WINDOW - 1 {
+            piece[piece.len() - (WINDOW - 1)..].to_vec()
+        } else {
+            seam[seam.len().saturating_sub(WINDOW - 1)..].to_vec()
+        };
         self.position += piece.len();
     }
 }

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr_iter, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
 
-/// The member that every key has.
-pub(super) const TYPE: &str = "\"kty\"";
+use crate::leak_detector::lane::JWK_TYPE;
 
 /// A key object is not longer: an RSA key of 4,096 bits takes 3.2 KB.
 const FAR: usize = 8 * 1024;
@@ -18,10 +17,10 @@ const MEMBERS: [&str; 22] = [
     "e", "p", "q", "dp", "dq", "qi", "k",
 ];
 
-/// The private keys of a text, each the whole object.
-pub(super) fn find(text: &[u8]) -> Vec<Range<usize>> {
+/// The private keys of a text, each the whole object, by where it has what opening lines hold.
+pub(super) fn find(text: &[u8], openings: &[usize]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
-    for at in memmem::find_iter(text, TYPE) {
+    for at in openings.iter().copied().filter(|at| text[*at..].starts_with(JWK_TYPE.as_bytes())) {
         if found.last().is_some_and(|last| at < last.end) {
             continue;
         }
@@ -77,6 +76,11 @@ fn value<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn find(text: &[u8]) -> Vec<Range<usize>> {
+        let openings: Vec<usize> = memchr::memmem::find_iter(text, JWK_TYPE).collect();
+        super::find(text, &openings)
+    }
 
     const SCALAR: &str = "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE";
 
