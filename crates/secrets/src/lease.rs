@@ -31,7 +31,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::store::{LeaseQuestion, LeaseView, SecretState};
-use ::types::{Caller, Field, Kind, Outbound, Record, Refusal, SecretName, SecretUse, Target, Verdict};
+use ::types::{
+    Caller, Field, Kind, Outbound, Record, Refusal, SecretName, SecretUse, Target, ToolName, Verdict,
+};
 use audit::{AuditError, Seq};
 use policy::Permit;
 use safety::Safety;
@@ -148,17 +150,8 @@ impl Vault {
     ) -> Result<Lease, Refusal> {
         permit.check()?;
         let effect = permit.effect();
-        let question = LeaseQuestion {
-            tenant: self.tenant.clone(),
-            secret: used.secret.clone(),
-            tool: effect.caller.identity().0,
-            history: head::claims(&self.tenant, &used.secret),
-            revoked: grants::revocation(&self.tenant, ""),
-            uses: grants::counted(&self.tenant, ""),
-            claim: claim(permit.seq(), index),
-            permit: i64::try_from(permit.seq().get()).unwrap_or(i64::MAX),
-            known: safety.newest_known(&used.secret).unwrap_or(0),
-        };
+        let known = safety.newest_known(&used.secret).unwrap_or(0);
+        let question = self.question(&used.secret, effect.caller.identity().0, (permit.seq(), index), known);
         let wanted = Wanted {
             caller: effect.caller.clone(),
             target: effect.target.clone(),
@@ -175,6 +168,27 @@ impl Vault {
                 AuditError::Uncertain(_) | AuditError::Closed => Refusal::new(&rules::NOT_RECORDED, ""),
             })
         })
+    }
+
+    /// What the log is asked about one lease of a permit, of which `known` is the version that the scanners know.
+    fn question(
+        &self,
+        secret: &SecretName,
+        tool: ToolName,
+        (of, index): (Seq, usize),
+        known: i64,
+    ) -> LeaseQuestion {
+        LeaseQuestion {
+            tenant: self.tenant.clone(),
+            secret: secret.clone(),
+            tool,
+            history: head::claims(&self.tenant, secret),
+            revoked: grants::revocation(&self.tenant, ""),
+            uses: grants::counted(&self.tenant, ""),
+            claim: claim(of, index),
+            permit: i64::try_from(of.get()).unwrap_or(i64::MAX),
+            known,
+        }
     }
 
     /// Whether the lease may be used, by what is there while the log is locked: the lease is free and its permit
@@ -301,6 +315,22 @@ mod tests {
         assert_eq!(rule(one, &elsewhere, Duration::ZERO), Some("vault.lease-mismatch"));
         assert!(Leases::none().take(one, &[], now).is_ok());
     }
+    /// A grant to the agent for two uses.
+    fn bounded(secret: &SecretName, ends_ms: u64) -> ::types::Grant {
+        ::types::Grant {
+            tool: ToolName::agent(),
+            digest: Caller::Agent.identity().1,
+            secret: secret.clone(),
+            host: ::types::HostName::parse("a.example").unwrap(),
+            port: ::types::Port::new(443).unwrap(),
+            methods: vec![http::Method::GET],
+            path: ::types::PathPrefix::parse("/").unwrap(),
+            inject: Injection::Bearer,
+            expires_ms: Some(ends_ms),
+            max_uses: Some(2),
+        }
+    }
+
     #[tokio::test]
     async fn k10_a_use_is_judged_by_the_clock_and_the_records_of_the_log() {
         let home = tempfile::tempdir().unwrap();
@@ -312,31 +342,10 @@ mod tests {
         const SECOND: u64 = 1000;
         let end = audit::now_ms() + 3600 * SECOND;
         vault.put_until(&key, Plain::new(b"a value of the vault".to_vec()), None, Some(end)).await.unwrap();
-        let grant = ::types::Grant {
-            tool: ::types::ToolName::agent(),
-            digest: Caller::Agent.identity().1,
-            secret: key.clone(),
-            host: ::types::HostName::parse("a.example").unwrap(),
-            port: ::types::Port::new(443).unwrap(),
-            methods: vec![http::Method::GET],
-            path: ::types::PathPrefix::parse("/").unwrap(),
-            inject: Injection::Bearer,
-            expires_ms: Some(end - 1800 * SECOND),
-            max_uses: Some(2),
-        };
+        let grant = bounded(&key, end - 1800 * SECOND);
         let id = vault.grant(&grant).await.unwrap();
         let permit = audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap();
-        let question = LeaseQuestion {
-            tenant: vault.tenant.clone(),
-            secret: key.clone(),
-            tool: grant.tool.clone(),
-            history: head::claims(&vault.tenant, &key),
-            revoked: grants::revocation(&vault.tenant, ""),
-            uses: grants::counted(&vault.tenant, ""),
-            claim: claim(permit, 0),
-            permit: permit.get() as i64,
-            known: 0,
-        };
+        let question = vault.question(&key, grant.tool.clone(), (permit, 0), 0);
         let look = |view: &LeaseView, now_ms| Ok::<_, ()>((Vec::new(), (view.clone(), now_ms)));
         let (view, now) = audit.lease(question, look).await.unwrap().unwrap();
         let wanted = |url: &str| Wanted {

@@ -69,6 +69,8 @@ fn options(server: &Server) -> PgConnectOptions {
             // A plan is made once for each connection, for the log perhaps while it is empty, when reading all of it
             // looks cheap; and then it is read whole for every group. Everything that is asked often has an index.
             ("enable_seqscan", "off"),
+            // Nor is a small log, as the server takes a young one for, read through a bitmap and sorted for every page.
+            ("enable_bitmapscan", "off"),
             // Whatever still reads a whole table now looks dear enough to be compiled first, which takes longer.
             ("jit", "off"),
             // A policy that cannot be applied is an error, never a query without it.

@@ -153,6 +153,32 @@ enum Mood {
     CannotReadMany,
 }
 
+impl Mood {
+    /// The status and the body of an answer to so many records.
+    fn answer(self, records: usize) -> (u16, &'static str) {
+        match self {
+            Self::IsDown => (503, ""),
+            Self::CannotReadMany if records > 1 => (413, ""),
+            Self::RefusesOne => (200, r#"{"partialSuccess":{"rejectedLogRecords":"1"}}"#),
+            Self::Hangs | Self::Takes | Self::CannotReadMany => (200, "{}"),
+        }
+    }
+}
+
+/// The numbers of the records in a request to a collector.
+fn handed(request: &http::Request<bytes::Bytes>) -> Vec<u64> {
+    assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/logs"));
+    assert_eq!(request.headers()["content-type"], "application/json");
+    let body: Value = serde_json::from_slice(request.body()).unwrap();
+    let records = body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap();
+    let seq = |record: &Value| {
+        let all = record["attributes"].as_array().unwrap();
+        let seq = all.iter().find(|attribute| attribute["key"] == "ironclaw.seq").unwrap();
+        seq["value"]["intValue"].as_str().unwrap().parse::<u64>().unwrap()
+    };
+    records.iter().map(seq).collect()
+}
+
 /// L08: a collector that is down, that hangs, that takes some and that comes back, with the log in a file and on a
 /// server. Everybody goes on recording, and in the end it has every record, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -167,29 +193,15 @@ async fn l08_a_collector_that_is_dead_slow_and_back_holds_up_nobody_and_has_ever
         let (now, all) = (mood.clone(), taken.clone());
         let service = installation
             .service(&host, move |request| {
-                assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/logs"));
-                assert_eq!(request.headers()["content-type"], "application/json");
-                let body: Value = serde_json::from_slice(request.body()).unwrap();
-                let records =
-                    body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone();
                 let mood = *now.lock().unwrap();
-                let (status, answer) = match mood {
-                    Mood::IsDown => (503, ""),
-                    Mood::CannotReadMany if records.len() > 1 => (413, ""),
-                    Mood::RefusesOne => (200, r#"{"partialSuccess":{"rejectedLogRecords":"1"}}"#),
-                    Mood::Hangs | Mood::Takes | Mood::CannotReadMany => (200, "{}"),
-                };
+                let numbers = handed(&request);
                 if mood == Mood::Hangs {
                     arrived.lock().unwrap().send(()).unwrap();
                     let _ = released.lock().unwrap().recv();
                 }
+                let (status, answer) = mood.answer(numbers.len());
                 if status == 200 {
-                    let seq = |record: &Value| {
-                        let all = record["attributes"].as_array().unwrap();
-                        let seq = all.iter().find(|attribute| attribute["key"] == "ironclaw.seq").unwrap();
-                        seq["value"]["intValue"].as_str().unwrap().parse::<u64>().unwrap()
-                    };
-                    all.lock().unwrap().extend(records.iter().map(seq));
+                    all.lock().unwrap().extend(numbers);
                 }
                 egress::loopback::reply(http::StatusCode::from_u16(status).unwrap(), answer)
             })
