@@ -13,6 +13,10 @@ use crate::statement::Statement;
 use crate::{postgres, sqlite};
 
 const BEGIN: &str = "begin a transaction";
+const PREPARE: &str = "prepare statements";
+
+/// How often statements are prepared while others change the tables.
+const ATTEMPTS: u32 = 20;
 
 /// Where a database is.
 pub(crate) enum Place {
@@ -88,9 +92,16 @@ impl Connection {
         }
     }
 
-    /// Has a server plan what is asked of it in messages.
+    /// Has a server plan what is asked of it in messages. That looks at several tables at once, and gives way where the
+    /// owner of the tables changes them at the same time in another order.
     pub(crate) async fn prepare(&mut self) -> Result<(), StoreError> {
-        self.session().script(LeaseQuestion::prepared(), "prepare statements").await
+        for _ in 1..ATTEMPTS {
+            match self.session().script(LeaseQuestion::prepared(), PREPARE).await {
+                Err(StoreError::Conflict) => {}
+                outcome => return outcome,
+            }
+        }
+        self.session().script(LeaseQuestion::prepared(), PREPARE).await
     }
 
     /// Says goodbye. Nothing hangs on the answer.
