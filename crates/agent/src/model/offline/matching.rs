@@ -77,15 +77,18 @@ struct Profile {
     description: Vec<String>,
     parameters: Vec<String>,
     keywords: Vec<String>,
+    keyword_stems: Vec<String>,
     literal: String,
 }
 
 impl Profile {
     fn of(offer: &Offer<'_>, parameters: &[Parameter<'_>]) -> Self {
+        let keywords: Vec<String> = offer.keywords.iter().map(|word| word.as_str().to_lowercase()).collect();
         Self {
             name: words::stems(offer.name.as_str()),
             description: own_stems(offer.description),
-            keywords: offer.keywords.iter().map(|word| word.as_str().to_lowercase()).collect(),
+            keyword_stems: keywords.iter().flat_map(|keyword| words::stems(keyword)).collect(),
+            keywords,
             parameters: parameters.iter().flat_map(|parameter| parameter.stems.clone()).collect(),
             literal: offer.name.as_str().to_owned(),
         }
@@ -100,10 +103,9 @@ impl Profile {
 
     fn points(&self, stem: &str) -> u32 {
         let holds = |words: &[String]| words.iter().any(|word| word == stem);
-        let keyword = |keyword: &String| words::stems(keyword).iter().any(|word| word == stem);
         let points = match () {
             () if holds(&self.name) => NAME,
-            () if holds(&self.description) || self.keywords.iter().any(keyword) => DESCRIPTION,
+            () if holds(&self.description) || holds(&self.keyword_stems) => DESCRIPTION,
             () if holds(&self.parameters) => PARAMETER,
             () => 0,
         };

@@ -5,6 +5,8 @@
 //! dictionary of the language is needed, and text in other scripts is left as it is.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use super::phrases;
 
@@ -86,7 +88,8 @@ fn word_at<'a>(
 }
 
 fn is_small(word: &str) -> bool {
-    SMALL_WORDS.split(' ').any(|small| small == word)
+    static WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| SMALL_WORDS.split(' ').collect());
+    WORDS.contains(word)
 }
 
 /// One letter of Kana or Hangul is a particle only at the end of something: Kana after another script or before one,

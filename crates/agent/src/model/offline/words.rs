@@ -1,6 +1,8 @@
 //! Words of a request and of a tool's description, reduced until they can be compared.
 
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use super::unspaced;
 
@@ -145,7 +147,8 @@ const STOP_WORDS: &str = "\
     your what's it's let's i'd i'm don't can't";
 
 pub(super) fn is_stop_word(word: &str) -> bool {
-    STOP_WORDS.split(' ').any(|stop| stop == word)
+    static WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| STOP_WORDS.split(' ').collect());
+    WORDS.contains(word)
 }
 
 /// Words that many descriptions hold and that alone do not choose a tool.
