@@ -111,8 +111,9 @@ impl Survey {
         parts.into_iter().map(|(path, read_only)| Part { path, read_only }).collect()
     }
 
-    /// Compares the folder with what it was: guarded names that are new, links that were turned and folders that
-    /// cannot be looked into are moved into a folder `quarantine` of the workspace, and links are set back.
+    /// Compares the folder with what it was: guarded names that are new, links that were turned, what guarded links lead to
+    /// only since then, and folders that cannot be looked into are moved into a folder `quarantine` of the workspace, and
+    /// links are set back.
     /// Gives the paths that were moved. Whoever filled the folder chose how much there is to look through: after `time` it is an
     /// error, with all moved that was found until then.
     pub fn settle(&self, folder: &SafeFolder, quarantine: &str, time: Duration) -> io::Result<Vec<PathBuf>> {
@@ -157,7 +158,21 @@ impl Survey {
                 }
             }
         }
+        for path in self.guarded.iter().filter_map(|(path, link)| link.as_ref().and(Some(path))) {
+            let Some(led) = inside(folder.path(), path).filter(|led| !self.knows(led)) else { continue };
+            let (above, name) = (led.parent(), led.file_name().unwrap_or_default());
+            let parent = folder
+                .dir
+                .open_dir(above.filter(|above| *above != Path::new("")).unwrap_or(Path::new(".")))?;
+            put_away(&folder.dir, quarantine, moved.len(), &parent, name)?;
+            moved.push(led);
+        }
         Ok(moved)
+    }
+
+    /// Whether this is, or lies in, what was obeyed before.
+    fn knows(&self, path: &Path) -> bool {
+        path.ancestors().any(|at| self.behind_links.contains(at) || self.guarded.contains_key(at))
     }
 }
 
@@ -314,6 +329,30 @@ mod tests {
             again.len() == 1 && again[0].starts_with("quarantine") && again[0].ends_with(".husky"),
             "{again:?}"
         );
+    }
+
+    #[test]
+    fn f02_what_a_guarded_link_leads_to_only_since_is_moved_away() {
+        let (dir, safe) = folder(&["v1/rules", "v1/hooks/a"]);
+        let link = |to: &str, at: &str| symlink(to, dir.path().join(at)).unwrap();
+        link("build/envrc", ".envrc");
+        link("v1", "current");
+        link("current/rules", "AGENTS.md");
+        link("v1/hooks", ".githooks");
+        let survey = Survey::of(&safe).unwrap();
+        let survey = Survey::parse(&survey.to_bytes()).unwrap();
+        assert!(survey.settle(&safe, "quarantine", LONG).unwrap().is_empty());
+        for (path, text) in [("build/envrc", "planted"), ("v2/rules", "planted"), ("v1/hooks/a", "as it was")]
+        {
+            fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(path), text).unwrap();
+        }
+        fs::remove_file(dir.path().join("current")).unwrap();
+        link("v2", "current");
+        let moved = survey.settle(&safe, "quarantine", LONG).unwrap();
+        assert_eq!(moved, [Path::new("build/envrc"), Path::new("v2/rules")].map(|path| path.to_owned()));
+        assert!(!dir.path().join(".envrc").exists() && !dir.path().join("AGENTS.md").exists());
+        assert!(dir.path().join(".githooks/a").exists() && dir.path().join("v1/rules").exists());
     }
 
     /// Runs a test again as a user whom modes hold back, where it was started as root; whether it did.
