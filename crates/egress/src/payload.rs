@@ -46,6 +46,11 @@ impl Upload {
 }
 
 impl Payload {
+    /// Whether it is known to hold nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Whole(bytes) if bytes.is_empty())
+    }
+
     /// The credentials that a whole body brings along. Of a stream nothing is known before it leaves.
     pub(crate) fn brought(&self, headers: &HeaderMap) -> Vec<Carried> {
         let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());

@@ -8,11 +8,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use http::{Method, Request};
 use policy::Permit;
 use tokio::time::sleep;
 use types::{Caller, Endpoint, Outbound, Scheme, SecretUse};
 
 use crate::limits::{IDLE_CONNECTIONS, IDLE_TIME};
+use crate::payload::Payload;
 use crate::resolve::Pinned;
 use crate::wire::Link;
 
@@ -65,9 +67,15 @@ impl Key {
 }
 
 impl Pool {
-    /// Where the connection of a permitted request may wait after it.
-    pub(crate) fn home(&self, permit: &Permit<Outbound>) -> Option<Home> {
-        Some(Home { pool: self.clone(), key: Key::of(permit)? })
+    /// Where the connection of a permitted request may wait after it. `None` where its method gives its content no meaning
+    /// (RFC 9110, 9.3): a server that passes the content over reads it as the beginning of the next request, and the head of
+    /// that one, secrets included, as the rest of a request that nobody has judged.
+    pub(crate) fn home(&self, permit: &Permit<Outbound>, request: &Request<Payload>) -> Option<Home> {
+        const WITHOUT: [Method; 5] =
+            [Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS, Method::TRACE];
+        let is_lost = !request.body().is_empty() && WITHOUT.contains(request.method());
+        let key = Key::of(permit).filter(|_| !is_lost)?;
+        Some(Home { pool: self.clone(), key })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -147,7 +147,7 @@ impl Egress {
         let leases = injector::lease(self.vault.as_ref(), &self.safety, permit).await;
         let leases = account.step("secret", since, leases, |_| injector::names(effect))?;
         let since = Instant::now();
-        let home = self.pool.home(permit);
+        let home = self.pool.home(permit, &request);
         let link = match home.as_ref().and_then(|home| home.take(&pinned)) {
             Some(link) => Ok(link),
             None => self.dial(&pinned, &effect.target).await,

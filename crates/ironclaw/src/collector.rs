@@ -37,6 +37,9 @@ const BODY: usize = 512 * 1024;
 /// How often the end of the log is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How many records a request leaves at most: its decision, the use of a secret and the count of it, its end.
+const LEFT: usize = 4;
+
 /// The longest time between two attempts at a collector that does not take anything.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -57,9 +60,13 @@ pub async fn run(follow: bool, base: &Base, terminal: &Terminal) -> Outcome {
         return terminal.unless_interrupted(following).await.map_or(Ok(()), |never| match never {});
     }
     let work = async {
-        let mut taken = 0;
-        while let Some(handed) = collector.hand_over().await? {
-            taken += handed.taken;
+        let (end, mut taken) =
+            (collector.log.tail(1).await.map_err(broken)?.last().map_or(0, |entry| entry.seq), 0);
+        while let Some(step) = collector.hand_over().await? {
+            taken += step.handed.taken;
+            if step.handed.last >= end {
+                break;
+            }
         }
         Ok((taken, collector.log.handed(&collector.digest).await.map_err(broken)?))
     };
@@ -104,6 +111,32 @@ struct Collector {
     turn: Turn,
 }
 
+/// What was handed over at a time.
+struct Step {
+    handed: Handed,
+    /// How many records were sent.
+    sent: usize,
+    /// How many requests it took.
+    requests: usize,
+}
+
+impl Step {
+    /// Whether the log has grown by more than was handed over, as it does where a collector takes no two records together.
+    fn falls_behind(&self) -> bool {
+        self.requests > 1 && self.requests * LEFT >= self.sent
+    }
+}
+
+/// What of some records was sent.
+struct Offered {
+    sent: usize,
+    requests: usize,
+    /// Sent and refused.
+    refused: u64,
+    /// Sent without their fields.
+    withheld: u64,
+}
+
 /// What a collector said to some records.
 enum Said {
     /// It has taken them, but for so many.
@@ -127,16 +160,19 @@ impl Collector {
         })
     }
 
-    /// Hands over what is there and what comes, for ever. A failure is told once, until it is over.
+    /// Hands over what is there and what comes, for ever; the slower, the less comes of it. A failure is told once, until it
+    /// is over.
     async fn follow(&self, mut wait: Duration, terminal: Terminal) -> std::convert::Infallible {
         let mut is_told = false;
+        let slower = |wait: Duration| (wait * 2).clamp(LOOK, PATIENCE);
         loop {
             tokio::time::sleep(wait).await;
             match self.hand_over().await {
+                Ok(Some(step)) if step.falls_behind() => (wait, is_told) = (slower(wait), false),
                 Ok(Some(_)) => (wait, is_told) = (Duration::ZERO, false),
                 Ok(None) => wait = LOOK,
                 Err(error) => {
-                    wait = (wait * 2).clamp(LOOK, PATIENCE);
+                    wait = slower(wait);
                     if !is_told {
                         terminal.failure(error);
                         is_told = true;
@@ -147,46 +183,48 @@ impl Collector {
     }
 
     /// Hands over the next records; `None` where there is no news.
-    async fn hand_over(&self) -> Result<Option<Handed>, Failure> {
+    async fn hand_over(&self) -> Result<Option<Step>, Failure> {
         let before = self.log.handed(&self.digest).await.map_err(broken)?;
         let entries = self.log.after(before, PAGE).await.map_err(broken)?;
         if entries.len() < PAGE as usize && !hold_news(&entries) {
             return Ok(None);
         }
-        let (taken, refused, withheld) = match self.offer(&entries).await {
+        let Offered { sent, requests, refused, withheld } = match self.offer(&entries).await {
             Ok(offered) => offered,
             Err(error) => return Err(self.waiting(error, before).await),
         };
-        let sent = &entries[..taken];
-        let last = sent.last().map_or(before, |entry| entry.seq);
+        let last = entries[..sent].last().map_or(before, |entry| entry.seq);
         let handed = Handed {
             collector: self.digest,
             last,
-            taken: taken as u64 - refused,
+            taken: sent as u64 - refused,
             refused,
             // Numbers have no gaps but what is in archives.
-            archived: (last - before).saturating_sub(taken as u64),
+            archived: (last - before).saturating_sub(sent as u64),
             withheld,
         };
         match self.audit.change(handed.record().of_turn(self.turn.id()), Mutation::Claim).await {
             // Another process has handed over the same records, and says so.
-            Ok(_) | Err(ChangeError::Lost(Lost::Claimed)) => Ok(Some(handed)),
+            Ok(_) | Err(ChangeError::Lost(Lost::Claimed)) => Ok(Some(Step { handed, sent, requests })),
             Err(error) => Err(Failure::failed(error)),
         }
     }
 
-    /// Offers as many records as are taken together. How many were sent; of them, how many were refused and how many
-    /// went without their fields.
-    async fn offer(&self, entries: &[Entry]) -> Result<(usize, u64, u64), Failure> {
-        let mut count = entries.len();
+    /// Offers as many records as are taken together.
+    async fn offer(&self, entries: &[Entry]) -> Result<Offered, Failure> {
+        let (mut count, mut requests) = (entries.len(), 0);
         loop {
             let body = otlp(&entries[..count], &shown(&self.safety)).to_string();
             if body.len() > BODY && count > 1 {
                 count = count.div_ceil(2);
                 continue;
             }
+            requests += 1;
             match self.send(body).await? {
-                Said::Taken { refused } => return Ok((count, refused.min(count as u64), 0)),
+                Said::Taken { refused } => {
+                    let refused = refused.min(count as u64);
+                    return Ok(Offered { sent: count, requests, refused, withheld: 0 });
+                }
                 Said::NotThese if count > 1 => count = count.div_ceil(2),
                 Said::NotThese => break,
             }
@@ -194,10 +232,11 @@ impl Collector {
         // One record that may not leave, or that the collector cannot read: what is left of it is that it is there.
         let bare: Vec<Entry> = entries.iter().take(1).map(bare).collect();
         let body = without_links(otlp(&bare, &shown(&self.safety))).to_string();
-        match self.send(body).await? {
-            Said::Taken { refused } => Ok((1, refused.min(1), 1 - refused.min(1))),
-            Said::NotThese => Ok((1, 1, 0)),
-        }
+        let refused = match self.send(body).await? {
+            Said::Taken { refused } => refused.min(1),
+            Said::NotThese => 1,
+        };
+        Ok(Offered { sent: 1, requests: requests + 1, refused, withheld: 1 - refused })
     }
 
     async fn send(&self, body: String) -> Result<Said, Failure> {
@@ -310,6 +349,15 @@ mod tests {
         ] {
             assert!(hold_news(&[push.as_slice(), &[entry(11, other)]].concat()));
         }
+    }
+
+    #[test]
+    fn a_collector_that_takes_less_than_is_left_behind_is_asked_ever_less() {
+        let handed =
+            Handed { collector: Digest::of(b""), last: 9, taken: 1, refused: 0, archived: 0, withheld: 0 };
+        let step = |sent, requests| Step { handed: handed.clone(), sent, requests };
+        assert!(step(1, 2).falls_behind() && step(1, 10).falls_behind() && step(32, 8).falls_behind());
+        assert!(!step(1, 1).falls_behind() && !step(256, 1).falls_behind() && !step(128, 2).falls_behind());
     }
 
     #[test]

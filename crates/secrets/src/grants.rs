@@ -100,7 +100,7 @@ impl Vault {
         keep(&rules::GRANT_REVOKED, &|held, _| !held.is_revoked);
         keep(&rules::GRANT_USED_UP, &|held, grant| grant.max_uses.is_none_or(|max| self.uses_of(held) < max));
         if let Some((held, grant)) = left.iter().min_by_key(|(_, grant)| grant.max_uses.is_some()) {
-            return Ok(grant.max_uses.map(|_| self.count(held)));
+            return Ok(grant.max_uses.map(|_| self.count(held, caller)));
         }
         // Not the path: the sandbox chose it, and a person pastes this into a shell.
         let widen = format!(
@@ -121,9 +121,10 @@ impl Vault {
     }
 
     /// The record that takes the next use.
-    fn count(&self, held: &HeldGrant) -> Record {
+    fn count(&self, held: &HeldGrant, caller: &Caller) -> Record {
         let next = self.uses_of(held).saturating_add(1);
         Record::new(Kind::Grant, Verdict::Done)
+            .with(Field::Actor, caller)
             .with(Field::State, "used")
             .with(Field::Count, next)
             .with(Field::Claim, format!("{}/{next:010}", counted(&self.tenant, &held.row.id)))

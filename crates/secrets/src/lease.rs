@@ -352,7 +352,9 @@ mod tests {
             caller: Caller::Agent,
             target: Target::parse("GET", url).unwrap(),
             used: grant.secret_use(),
-            record: Record::new(Kind::Unseal, Verdict::Allow).with(Field::Claim, claim(permit, 0)),
+            record: Record::new(Kind::Unseal, Verdict::Allow)
+                .with(Field::Actor, Caller::Agent)
+                .with(Field::Claim, claim(permit, 0)),
         };
         let judged = |now, change: &dyn Fn(&mut LeaseView)| {
             let mut view = view.clone();
@@ -362,6 +364,8 @@ mod tests {
         };
         let minute = LEASE_LIFETIME.as_millis() as u64;
         let (permitted, _) = Record::decode(&view.permit.as_ref().unwrap().record).unwrap();
+        let (records, _) = vault.judge(&wanted("https://a.example/x"), &view, now).unwrap();
+        assert!(records.iter().all(|record| record.field(Field::Actor) == Some("agent")), "{records:?}");
         // The use of the grant and the use of the lease.
         assert_eq!(judged(now, &|_| {}), Ok(2));
         assert_eq!(judged(permitted + minute, &|_| {}), Ok(2));

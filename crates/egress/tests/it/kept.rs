@@ -8,6 +8,7 @@ use std::time::Duration;
 use egress::error::UpstreamFault;
 use egress::loopback::{Loopback, reply};
 use egress::{Config, Exception, Failure, Message, SendError};
+use futures_util::StreamExt;
 use http::StatusCode;
 use policy::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -145,6 +146,25 @@ async fn s11_what_an_upstream_says_unasked_is_no_answer_to_the_next_request() {
         assert_eq!(world.get(path).await.unwrap().bytes, b"ok");
     }
     assert_eq!(server.counts(), (2, 2));
+}
+
+#[tokio::test]
+async fn s11_content_that_a_server_passes_over_does_not_begin_the_next_request() {
+    let name = host();
+    // A server that takes each head for a request, whatever its length says.
+    let server = Scripted::start(&name, |_| OK).await;
+    let world = world(&name, &server).await;
+    let get = async || {
+        let message = Message { body: "POST /elsewhere HTTP/1.1\r\nX-Rest: ".into(), ..Message::default() };
+        let mut body = world.send("GET", "/1", message).await.unwrap().into_body();
+        while body.next().await.is_some() {}
+    };
+    get().await;
+    world.get("/2").await.unwrap();
+    assert_eq!(server.counts(), (2, 2));
+    // Nor is it sent where others went before.
+    get().await;
+    assert_eq!(server.counts(), (3, 3));
 }
 
 #[tokio::test]

@@ -273,6 +273,33 @@ async fn l08_a_collector_that_is_dead_slow_and_back_holds_up_nobody_and_has_ever
     }
 }
 
+/// L08: what handing records over leaves behind is never more to hand over, whatever the collector makes of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l08_a_collector_that_takes_nothing_does_not_make_the_log_grow_for_ever() {
+    let mut installation = Installation::new();
+    let host = format!("{}.example", random("collector"));
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let service = installation
+        .service(&host, move |_| {
+            // So that also a client that would never end does.
+            let is_over = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) >= 2000;
+            let status = if is_over { http::StatusCode::OK } else { http::StatusCode::BAD_REQUEST };
+            egress::loopback::reply(status, "{}")
+        })
+        .await;
+    installation.configure(&format!("[export]\nurl = \"https://{host}/v1/logs\"\n"));
+    installation.run(&["init", "--slot", "file"]).ok();
+    for _ in 0..20 {
+        installation.run_with(&["secret", "set", "A_KEY"], &random_key()).ok();
+    }
+    let records = installation.run(&["audit", "export"]).ok().json().len();
+    assert!(records >= 30, "{records}");
+    assert_eq!(installation.run(&["audit", "export", "--push", "--json"]).ok().json()[0]["exported"], 0);
+    let requests = service.requests().len();
+    // Of each record: at most all that follow together, half of them, and so on to one, and one without its fields.
+    assert!(requests <= records * 10, "{requests} requests for {records} records");
+}
+
 /// The key of a collector is a secret like any other; and a record that holds what may not leave goes without it, and
 /// keeps none of the others back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! A survey as bytes, so that a folder can be compared with it by another process than the one that made it.
 //!
 //! Words that each end in NUL, which no path holds: `file PATH` or `link PATH TARGET` for a guarded name, `closed PATH` for
-//! a folder that could not be looked into, each kind in the order of the paths.
+//! a folder that could not be looked into, `behind PATH` for what guarded links lead to, each kind in the order of the paths.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,7 +15,7 @@ use super::Survey;
 pub struct UnreadableSurvey;
 
 impl Survey {
-    /// What [`Survey::parse`] reads back, but for where links lead, which matters before a run alone.
+    /// What [`Survey::parse`] reads back.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut put = |words: &[&OsStr]| {
@@ -33,6 +33,9 @@ impl Survey {
         for path in &self.closed {
             put(&[OsStr::new("closed"), path.as_os_str()]);
         }
+        for path in &self.behind_links {
+            put(&[OsStr::new("behind"), path.as_os_str()]);
+        }
         bytes
     }
 
@@ -49,6 +52,7 @@ impl Survey {
                 Some(b"file") => _ = survey.guarded.insert(path()?, None),
                 Some(b"link") => _ = survey.guarded.insert(path()?, Some(path()?)),
                 Some(b"closed") => _ = survey.closed.insert(path()?),
+                Some(b"behind") => _ = survey.behind_links.insert(path()?),
                 _ => return Err(UnreadableSurvey),
             }
         }
@@ -71,14 +75,15 @@ mod tests {
         fn what_is_written_is_read_back(
             guarded in prop::collection::btree_map(paths(), prop::option::of(paths()), 0..6),
             closed in prop::collection::btree_set(paths(), 0..4),
+            behind_links in prop::collection::btree_set(paths(), 0..4),
         ) {
-            let survey = Survey { guarded, closed, behind_links: Default::default() };
+            let survey = Survey { guarded, closed, behind_links };
             prop_assert_eq!(Survey::parse(&survey.to_bytes()), Ok(survey));
         }
 
         #[test]
         fn no_bytes_panic_and_what_is_accepted_is_canonical(
-            words in prop::collection::vec(prop_oneof![Just("file"), Just("link"), Just("closed"), Just("a"), Just("b/c"), Just("")], 0..8),
+            words in prop::collection::vec(prop_oneof![Just("file"), Just("link"), Just("closed"), Just("behind"), Just("a"), Just("b/c"), Just("")], 0..8),
             cut in any::<bool>(),
         ) {
             let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.bytes().chain([0])).collect();
