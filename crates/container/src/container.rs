@@ -248,7 +248,7 @@ impl Sandbox {
                 return Err(undone("Docker Engine does not create the container")(error));
             }
         };
-        let numbers = if standing.runtime_version.is_some() { Numbers::Host } else { Numbers::Runtime };
+        let numbers = Numbers::under(&standing.runtime);
         let run = Run {
             docker,
             id,

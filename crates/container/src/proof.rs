@@ -22,6 +22,15 @@ pub(crate) enum Numbers {
     Runtime,
 }
 
+impl Numbers {
+    /// Whose they are under a runtime of this name. One that keeps files of its own and is called otherwise tells numbers that
+    /// are never the host's, and no command starts.
+    pub(crate) fn under(runtime: &str) -> Self {
+        let own = ["runsc", "gvisor", "kata"].iter().any(|name| runtime.starts_with(name));
+        if own { Self::Runtime } else { Self::Host }
+    }
+}
+
 /// What must stand in a container before its command may start.
 #[derive(Debug)]
 pub(crate) struct Expected {
@@ -117,6 +126,20 @@ mod tests {
         // A report of fewer or more.
         assert_eq!(agree(&|seen| _ = seen.pop()), swapped);
         assert_eq!(agree(&|seen| seen.push(None)), swapped);
+    }
+
+    #[test]
+    fn whose_numbers_they_are_goes_by_the_runtime() {
+        for (runtime, numbers) in [
+            ("runc", Numbers::Host),
+            ("io.containerd.runc.v2", Numbers::Host),
+            ("nvidia", Numbers::Host),
+            ("crun", Numbers::Host),
+            ("runsc", Numbers::Runtime),
+            ("kata-runtime", Numbers::Runtime),
+        ] {
+            assert_eq!(Numbers::under(runtime), numbers, "{runtime}");
+        }
     }
 
     #[test]

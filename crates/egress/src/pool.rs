@@ -67,14 +67,17 @@ impl Key {
 }
 
 impl Pool {
-    /// Where the connection of a permitted request may wait after it. `None` where its method gives its content no meaning
-    /// (RFC 9110, 9.3): a server that passes the content over reads it as the beginning of the next request, and the head of
-    /// that one, secrets included, as the rest of a request that nobody has judged.
+    /// Where the connection of a permitted request may wait after it. `None` after content that a server could pass
+    /// over: because its method gives it no meaning (RFC 9110, 9.3), or because the path ignores it. Such a server reads the
+    /// content as the beginning of the next request, and the head of that one, secrets included, as the rest of a request
+    /// that nobody has judged. Of a post, that is for those to try who write its content and do not hold its secrets.
     pub(crate) fn home(&self, permit: &Permit<Outbound>, request: &Request<Payload>) -> Option<Home> {
         const WITHOUT: [Method; 5] =
             [Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS, Method::TRACE];
-        let is_lost = !request.body().is_empty() && WITHOUT.contains(request.method());
-        let key = Key::of(permit).filter(|_| !is_lost)?;
+        let effect = permit.effect();
+        let is_stranger = matches!(effect.caller, Caller::Tool { .. } | Caller::Client { .. });
+        let is_tried = WITHOUT.contains(request.method()) || is_stranger && !effect.secrets.is_empty();
+        let key = Key::of(permit).filter(|_| request.body().is_empty() || !is_tried)?;
         Some(Home { pool: self.clone(), key })
     }
 

@@ -102,6 +102,7 @@ impl Egress {
                 return Err(account.close(settlement, error).await);
             }
         };
+        account.connected(arriving.addr());
         account.answered(head.status, since);
         let since = Instant::now();
         let encoding = receive::screen_head(&self.safety, &head);

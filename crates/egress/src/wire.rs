@@ -73,7 +73,7 @@ impl Link {
 /// Sends one armed request and waits for the head of its response.
 ///
 /// A connection that waited may be closed by its peer in the very moment in which it is used. A request of which
-/// nothing was written, or one that does no harm twice (RFC 9110, 9.2.2), then goes out on a connection that
+/// nothing was written, or one that only reads (RFC 9110, 9.2.1), then goes out on a connection that
 /// `redial` makes.
 pub(crate) async fn exchange(
     mut link: Link,
@@ -99,8 +99,9 @@ pub(crate) async fn exchange(
         return Err(Failure::Upstream(UpstreamFault::Switched).into());
     }
     let (parts, body) = response.into_parts();
+    let addr = link.addr;
     let open = Open { body, link, home };
-    Ok((parts, Arriving { open: Some(open), deadline: Box::pin(sleep_until(deadline)) }))
+    Ok((parts, Arriving { open: Some(open), addr, deadline: Box::pin(sleep_until(deadline)) }))
 }
 
 const CLOSED: Failure = Failure::Upstream(UpstreamFault::ClosedEarly);
@@ -118,7 +119,7 @@ async fn once(link: &mut Link, request: Request<Outflow>, deadline: Instant) -> 
 
 /// A copy of a request that may be sent twice.
 fn repeatable(request: &Request<Outflow>) -> Option<Request<Outflow>> {
-    let body = request.body().again().filter(|_| request.method().is_idempotent())?;
+    let body = request.body().again().filter(|_| request.method().is_safe())?;
     let mut copy = Request::new(body);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -153,7 +154,15 @@ async fn driven<T>(connection: &mut Driver, work: impl Future<Output = T>) -> T 
 /// first of these may the connection wait for another request.
 pub(crate) struct Arriving {
     open: Option<Open>,
+    addr: IpAddr,
     deadline: Pin<Box<Sleep>>,
+}
+
+impl Arriving {
+    /// Who answers.
+    pub(crate) fn addr(&self) -> IpAddr {
+        self.addr
+    }
 }
 
 struct Open {

@@ -107,6 +107,7 @@ const GUARDED_FILES: &[(&str, &str)] = &[
     (".screenrc", "the terminal runs it"),
     (".xinitrc", "the desktop runs it"),
     (".xprofile", "the desktop runs it"),
+    (".npmrc", "the package manager runs what it names"),
     (".yarnrc", "the package manager runs what it names"),
     (".yarnrc.yml", "the package manager runs what it names"),
     (".pnpmfile.cjs", "the package manager runs it"),
@@ -219,13 +220,16 @@ pub(crate) fn obeyed(path: &Path, folder: bool) -> Option<&'static str> {
     let lower = |part: Component<'_>| part.as_os_str().to_string_lossy().to_lowercase();
     let names: Vec<String> = path.components().map(lower).collect();
     let name = names.last()?;
-    match names.iter().rposition(|name| name == ".git") {
+    let anywhere = || named(GUARDED_FOLDERS, name).or_else(|| named(GUARDED_FILES, name));
+    // A repository without a working tree is called `name.git` by custom; elsewhere its HEAD gives it away.
+    match names.iter().rposition(|name| name.ends_with(".git")) {
         Some(git) if git + 1 < names.len() => {
             let is_data = GIT_DATA.contains(&names[git + 1].as_str());
-            named(GUARDED_IN_GIT, name).filter(|_| !is_data)
+            let in_git = named(GUARDED_IN_GIT, name).filter(|_| !is_data);
+            if names[git] == ".git" { in_git } else { in_git.or_else(anywhere) }
         }
         Some(_) if folder => None,
-        _ => named(GUARDED_FOLDERS, name).or_else(|| named(GUARDED_FILES, name)),
+        _ => anywhere(),
     }
 }
 
@@ -271,6 +275,7 @@ mod tests {
             "sub/.mcp.json",
             "CLAUDE.md",
             "a/AGENTS.md",
+            ".npmrc",
             ".bashrc",
             ".zshrc",
             "home/.profile",
@@ -303,6 +308,10 @@ mod tests {
             (".git/rebase-merge", true),
             (".git/worktrees/w/rebase-apply", true),
             (".git/Sequencer", true),
+            ("mirrors/a.git/hooks", true),
+            ("a.git/config", false),
+            ("a.git/HEAD", false),
+            (".npmrc", false),
             (".git", false),
             (".vscode", true),
             ("a/b/.MCP.json", false),
@@ -316,6 +325,8 @@ mod tests {
             (".git/refs/heads/config", false),
             (".git/logs/refs/heads/hooks", false),
             (".git/refs/heads/sequencer", false),
+            ("a.git", true),
+            ("a.git/objects", true),
             ("rebase-merge", true),
             ("config", false),
             ("src/hooks", true),

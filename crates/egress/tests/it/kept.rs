@@ -168,6 +168,28 @@ async fn s11_content_that_a_server_passes_over_does_not_begin_the_next_request()
 }
 
 #[tokio::test]
+async fn s11_what_a_tool_posts_beside_a_secret_leaves_no_connection_behind() {
+    let name = host();
+    let upstream = Loopback::https(&Host::Name(name.clone()), |_| reply(StatusCode::OK, "ok")).await.unwrap();
+    let world = World::around(&upstream, Setup::with_secret(&name, "bearer")).await;
+    for connections in 1..=2 {
+        let message = Message { body: "POST /elsewhere HTTP/1.1\r\nX-Rest: ".into(), ..Message::default() };
+        let mut body = world.send("POST", "/1", message).await.unwrap().into_body();
+        while body.next().await.is_some() {}
+        assert_eq!(upstream.connections(), connections);
+    }
+    // Without a secret there is nothing to win.
+    let upstream = Loopback::https(&Host::Name(name.clone()), |_| reply(StatusCode::OK, "ok")).await.unwrap();
+    let world = World::around(&upstream, Setup::open(&name)).await;
+    for _ in 1..=2 {
+        let message = Message { body: "a=1".into(), ..Message::default() };
+        let mut body = world.send("POST", "/1", message).await.unwrap().into_body();
+        while body.next().await.is_some() {}
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_waits_for_seconds() {
     let name = host();
     let mut server = Scripted::start(&name, |_| OK).await;
