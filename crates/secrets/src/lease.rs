@@ -382,10 +382,8 @@ mod tests {
         assert_eq!(judged(now, &|view| view.secret = None), Err("vault.rolled-back"));
         assert_eq!(judged(now, &|view| view.grants.clear()), Err("vault.not-granted"));
         let later = |at_ms: u64| {
-            move |view: &mut LeaseView| {
-                view.permit.as_mut().unwrap().record =
-                    Record::new(Kind::Request, Verdict::Allow).encode(at_ms);
-            }
+            let record = Record::new(Kind::Request, Verdict::Allow).encode(at_ms);
+            move |view: &mut LeaseView| view.permit.as_mut().unwrap().record = record.clone()
         };
         let ends = end - 1800 * SECOND;
         assert_eq!(judged(ends - 1, &later(ends - 1)), Ok(2));
