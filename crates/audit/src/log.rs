@@ -11,9 +11,6 @@ use crate::seal::Seal;
 use crate::task::refusal_of;
 use crate::verify::{self, Against, Broken, Fault, STRIDE, Verified};
 
-/// Where a log is sealed at all, a seal stands among so many records from its end.
-const NEAR_THE_END: u32 = 4096;
-
 /// The log, for those who read it.
 #[derive(Clone)]
 pub struct Log {
@@ -69,11 +66,21 @@ impl Log {
         rows.iter().filter(|row| !is_detached(row, detached)).map(Entry::read).collect()
     }
 
-    /// What the newest seal near the end says, whoever signed it.
+    /// What the newest seal says, whoever signed it. Of a log that was never sealed, every record is read.
     pub async fn last_seal(&self) -> Result<Option<Checkpoint>, Broken> {
-        let rows = self.reader.audit_last(NEAR_THE_END).await?;
         let seal = |row: &AuditRow| Seal::read(&Record::decode(&row.record).ok()?.1);
-        Ok(rows.iter().find_map(seal).map(|seal| seal.signed.checkpoint))
+        let mut rows = self.reader.audit_last(STRIDE).await?;
+        while let Some(first) = rows.iter().map(|row| row.seq).min() {
+            if let Some(seal) =
+                rows.iter().filter_map(|row| Some((row.seq, seal(row)?))).max_by_key(|(seq, _)| *seq)
+            {
+                return Ok(Some(seal.1.signed.checkpoint));
+            }
+            let before = first.saturating_sub(1 + i64::from(STRIDE)).max(0);
+            rows = self.reader.audit_after(before, STRIDE).await?;
+            rows.retain(|row| row.seq < first);
+        }
+        Ok(None)
     }
 
     /// One record.

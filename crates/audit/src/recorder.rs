@@ -165,6 +165,9 @@ impl Audit {
             records
         }));
         match self.submit(Work::Lease(Box::new(question), judge)).await {
+            Err(ChangeError::Lost(Lost::Unjudged)) => {
+                Err(AuditError::Unavailable(StoreError::Damaged("what a lease is judged by")))
+            }
             Ok(_) | Err(ChangeError::Lost(_)) => {
                 judged.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(AuditError::Closed)
             }

@@ -44,8 +44,11 @@ impl Sealer {
 
     /// Whether a log of so many records is to be sealed again; at its end, whether anything is not.
     pub(crate) fn is_due(&self, records: u64, closing: bool) -> bool {
-        // The seal itself is a record, and needs no seal of its own.
-        let more = records.saturating_sub(self.tree.size() + 1);
+        let more = match self.tree.size() {
+            0 => records,
+            // The seal itself is a record, and needs no seal of its own.
+            size => records.saturating_sub(size + 1),
+        };
         more >= RECORDS || (more > 0 && (closing || self.sealed.elapsed() >= INTERVAL))
     }
 

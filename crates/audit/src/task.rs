@@ -1,6 +1,8 @@
 //! The one task that writes: takes what has gathered in the queue, commits it as one group, and
 //! answers each waiting caller only then.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use store::{AuditRow, Batch, LeaseQuestion, Lost, Mutation, NewRecord, Writer};
 use tokio::sync::mpsc;
 use types::{Digest, Field, Kind, Record, RefusalId, Verdict};
@@ -198,8 +200,17 @@ impl<'w> Tail<'w> {
         question: &LeaseQuestion,
         judge: &mut Judge,
     ) -> Result<Result<u64, Lost>, AuditError> {
-        let view = self.batch.lease_view(question).await.map_err(AuditError::Unavailable)?;
-        let Some(records) = judge.0(&view, self.now_ms) else { return Ok(Err(Lost::Refused)) };
+        let view = match self.batch.lease_view(question).await.map_err(AuditError::Unavailable)? {
+            Ok(view) => view,
+            Err(lost) => return Ok(Err(lost)),
+        };
+        // Everybody's records go through this task: a judge that breaks down ends its own lease, not the log.
+        let judged = catch_unwind(AssertUnwindSafe(|| judge.0(&view, self.now_ms)));
+        let records = match judged {
+            Ok(Some(records)) => records,
+            Ok(None) => return Ok(Err(Lost::Refused)),
+            Err(_) => return Ok(Err(Lost::Unjudged)),
+        };
         for record in &records {
             self.link(record, With::Lease(question)).await?.map_err(|_| AuditError::Closed)?;
         }

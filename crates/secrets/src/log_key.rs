@@ -3,7 +3,8 @@
 //!
 //! So it lies nowhere in clear, every node of an installation has it with the database, and whoever opens the
 //! vault can seal. Each key is a record that claims the next number; which one is in force the log says itself, by its
-//! handovers. What comes out of here signs, and shows nothing of itself.
+//! handovers. Tenants share a log and so the numbers, and one of them keeps the key: what another tenant's vault sealed
+//! is passed over. What comes out of here signs, and shows nothing of itself.
 
 use ::store::{AuditRow, Mutation};
 use ::types::{Field, Kind, Record, Verdict};
@@ -25,9 +26,12 @@ impl Vault {
     pub async fn log_signer(&self) -> Result<Option<Signer>, VaultError> {
         let in_force = Log::new(self.reader.clone()).handovers().await?.pop().map(|handover| handover.to);
         for row in self.reader.claims(CLAIMS.0, CLAIMS.1).await? {
-            let signer = self.open_log_key(&row).map_err(VaultError::LogKey)?;
-            if in_force.as_ref().is_none_or(|key| key == signer.verifier()) {
-                return Ok(Some(signer));
+            match self.open_log_key(&row) {
+                Ok(signer) if in_force.as_ref().is_none_or(|key| key == signer.verifier()) => {
+                    return Ok(Some(signer));
+                }
+                Ok(_) | Err(OpenError::Binding) => {}
+                Err(error) => return Err(VaultError::LogKey(error)),
             }
         }
         Ok(None)

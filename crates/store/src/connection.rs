@@ -37,7 +37,7 @@ impl Place {
     pub(crate) async fn begun(
         &self,
         idle: Option<Connection>,
-        ahead: Vec<Statement>,
+        ahead: impl Iterator<Item = Statement>,
     ) -> Result<(Connection, Vec<Vec<Row>>), StoreError> {
         if let Self::File(file) = self {
             file.still_there()?;
@@ -69,7 +69,7 @@ impl Place {
 
     /// How a write transaction begins: with a lock, so that of many processes one writes at a time and
     /// sees all that the one before it wrote. In a server it is the lock of one row, the head of the chain.
-    fn begin(&self, ahead: Vec<Statement>) -> String {
+    fn begin(&self, ahead: impl Iterator<Item = Statement>) -> String {
         match self {
             Self::File(_) => "BEGIN IMMEDIATE".to_owned(),
             Self::Server(_) => {
@@ -77,7 +77,7 @@ impl Place {
                     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; SELECT id FROM chain_head WHERE id = 1 FOR UPDATE",
                     Scope::Installation.declaration()
                 );
-                let ahead = ahead.into_iter().map(Statement::written_out);
+                let ahead = ahead.map(Statement::written_out);
                 std::iter::once(lock).chain(ahead).collect::<Vec<_>>().join("; ")
             }
         }

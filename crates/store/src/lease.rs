@@ -5,6 +5,7 @@ use types::{SecretName, Tenant, ToolName};
 
 use crate::decode::Columns;
 use crate::error::StoreError;
+use crate::mutation::Lost;
 use crate::rows::{AuditRow, GrantRow, SecretRow, SecretState};
 use crate::session::Row;
 use crate::statement::{Statement, built};
@@ -93,7 +94,11 @@ impl LeaseQuestion {
     }
 
     /// Reads what the statement found.
-    pub(crate) fn view(&self, rows: &[Row]) -> Result<LeaseView, StoreError> {
+    pub(crate) fn view(&self, rows: &[Row]) -> Result<LeaseView, Lost> {
+        self.read(rows).map_err(|_| Lost::Unjudged)
+    }
+
+    fn read(&self, rows: &[Row]) -> Result<LeaseView, StoreError> {
         let mut view = LeaseView::default();
         for row in rows {
             let columns = Columns::of(row, "secret");

@@ -258,6 +258,9 @@ pub enum Lost {
     /// Whoever was to judge it under the lock of the log said no.
     #[error("it was judged and refused")]
     Refused,
+    /// A row that it is judged by is not one that this program writes, or the judge broke down.
+    #[error("what it is judged by cannot be read")]
+    Unjudged,
     /// It breaks a rule of the schema, or is larger than the database takes.
     #[error("the database does not take it")]
     Invalid,

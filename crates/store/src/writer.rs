@@ -51,20 +51,19 @@ impl Writer {
     pub async fn begin_with(&mut self, questions: &[&LeaseQuestion]) -> Result<Batch<'_>, StoreError> {
         let idle = self.idle.take();
         let asked = questions.iter().map(|question| question.of_server());
-        let ahead = std::iter::once(sql(HEAD)).chain(asked).collect();
+        let ahead = std::iter::once_with(|| sql(HEAD)).chain(asked);
         let (connection, rows) = self.place.begun(idle, ahead).await?;
         let mut rows = rows.into_iter();
         let told = rows.next().map(|rows| told_head(&rows)).transpose()?;
-        let view = |(question, rows): (&&LeaseQuestion, Vec<Row>)| {
-            Ok((question.claim.clone(), question.view(&rows)?))
-        };
+        let view =
+            |(question, rows): (&&LeaseQuestion, Vec<Row>)| (question.claim.clone(), question.view(&rows));
         Ok(Batch {
             home: &mut self.idle,
             connection,
             scope: Scope::Installation,
             waiting: Vec::new(),
             told,
-            views: questions.iter().zip(rows).map(view).collect::<Result<_, StoreError>>()?,
+            views: questions.iter().zip(rows).map(view).collect(),
         })
     }
 
@@ -90,7 +89,7 @@ pub struct Batch<'w> {
     /// The head of the log and the clock, where a server told them at the beginning and nothing was asked since.
     told: Option<Told>,
     /// What a server answered at the beginning, by the claim of each question, as long as it is true.
-    views: Vec<(String, LeaseView)>,
+    views: Vec<(String, Result<LeaseView, Lost>)>,
 }
 
 /// The last record, and the time in milliseconds since 1970.
@@ -147,8 +146,12 @@ impl Batch<'_> {
         Ok((head, Some(clock)))
     }
 
-    /// What a lease is judged by. Nobody but this batch can change it before the commit.
-    pub async fn lease_view(&mut self, question: &LeaseQuestion) -> Result<LeaseView, StoreError> {
+    /// What a lease is judged by. Nobody but this batch can change it before the commit. A damaged row among it is
+    /// [`Lost::Unjudged`] to this one question, and to the batch nothing.
+    pub async fn lease_view(
+        &mut self,
+        question: &LeaseQuestion,
+    ) -> Result<Result<LeaseView, Lost>, StoreError> {
         if let Some(told) = self.views.iter().position(|(claim, _)| *claim == question.claim) {
             let (_, view) = self.views.swap_remove(told);
             // Whoever asks for the same lease after this is to see what became of it.
@@ -159,10 +162,10 @@ impl Batch<'_> {
         self.declare(Scope::Installation).await?;
         const WHAT: &str = "secret";
         if self.is_in_file() {
-            return question.view(&self.session().rows(question.of_file(), WHAT).await?);
+            return Ok(question.view(&self.session().rows(question.of_file(), WHAT).await?));
         }
         let told = self.session().message(question.of_server().written_out(), WHAT).await?;
-        question.view(told.first().map_or(&[], Vec::as_slice))
+        Ok(question.view(told.first().map_or(&[], Vec::as_slice)))
     }
 
     /// Appends a record that follows from a [`LeaseView`] of this batch, which says that what it claims is free. Were

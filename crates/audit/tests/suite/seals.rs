@@ -110,6 +110,39 @@ async fn a_log_is_sealed_as_it_grows_and_at_its_end_and_goes_on_from_there() {
     }
 }
 
+#[tokio::test]
+async fn a_log_of_one_record_is_sealed() {
+    for fixture in Fixture::both().await {
+        let (reader, writer) = open(&fixture.path()).await.unwrap();
+        record(writer, 1, 0, 1).await;
+        assert_eq!(seals(&rows(&reader).await), [2]);
+        Log::new(reader).verify_against(&kept(None)).await.unwrap();
+    }
+}
+
+/// However much was recorded since, by processes that do not seal.
+#[tokio::test]
+async fn the_last_seal_is_found_wherever_it_stands() {
+    for fixture in Fixture::both().await {
+        let (reader, writer) = open(&fixture.path()).await.unwrap();
+        let log = Log::new(reader);
+        assert_eq!(log.last_seal().await.unwrap(), None);
+        record(writer, 1, 0, 10).await;
+        let (_, writer) = open(&fixture.path()).await.unwrap();
+        let (audit, drain) = Audit::start(writer);
+        for number in 10..13_000 {
+            audit.record_detached(numbered(number));
+            if number % 512 == 0 {
+                audit.record(numbered(number)).await.unwrap();
+            }
+        }
+        drop(audit);
+        drain.finish().await;
+        assert!(log.verify().await.unwrap().records > 12_000);
+        assert_eq!(log.last_seal().await.unwrap().unwrap().size, 10);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l11_two_writers_that_seal_one_log_fit_together() {
     for fixture in Fixture::both().await {

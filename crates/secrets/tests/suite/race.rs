@@ -142,6 +142,22 @@ async fn k10_a_lease_is_judged_by_what_the_database_holds_at_that_moment() {
     }
 }
 
+/// Whatever goes wrong while a lease is judged is that lease's alone: all records go through one task.
+#[tokio::test]
+async fn a_judge_that_breaks_down_ends_its_lease_and_not_the_log() {
+    for world in World::both().await {
+        let permit = world.audit.record(Record::new(Kind::Request, Verdict::Allow)).await.unwrap().get();
+        let broken = |_: &LeaseView, _| -> Result<(Vec<Record>, ()), ()> { panic!("a judge of a test") };
+        let (judged, recorded) = tokio::join!(
+            world.audit.lease(question(&world, permit), broken),
+            world.audit.record(Record::new(Kind::Config, Verdict::Done)),
+        );
+        assert!(matches!(judged, Err(audit::AuditError::Unavailable(_))));
+        recorded.unwrap();
+        assert!(!view(&world, permit).await.is_used);
+    }
+}
+
 /// What a leased, audited unseal asks of a server: one message locks the log and tells what the lease is judged by, one
 /// writes the record and ends the transaction. Both are shared by all who ask at the same time.
 #[tokio::test]

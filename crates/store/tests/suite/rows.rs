@@ -1,7 +1,7 @@
 //! What is read back is parsed again: a row that this program does not write is an error, and an
 //! audit record is handed on for verification to name.
 
-use store::StoreError;
+use store::{LeaseQuestion, Lost, NewRecord, StoreError};
 use types::{Digest, SecretName, Tenant};
 
 use crate::fixture::{Fixture, sql};
@@ -132,4 +132,53 @@ async fn rows_with_sealed_bytes_do_not_print_them() {
     let name = SecretName::parse("API_KEY").unwrap();
     assert!(format!("{:?}", tool(b"x")).contains(&Digest::of(b"x").to_string()));
     assert_eq!(name.as_str(), "API_KEY");
+}
+
+/// A record of its own, as a batch takes it.
+fn record(seq: i64) -> NewRecord<'static> {
+    NewRecord { seq, record: b"a record", chain: &[7; 32], refusal: None, claim: None, at_ms: 0 }
+}
+
+/// What a lease of the secret asks, which is granted to the tool.
+fn question(name: &str, claim: &str) -> LeaseQuestion {
+    LeaseQuestion {
+        tenant: Tenant::local(),
+        secret: SecretName::parse(name).unwrap(),
+        tool: grant("g1").tool,
+        history: ("secret/".into(), "secret0".into()),
+        revoked: "revoked/local/".into(),
+        uses: "use/local/".into(),
+        claim: claim.into(),
+        permit: 1,
+        known: 0,
+    }
+}
+
+/// Whatever else is written in the same breath has nothing to do with it.
+#[tokio::test]
+async fn k03_a_damaged_row_refuses_the_lease_that_needs_it_and_nothing_else() {
+    for change in
+        ["UPDATE secret SET created_ms = -1 WHERE name = 'API_KEY'", "UPDATE tool_grant SET created_ms = -1"]
+    {
+        for mut fixture in Fixture::both().await {
+            for mutation in [
+                Mutation::PutSecret { row: secret("API_KEY", 1), expected: None },
+                Mutation::PutSecret { row: secret("OTHER_KEY", 1), expected: None },
+                Mutation::PutGrant(grant("g1")),
+            ] {
+                fixture.change(mutation).await.unwrap();
+            }
+            fixture.place.sql(change).await;
+            let before = fixture.records().await as i64;
+            let (damaged, whole) = (question("API_KEY", "lease/1"), question("OTHER_KEY", "lease/2"));
+            let mut batch = fixture.writer.begin_with(&[&damaged, &whole]).await.unwrap();
+            assert_eq!(batch.lease_view(&damaged).await.unwrap(), Err(Lost::Unjudged), "{change}");
+            assert!(batch.lease_view(&whole).await.unwrap().unwrap().secret.is_some());
+            batch.append(record(before + 1), None).await.unwrap().unwrap();
+            // Asked once more, when what was told at the beginning is no longer good.
+            assert_eq!(batch.lease_view(&damaged).await.unwrap(), Err(Lost::Unjudged), "{change}");
+            batch.commit().await.unwrap();
+            assert_eq!(fixture.records().await as i64, before + 1);
+        }
+    }
 }
