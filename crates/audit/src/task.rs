@@ -2,9 +2,11 @@
 //! answers each waiting caller only then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use store::{AuditRow, Batch, LeaseQuestion, Lost, Mutation, NewRecord, Writer};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use types::{Digest, Field, Kind, Record, RefusalId, Verdict};
 
 use crate::chain;
@@ -17,6 +19,10 @@ use crate::seal::Sealer;
 /// The most records in one transaction: enough that the disk's sync is shared by all who wait, few
 /// enough that the first of them does not wait long for the last.
 const GROUP: usize = 256;
+
+/// How long records for which nobody waits are held back for one that somebody waits for, so that both share a sync.
+/// Most tell how a request ended, and the decision about the next one follows at once.
+const COMPANY: Duration = Duration::from_millis(5);
 
 /// How often a group is tried that other transactions stand in the way of. Writers wait for each other at
 /// the head of the chain, so only a stranger's transaction can be in the way.
@@ -32,6 +38,9 @@ pub(crate) async fn run(
     let mut group = Vec::with_capacity(GROUP);
     let mut recorded = false;
     while queue.recv_many(&mut group, GROUP).await > 0 {
+        if group.iter().all(|job| job.answer.is_none()) {
+            let _ = timeout(COMPANY, gathered(&mut queue, &mut group)).await;
+        }
         recorded |= group.iter().any(|job| !matches!(job.work, Work::Seal(_)));
         write_group(&mut writer, &mut group, &losses, &mut sealer, false).await;
         // Who was answered may have the next record at hand: let it come before the group is taken, or groups
@@ -43,6 +52,23 @@ pub(crate) async fn run(
         write_group(&mut writer, &mut group, &losses, &mut sealer, true).await;
     }
     writer.close().await;
+}
+
+/// Adds to a group of records for which nobody waits until somebody does, or the group is full. Whatever is dropped of
+/// this loses no record: those that have come are in the group.
+async fn gathered(queue: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>) {
+    while group.len() < GROUP {
+        match queue.recv().await {
+            Some(job) => {
+                let is_awaited = job.answer.is_some();
+                group.push(job);
+                if is_awaited {
+                    return;
+                }
+            }
+            None => return,
+        }
+    }
 }
 
 /// Writes a group and answers everyone in it.

@@ -4,7 +4,7 @@ use audit::{Audit, AuditError, ChangeError, Log, now_ms};
 use store::{Lost, NewRecord};
 use types::{Digest, Field, Kind, Record, RefusalId, Verdict};
 
-use crate::fixture::{Fixture, file_in, number_of, numbered, open, pair, whole};
+use crate::fixture::{Fixture, file_in, number_of, numbered, on, open, pair, whole};
 
 #[tokio::test]
 async fn a_record_can_be_read_under_its_number_as_soon_as_there_is_one() {
@@ -188,4 +188,35 @@ async fn an_empty_log_verifies() {
     let verified = Log::new(fixture.reader.clone()).verify().await.unwrap();
     assert_eq!((verified.records, verified.head), (0, audit::chain::genesis()));
     assert_ne!(verified.head, Digest::from_bytes([0; 32]));
+}
+
+/// A record for which nobody waits shares the sync of the next one for which somebody does, and needs none.
+#[tokio::test]
+async fn a_detached_record_waits_a_moment_for_company() {
+    const ROUNDS: u64 = 20;
+    let server = testkit::Postgres::start(&["-c", "log_statement=all"]);
+    let database = server.database();
+    let (reader, writer) = open(&on(&database).await).await.unwrap();
+    let (audit, drain) = Audit::start(writer);
+    let groups = || database.log().matches("INSERT INTO audit_record").count() as u64;
+    for round in 0..ROUNDS {
+        audit.record_detached(numbered(2 * round));
+        // The task takes it.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        audit.record(numbered(2 * round + 1)).await.unwrap();
+    }
+    let shared = groups();
+    assert!(shared < ROUNDS * 3 / 2, "{shared} groups for {ROUNDS} pairs");
+    assert_eq!(whole(&reader).await.len() as u64, 2 * ROUNDS);
+    audit.record_detached(numbered(2 * ROUNDS));
+    let mut looks = 0;
+    while groups() == shared {
+        looks += 1;
+        assert!(looks < 1000, "it waits for ever");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    drop(audit);
+    drain.finish().await;
 }
