@@ -127,6 +127,31 @@ impl Step {
     }
 }
 
+/// How soon the log is looked at again, and whether a failure was told.
+struct Pace {
+    wait: Duration,
+    is_told: bool,
+}
+
+impl Pace {
+    /// What to tell of an attempt.
+    fn after(&mut self, attempt: Result<Option<Step>, Failure>) -> Option<Failure> {
+        let slower = (self.wait * 2).clamp(LOOK, PATIENCE);
+        match attempt {
+            Ok(None) => self.wait = LOOK,
+            Ok(Some(step)) => {
+                self.wait = if step.falls_behind() { slower } else { Duration::ZERO };
+                self.is_told = false;
+            }
+            Err(error) => {
+                self.wait = slower;
+                return (!std::mem::replace(&mut self.is_told, true)).then_some(error);
+            }
+        }
+        None
+    }
+}
+
 /// What of some records was sent.
 struct Offered {
     sent: usize,
@@ -162,22 +187,12 @@ impl Collector {
 
     /// Hands over what is there and what comes, for ever; the slower, the less comes of it. A failure is told once, until it
     /// is over.
-    async fn follow(&self, mut wait: Duration, terminal: Terminal) -> std::convert::Infallible {
-        let mut is_told = false;
-        let slower = |wait: Duration| (wait * 2).clamp(LOOK, PATIENCE);
+    async fn follow(&self, wait: Duration, terminal: Terminal) -> std::convert::Infallible {
+        let mut pace = Pace { wait, is_told: false };
         loop {
-            tokio::time::sleep(wait).await;
-            match self.hand_over().await {
-                Ok(Some(step)) if step.falls_behind() => (wait, is_told) = (slower(wait), false),
-                Ok(Some(_)) => (wait, is_told) = (Duration::ZERO, false),
-                Ok(None) => wait = LOOK,
-                Err(error) => {
-                    wait = slower(wait);
-                    if !is_told {
-                        terminal.failure(error);
-                        is_told = true;
-                    }
-                }
+            tokio::time::sleep(pace.wait).await;
+            if let Some(error) = pace.after(self.hand_over().await) {
+                terminal.failure(error);
             }
         }
     }
@@ -358,6 +373,19 @@ mod tests {
         let step = |sent, requests| Step { handed: handed.clone(), sent, requests };
         assert!(step(1, 2).falls_behind() && step(1, 10).falls_behind() && step(32, 8).falls_behind());
         assert!(!step(1, 1).falls_behind() && !step(256, 1).falls_behind() && !step(128, 2).falls_behind());
+
+        let mut pace = Pace { wait: Duration::ZERO, is_told: false };
+        let mut waits = |attempt| {
+            let told = pace.after(attempt).is_some();
+            (pace.wait.as_secs(), told)
+        };
+        assert_eq!(waits(Ok(Some(step(256, 1)))), (0, false));
+        assert_eq!(waits(Ok(None)), (5, false));
+        let failure = || Err(Failure::failed("status 503"));
+        assert_eq!([(); 3].map(|()| waits(failure())), [(10, true), (20, false), (40, false)], "told once");
+        assert_eq!([(); 4].map(|()| waits(Ok(Some(step(1, 2))))).map(|(wait, _)| wait), [80, 160, 300, 300]);
+        assert_eq!(waits(failure()), (300, true), "it had taken something meanwhile");
+        assert_eq!(waits(Ok(Some(step(256, 1)))), (0, false));
     }
 
     #[test]
