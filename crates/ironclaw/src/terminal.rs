@@ -136,21 +136,17 @@ impl Terminal {
         }
     }
 
-    /// Asks for a secret value without echo.
-    pub fn ask_secret(&self, prompt: &str) -> Result<Plain, Failure> {
-        let typed = rpassword::prompt_password(prompt).map_err(|_| {
-            Failure::environment(
-                "there is no terminal to ask on; give the value on standard input or with --from-file",
-            )
-        })?;
+    /// Asks for a secret value without echo. `instead` says how to give it where there is no terminal.
+    pub fn ask_secret(&self, prompt: &str, instead: &str) -> Result<Plain, Failure> {
+        let typed = rpassword::prompt_password(prompt).map_err(|_| no_terminal(instead))?;
         Ok(Plain::new(typed.into_bytes()))
     }
 
-    /// Asks for a new secret value twice.
-    pub fn ask_new_secret(&self, prompt: &str) -> Result<Plain, Failure> {
-        let no_terminal = |_| Failure::environment("there is no terminal to ask on");
-        let first = zeroize::Zeroizing::new(rpassword::prompt_password(prompt).map_err(no_terminal)?);
-        let again = zeroize::Zeroizing::new(rpassword::prompt_password("Once more: ").map_err(no_terminal)?);
+    /// The same for a new secret value, twice.
+    pub fn ask_new_secret(&self, prompt: &str, instead: &str) -> Result<Plain, Failure> {
+        let ask = |prompt| rpassword::prompt_password(prompt).map_err(|_| no_terminal(instead));
+        let first = zeroize::Zeroizing::new(ask(prompt)?);
+        let again = zeroize::Zeroizing::new(ask("Once more: ")?);
         if *first != *again {
             return Err(Failure::usage("the two entries differ"));
         }
@@ -358,6 +354,10 @@ impl Tone {
             Self::Strong => "1",
         }
     }
+}
+
+fn no_terminal(instead: &str) -> Failure {
+    Failure::environment(format!("there is no terminal to ask on\n  without one: {instead}"))
 }
 
 #[cfg(test)]

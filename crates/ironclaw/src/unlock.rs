@@ -82,12 +82,10 @@ impl Base {
 
 /// What a person types, where there is a person.
 fn asked(prompt: &str, terminal: &Terminal) -> Result<Plain, Failure> {
-    terminal.ask_secret(prompt).map_err(|_| {
-        Failure::environment(
-            "the vault opens with what a person types, and there is no terminal to ask at\n  \
-             where nobody types: ironclaw vault slots add keychain, or file",
-        )
-    })
+    terminal.ask_secret(
+        prompt,
+        "give the vault a slot that nobody types: ironclaw vault slots add keychain, or file",
+    )
 }
 
 /// The kinds that a vault has, in the order in which they are tried. A recovery code is not for every day:
@@ -107,7 +105,11 @@ pub fn passphrase(
 ) -> Result<Plain, Failure> {
     use std::io::Read as _;
     let Some(file) = file else {
-        return if is_new { terminal.ask_new_secret(prompt) } else { terminal.ask_secret(prompt) };
+        let instead = "--passphrase-file FILE";
+        return match is_new {
+            true => terminal.ask_new_secret(prompt, instead),
+            false => terminal.ask_secret(prompt, instead),
+        };
     };
     let unreadable = |error: std::io::Error| {
         Failure::failed(format!("{} cannot be read: {}", file.display(), error.kind()))

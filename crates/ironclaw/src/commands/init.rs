@@ -51,7 +51,8 @@ async fn create(slot: cli::Slot, base: &Base, terminal: &Terminal) -> Result<Str
         cli::Slot::File => Unlock::File(base.home.key_folder()),
         cli::Slot::Systemd => base.hand(secrets::SlotKind::Systemd, terminal)?,
         cli::Slot::Passphrase => {
-            Unlock::Passphrase(terminal.ask_new_secret("New passphrase of the vault: ")?)
+            let instead = "--slot file now, then: ironclaw vault slots add passphrase --passphrase-file FILE";
+            Unlock::Passphrase(terminal.ask_new_secret("New passphrase of the vault: ", instead)?)
         }
     };
     let kind = unlock.kind();

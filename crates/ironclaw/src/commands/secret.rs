@@ -104,7 +104,9 @@ pub(super) fn read_value(
         Some(file) => std::fs::read(file).map_err(|error| {
             Failure::failed(format!("{} cannot be read: {}", file.display(), error.kind()))
         })?,
-        None if stdin.is_terminal() => return terminal.ask_secret(prompt),
+        None if stdin.is_terminal() => {
+            return terminal.ask_secret(prompt, "standard input, or --from-file FILE");
+        }
         None => {
             let mut bytes = Vec::new();
             let limit = Plain::MAX as u64 + 2;
@@ -150,10 +152,9 @@ async fn list(base: &Base, terminal: &Terminal) -> Outcome {
                 Some(end) => format!(", until {}", super::audit::utc(end)),
                 None => String::new(),
             };
-            terminal.say(format!(
-                "{:<32} version {:<4} {:<9} {count} grants{end}",
-                row.name, row.version, row.state
-            ));
+            let grants = if count == 1 { "1 grant".to_owned() } else { format!("{count} grants") };
+            terminal
+                .say(format!("{:<32} version {:<4} {:<9} {grants}{end}", row.name, row.version, row.state));
         }
     }
     Ok(())

@@ -321,3 +321,15 @@ fn k12_the_program_writes_no_core_dump() {
     child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
     assert!(child.wait().unwrap().success(), "{rest}");
 }
+
+#[test]
+fn secrets_are_listed_in_columns() {
+    let installation = Installation::new();
+    installation.run(&["init", "--slot", "file"]).ok();
+    for name in ["A", "A_MUCH_LONGER_NAME"] {
+        installation.run_with(&["secret", "set", name], &random_key()).ok();
+    }
+    let listed = installation.run(&["secret", "list"]).ok().stdout;
+    let columns: Vec<_> = listed.lines().map(|line| (line.find("version"), line.find("grants"))).collect();
+    assert!(columns.len() == 2 && columns[0] == columns[1] && columns[0].0.is_some(), "{listed}");
+}
