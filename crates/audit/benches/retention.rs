@@ -10,6 +10,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use audit::archive::Archive;
 use audit::checkpoint::Signer;
 use audit::{Against, Audit, Drain, Log, merkle};
 use store::{Mutation, Reader, Server, Writer};
@@ -75,7 +76,7 @@ async fn measure(place: &Place, folder: &Path, total: usize) {
     std::fs::remove_file(path).unwrap();
     let start = Instant::now();
     let (_, audit, drain) = place.open(signer()).await;
-    place.detach(&audit, archive.record(), half).await;
+    place.detach(&audit, &archive).await;
     drop(audit);
     drain.finish().await;
     say(format_args!("detached          {half} in {:.2?}", start.elapsed()));
@@ -116,15 +117,18 @@ impl Place {
         }
     }
 
-    async fn detach(&self, audit: &Audit, record: Record, last: u64) {
-        let mutation = match self {
-            Self::File(_) => Mutation::Detach { first: 1, last },
-            Self::Server(_) => Mutation::Claim,
-        };
-        audit.change(record, mutation).await.unwrap();
-        if let Self::Server(database) = self {
-            let owner = Server::parse(&database.owner()).unwrap();
-            store::detach(&owner, 1, last, |_| {}).await.unwrap();
+    async fn detach(&self, audit: &Audit, archive: &Archive) {
+        audit.change(archive.record(), Mutation::Claim).await.unwrap();
+        match self {
+            Self::File(_) => {
+                for (record, mutation) in archive.stretches() {
+                    audit.change(record, mutation).await.unwrap();
+                }
+            }
+            Self::Server(database) => {
+                let owner = Server::parse(&database.owner()).unwrap();
+                store::detach(&owner, archive.first, archive.last, |_| {}).await.unwrap();
+            }
         }
     }
 }

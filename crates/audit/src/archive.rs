@@ -15,7 +15,7 @@ use std::str::FromStr as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest as _, Sha256};
-use store::{AuditRow, StoreError};
+use store::{AuditRow, Mutation, StoreError};
 use types::{Digest, Field, Kind, Record, Verdict};
 
 use crate::chain;
@@ -23,6 +23,9 @@ use crate::log::{Entry, Log};
 use crate::verify::{Broken, Fault, STRIDE};
 
 const MAGIC: &str = "ironclaw audit archive 1";
+
+/// So many records lose their bytes in one transaction: others record between two.
+pub const STRETCH: u64 = 20_000;
 
 /// The longest line that is read: a record of 64 KiB in base64 and its number.
 const LONGEST: u64 = 128 * 1024;
@@ -76,6 +79,20 @@ impl Archive {
             .with(Field::Kept, self.kept)
             .with(Field::Digest, self.digest)
             .with(Field::Claim, format!("{}{:020}", Self::CLAIMS.0, self.last))
+    }
+
+    /// What takes the bytes out of the log of a file, once the record of the archive is there. Safe to do again.
+    pub fn stretches(&self) -> impl Iterator<Item = (Record, Mutation)> + use<> {
+        let end = self.last;
+        (self.first..=end).step_by(STRETCH as usize).map(move |first| {
+            let last = end.min(first + STRETCH - 1);
+            let record = Record::new(Kind::Archive, Verdict::Done)
+                .with(Field::Actor, "owner")
+                .with(Field::State, "bytes let go")
+                .with(Field::Of, first)
+                .with(Field::Count, last);
+            (record, Mutation::Detach { first, last })
+        })
     }
 
     fn read(row: &AuditRow) -> Option<Self> {

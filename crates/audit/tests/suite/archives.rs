@@ -65,16 +65,16 @@ impl Place {
         let out = std::fs::File::create(file).unwrap();
         let archive = self.log().await.write_archive(first, last, out).await.unwrap();
         let (audit, drain) = self.start().await;
-        let mutation = match &self.server {
-            None => Mutation::Detach { first, last },
-            Some(_) => Mutation::Claim,
-        };
-        audit.change(archive.record(), mutation).await.unwrap();
-        if let Some(database) = &self.server {
-            let owner = Server::parse(&database.owner()).unwrap();
-            // Interrupted and done again, it comes to the same.
-            for _ in 0..2 {
+        audit.change(archive.record(), Mutation::Claim).await.unwrap();
+        // Interrupted and done again, it comes to the same.
+        for _ in 0..2 {
+            if let Some(database) = &self.server {
+                let owner = Server::parse(&database.owner()).unwrap();
                 store::detach(&owner, first, last, |_| {}).await.unwrap();
+                continue;
+            }
+            for (record, mutation) in archive.stretches() {
+                audit.change(record, mutation).await.unwrap();
             }
         }
         drop(audit);

@@ -64,6 +64,33 @@ fn l10_old_records_move_into_a_file_and_the_log_still_verifies() {
     assert_eq!(installation.run(&against).code, 1);
 }
 
+/// L10: between the record of an archive and its end this program may be killed; the next archive ends the one before.
+#[tokio::test]
+async fn l10_an_archive_that_was_interrupted_is_ended_by_the_next_one() {
+    let installation = Installation::new();
+    installation.run_under(&THEN, &["init", "--slot", "file"], "").ok();
+    for _ in 0..3 {
+        installation.run_under(&THEN, &["secret", "set", "A_KEY"], &random_key()).ok();
+    }
+    let file = installation.folder.path().join("old.archive");
+    let (reader, writer) = store::open(&installation.home().join("data/ironclaw.db")).await.unwrap();
+    let archive =
+        audit::Log::new(reader).write_archive(1, 5, std::fs::File::create(&file).unwrap()).await.unwrap();
+    let (audit, drain) = audit::Audit::start(writer);
+    audit.change(archive.record(), store::Mutation::Claim).await.unwrap();
+    drop(audit);
+    drain.finish().await;
+    let detached =
+        || installation.run(&["audit", "verify", "--json"]).ok().json()[0]["detached"].as_u64().unwrap();
+    assert_eq!(detached(), 0);
+    let next = installation.folder.path().join("next.archive");
+    installation.run(&["audit", "archive", next.to_str().unwrap(), "--through", "5"]).ok();
+    assert_eq!(detached() + archive.kept, 5);
+    assert!(!next.exists(), "nothing but the rest of the first one");
+    let file = file.to_str().unwrap();
+    installation.run(&["audit", "verify", "--archive", file]).ok();
+}
+
 #[test]
 fn l10_on_a_server_the_owner_of_the_tables_archives() {
     let installation = Installation::new();

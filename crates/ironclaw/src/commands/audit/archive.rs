@@ -12,6 +12,7 @@ use store::{Mutation, Server};
 use super::{broken, export};
 use crate::cli::ExportFormat;
 use crate::commands::backup::create;
+use crate::commands::progress::Progress;
 use crate::exit::{Failure, Outcome};
 use crate::parts::{Base, database};
 use crate::signing;
@@ -37,8 +38,9 @@ pub(super) async fn run(log: &Log, file: &Path, what: What<'_>, base: &Base, ter
     let verified = log.verify_against(&against).await.map_err(broken)?;
     let archives = log.archives().await.map_err(broken)?;
     // One that was interrupted between its record and its end.
-    if let (Some(owner), Some(last)) = (&owner, archives.last()) {
-        store::detach(owner, last.first, last.last, |_| {}).await.map_err(database)?;
+    let kept: u64 = archives.iter().map(|archive| archive.kept).sum();
+    if let Some(last) = archives.last().filter(|last| verified.detached + kept < last.last) {
+        let_go(last, owner.as_ref(), base).await?;
     }
     let first = archives.last().map_or(1, |archive| archive.last + 1);
     // What no seal stands for stays: nothing would hold its links.
@@ -56,22 +58,15 @@ pub(super) async fn run(log: &Log, file: &Path, what: What<'_>, base: &Base, ter
         return Ok(());
     }
     let archive = write(log, first, last, file).await?;
-    let (record, kept) = (archive.record(), archive.kept);
-    let mutation = match &owner {
-        None => Mutation::Detach { first, last },
-        Some(_) => Mutation::Claim,
-    };
-    if let Err(error) = base.audit.change(record, mutation).await {
+    let kept = archive.kept;
+    if let Err(error) = base.audit.change(archive.record(), Mutation::Claim).await {
         if let ChangeError::Lost(_) = error {
             let _ = std::fs::remove_file(file);
             return Err(Failure::failed("somebody else archived these records in this very moment"));
         }
         return Err(Failure::failed(error));
     }
-    if let Some(owner) = &owner {
-        let mut progress = crate::commands::progress::Progress::of_rows(last + 1 - first);
-        store::detach(owner, first, last, |rows| progress.add(rows)).await.map_err(database)?;
-    }
+    let_go(&archive, owner.as_ref(), base).await?;
     terminal.done(
         json!({
             "archived": last + 1 - first, "first": first, "last": last, "kept": kept,
@@ -83,6 +78,20 @@ pub(super) async fn run(log: &Log, file: &Path, what: What<'_>, base: &Base, ter
             file.display()
         ),
     );
+    Ok(())
+}
+
+/// Takes the bytes out of the log that are in the file and on record there.
+async fn let_go(archive: &Archive, owner: Option<&Server>, base: &Base) -> Outcome {
+    let mut progress = Progress::of_rows(archive.last + 1 - archive.first);
+    if let Some(owner) = owner {
+        let rows = |rows| progress.add(rows);
+        return store::detach(owner, archive.first, archive.last, rows).await.map_err(database);
+    }
+    for (record, mutation) in archive.stretches() {
+        base.audit.change(record, mutation).await.map_err(Failure::failed)?;
+        progress.add(audit::archive::STRETCH);
+    }
     Ok(())
 }
 
