@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use policy::{Permit, Settlement};
-use safety::{BodyEnd, BodyFault};
+use safety::{BodyEnd, BodyFault, Finding};
 use types::{Field, Layer, Outbound, Refusal, Trace, Verdict};
 
 use crate::error::{Failure, SendError};
 use crate::payload::Meter;
 use crate::rules;
+use crate::socket::Outcome;
 
 /// One request on its way.
 #[derive(Clone)]
@@ -185,6 +186,34 @@ impl Account {
             }
         }
         settlement.settle_detached(verdict, fields);
+    }
+
+    /// Settles a request that opened a WebSocket, with the bytes of the messages that were sent and received.
+    pub(crate) async fn close_socket(
+        mut self,
+        settlement: Settlement,
+        (sent, received): (u64, u64),
+        outcome: Outcome,
+        findings: &[Finding],
+    ) {
+        self.sent += sent;
+        let mut fields = self.fields();
+        fields.push((Field::Received, received.to_string()));
+        let verdict = match &outcome {
+            Outcome::Left => Verdict::Abandoned,
+            Outcome::Error(error) => verdict(error),
+            Outcome::Done => {
+                let worst = findings.iter().max_by_key(|finding| (finding.action, finding.severity));
+                fields.extend(worst.map(|finding| (Field::Rule, finding.rule.to_string())));
+                worst.map_or(Verdict::Done, |worst| worst.action.into())
+            }
+        };
+        match &outcome {
+            Outcome::Error(SendError::Refused(refusal)) => fields.extend(of_refusal(refusal)),
+            Outcome::Error(SendError::Failed(failure)) => fields.push((Field::Reason, failure.to_string())),
+            Outcome::Done | Outcome::Left => {}
+        }
+        let _ = settlement.settle(verdict, fields).await;
     }
 
     fn fields(&self) -> Vec<(Field, String)> {

@@ -11,9 +11,10 @@ use tokio_rustls::TlsConnector;
 use types::{Refusal, Scheme, Target};
 
 use crate::error::{ConnectFault, Failure, SendError};
+use crate::link::Version;
 use crate::resolve::Pinned;
 use crate::rules;
-use crate::tls::{self, Tls};
+use crate::tls::{self, Offer, Tls};
 
 /// A byte stream to a peer, whatever lies beneath.
 pub(crate) trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -25,19 +26,21 @@ pub(crate) struct Connected {
     pub(crate) line: Box<dyn Line>,
     /// The address that took the connection.
     pub(crate) addr: IpAddr,
+    /// What the peer chose to speak.
+    pub(crate) version: Version,
 }
 
 /// Connects to the first pinned address that answers. `time` is for each address.
 pub(crate) async fn connect(
     pinned: &Pinned,
     target: &Target,
-    tls: &Tls,
+    (tls, offer): (&Tls, Offer),
     time: Duration,
 ) -> Result<Connected, SendError> {
     let mut last = Failure::Connect(ConnectFault::Other);
     for socket in pinned.sockets() {
         match timeout(time, dial(socket)).await {
-            Ok(Ok(stream)) => return secure(stream, pinned, target, tls, time).await,
+            Ok(Ok(stream)) => return secure(stream, pinned, target, (tls, offer), time).await,
             Ok(Err(error)) => last = Failure::Connect(fault(&error)),
             Err(_) => last = Failure::Connect(ConnectFault::TimedOut),
         }
@@ -57,7 +60,7 @@ async fn secure(
     stream: TcpStream,
     pinned: &Pinned,
     target: &Target,
-    tls: &Tls,
+    (tls, offer): (&Tls, Offer),
     time: Duration,
 ) -> Result<Connected, SendError> {
     let peer = stream.peer_addr().map_err(|error| Failure::Connect(fault(&error)))?;
@@ -68,11 +71,14 @@ async fn secure(
     }
     let addr = peer.ip();
     if target.scheme == Scheme::Http {
-        return Ok(Connected { line: Box::new(stream), addr });
+        return Ok(Connected { line: Box::new(stream), addr, version: Version::Http1 });
     }
-    let (config, name) = tls.of(&target.endpoint).map_err(Failure::Tls)?;
+    let (config, name) = tls.of(&target.endpoint, offer).map_err(Failure::Tls)?;
     match timeout(time, TlsConnector::from(config).connect(name, stream)).await {
-        Ok(Ok(stream)) => Ok(Connected { line: Box::new(stream), addr }),
+        Ok(Ok(stream)) => {
+            let version = tls::version(stream.get_ref().1);
+            Ok(Connected { line: Box::new(stream), addr, version })
+        }
         Ok(Err(error)) => Err(Failure::Tls(tls::fault(&error)).into()),
         Err(_) => Err(Failure::Connect(ConnectFault::TimedOut).into()),
     }

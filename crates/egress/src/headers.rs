@@ -21,13 +21,18 @@ pub struct Message {
     pub body: Payload,
 }
 
+/// How each message of a gRPC body is compressed by itself.
+const GRPC_ENCODING: &str = "grpc-encoding";
+
 /// Headers that frame a message or negotiate a connection. We do both ourselves; a sender's library
 /// sets them out of habit.
-const FRAMING: [HeaderName; 8] = [
+const FRAMING: [HeaderName; 9] = [
     header::ACCEPT_ENCODING,
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::EXPECT,
+    // What is not named is not used: messages come back as they are.
+    HeaderName::from_static("grpc-accept-encoding"),
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
@@ -127,11 +132,18 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
     if routes(&spelt) {
         return refuse(&rules::ROUTING_HEADER);
     }
-    if spelt == header::CONTENT_ENCODING.as_str() {
+    if spelt == header::CONTENT_ENCODING.as_str() || spelt == GRPC_ENCODING {
+        // A program's body is decoded to be scanned, and sent as it is; which encodings can be is for the payload to say.
+        let can_be = *name == header::CONTENT_ENCODING && matches!(effect.caller, Caller::Client { .. });
         return match value.as_bytes().eq_ignore_ascii_case(b"identity") {
             true => Ok(false),
+            false if can_be => Ok(true),
             false => refuse(&rules::ENCODED_BODY),
         };
+    }
+    // Who reads trailers says so with this one word, which HTTP/2 keeps (RFC 9113, 8.2.2) and gRPC asks for.
+    if *name == header::TE {
+        return Ok(value.as_bytes().eq_ignore_ascii_case(b"trailers"));
     }
     // Two halves of an answer could each hide half of an echoed secret from the scanner.
     let halves = !effect.secrets.is_empty() && is_one_of(&[header::RANGE, header::IF_RANGE]);
@@ -232,6 +244,30 @@ const NOT_PASSED_ON: [HeaderName; 15] = [
     HeaderName::from_static("set-cookie2"),
 ];
 
+/// Keeps of a response's trailers what its reader may see.
+pub(crate) fn trailing(mut trailers: HeaderMap) -> HeaderMap {
+    NOT_PASSED_ON.iter().for_each(|name| drop(trailers.remove(name)));
+    trailers
+}
+
+/// True for a body of messages behind prefixes: gRPC, and gRPC-Web but where it is text.
+pub(crate) fn is_in_messages(headers: &HeaderMap) -> bool {
+    let media = media_type(headers);
+    let kind = media.split(|byte| *byte == b'+').next().unwrap_or_default();
+    [&b"application/grpc"[..], b"application/grpc-web"].iter().any(|own| kind.eq_ignore_ascii_case(own))
+}
+
+/// True for a stream of events (WHATWG HTML, server-sent events).
+pub(crate) fn is_events(headers: &HeaderMap) -> bool {
+    media_type(headers).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// The media type without its parameters.
+fn media_type(headers: &HeaderMap) -> &[u8] {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
 /// Keeps of a response's head what its reader may see: status and headers, no reason phrase. A program that brings its
 /// own credentials keeps its own cookies.
 pub(crate) fn incoming<B>(effect: &Outbound, parts: response::Parts, body: B) -> http::Response<B> {
@@ -298,7 +334,9 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("content-length", "5"),
             ("transfer-encoding", "chunked"),
-            ("te", "trailers"),
+            ("te", "gzip"),
+            ("grpc-accept-encoding", "gzip"),
+            ("grpc-encoding", "identity"),
             ("trailer", "x"),
             ("expect", "100-continue"),
             ("accept-encoding", "gzip"),
@@ -365,7 +403,9 @@ mod tests {
 
     #[test]
     fn c06_c11_nothing_hides_from_the_scanner() {
-        assert_eq!(send(&[], &[("content-encoding", "gzip")]).unwrap_err(), "egress.encoded-body");
+        for name in ["content-encoding", "content_encoding", "grpc-encoding"] {
+            assert_eq!(send(&[], &[(name, "gzip")]).unwrap_err(), "egress.encoded-body", "{name}");
+        }
         let ranged = [("range", "bytes=0-9"), ("if-range", "x")];
         assert!(send(&[], &ranged).unwrap().headers().contains_key("range"));
         let request = send(&[Injection::Bearer], &ranged).unwrap();

@@ -8,7 +8,9 @@
 //! - `connect`, `tls`: the one site that opens a connection, and who may vouch for whom.
 //! - [`headers`]: what a sender has no word in.
 //! - `credential_injector`, `wire`: secrets enter at the last moment; the wire alone sees them.
+//! - `link`, `pool`: a connection on which HTTP/1.1 or HTTP/2 is spoken, and where it waits.
 //! - `receive`: what comes back is scanned before its reader sees it.
+//! - `socket`: a WebSocket, read message by message both ways.
 //! - `renew`: the vault's own request for a new token, whose answer the vault alone reads.
 //! - `account`: trace and audit record of every request, allowed, refused or failed.
 //! - [`proxy`]: the same door for programs, as an HTTP proxy that ends their TLS and reads each request.
@@ -23,6 +25,7 @@ mod credential_injector;
 pub mod error;
 pub mod headers;
 pub mod limits;
+mod link;
 pub mod loopback;
 mod payload;
 mod pool;
@@ -32,6 +35,7 @@ mod renew;
 mod resolve;
 pub mod rules;
 mod send;
+mod socket;
 mod tls;
 mod wire;
 

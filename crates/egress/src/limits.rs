@@ -16,8 +16,21 @@ pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 /// Bytes buffered between the socket and the scanner. A body of any length passes through this.
 pub const READ_BUFFER: usize = 64 * 1024;
 
+/// Bytes of a body that an HTTP/2 upstream may send ahead of being read, and so what one exchange holds at most: 20 MB a
+/// second where an answer takes 50 ms.
+pub const HTTP2_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes of one HTTP/2 frame: the least that RFC 9113, 4.2 lets a receiver take.
+pub const HTTP2_FRAME: u32 = 16 * 1024;
+
 /// The longest request body that is sent while it arrives. A build pushes images of some gigabytes.
 pub const MAX_UPLOAD: Bytes = Bytes::mib(64 * 1024);
+
+/// The longest message of a WebSocket, which is read whole. Python's websockets takes 1 MiB unless told otherwise.
+pub const MAX_SOCKET_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// What an encoded body that is read whole may stand for.
+pub const MAX_DECODED: Bytes = Bytes::mib(16);
 
 /// Addresses of one name that are looked at. A larger answer is refused: nobody needs it, and the
 /// whole set has to be classified.

@@ -19,9 +19,9 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +31,7 @@ use types::{Host, HostName, Port};
 
 use crate::ca::{Authority, AuthorityError, Identity};
 use crate::config::Exception;
+use crate::link::Version;
 use crate::tls;
 
 /// What a handler answers.
@@ -76,9 +77,21 @@ impl Loopback {
         host: &Host,
         handler: impl Fn(Request<Bytes>) -> Reply + Send + Sync + 'static,
     ) -> Result<Self, LoopbackError> {
+        Self::vouched(host, Version::Http1, Arc::new(handler)).await
+    }
+
+    /// The same in HTTP/2 and nothing else.
+    pub async fn http2(
+        host: &Host,
+        handler: impl Fn(Request<Bytes>) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self, LoopbackError> {
+        Self::vouched(host, Version::Http2, Arc::new(handler)).await
+    }
+
+    async fn vouched(host: &Host, version: Version, handler: Arc<Handler>) -> Result<Self, LoopbackError> {
         let authority = Authority::new()?;
-        let identity = authority.issue(host)?;
-        Self::start(Some(identity), Some(authority.pem().to_owned()), Arc::new(handler)).await
+        let tls = acceptor(authority.issue(host)?, version)?;
+        Self::start(Some(tls), version, Some(authority.pem().to_owned()), handler).await
     }
 
     /// Serves HTTPS with any certificate: expired, for another name, signed by itself.
@@ -86,26 +99,27 @@ impl Loopback {
         identity: Identity,
         handler: impl Fn(Request<Bytes>) -> Reply + Send + Sync + 'static,
     ) -> Result<Self, LoopbackError> {
-        Self::start(Some(identity), None, Arc::new(handler)).await
+        let tls = acceptor(identity, Version::Http1)?;
+        Self::start(Some(tls), Version::Http1, None, Arc::new(handler)).await
     }
 
     /// Serves HTTP in clear text.
     pub async fn http(
         handler: impl Fn(Request<Bytes>) -> Reply + Send + Sync + 'static,
     ) -> Result<Self, LoopbackError> {
-        Self::start(None, None, Arc::new(handler)).await
+        Self::start(None, Version::Http1, None, Arc::new(handler)).await
     }
 
     async fn start(
-        identity: Option<Identity>,
+        tls: Option<TlsAcceptor>,
+        version: Version,
         ca: Option<String>,
         handler: Arc<Handler>,
     ) -> Result<Self, LoopbackError> {
-        let tls = identity.map(acceptor).transpose()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(LoopbackError::Listen)?;
         let addr = listener.local_addr().map_err(LoopbackError::Listen)?;
         let seen = Arc::new(Seen::default());
-        let accepting = tokio::spawn(accept(listener, tls, seen.clone(), handler)).abort_handle();
+        let accepting = tokio::spawn(accept(listener, (tls, version), seen.clone(), handler)).abort_handle();
         Ok(Self { addr, ca, seen, accepting })
     }
 
@@ -213,17 +227,23 @@ pub fn reply_in_frames(frames: impl Stream<Item = Frame<Bytes>> + Send + 'static
     Response::new(StreamBody::new(frames.map(Ok::<_, Infallible>)).boxed_unsync())
 }
 
-fn acceptor(identity: Identity) -> Result<TlsAcceptor, LoopbackError> {
+fn acceptor(identity: Identity, version: Version) -> Result<TlsAcceptor, LoopbackError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(identity.chain, identity.key))
         .map_err(|_| LoopbackError::Tls)?;
+    config.alpn_protocols = vec![tls::alpn(version).to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Accepts until it is aborted; its connections end with it.
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, seen: Arc<Seen>, handler: Arc<Handler>) {
+async fn accept(
+    listener: TcpListener,
+    (tls, version): (Option<TlsAcceptor>, Version),
+    seen: Arc<Seen>,
+    handler: Arc<Handler>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         seen.connections.fetch_add(1, Ordering::SeqCst);
@@ -233,10 +253,10 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, seen: Arc<Seen>
         let (tls, seen, handler) = (tls.clone(), seen.clone(), handler.clone());
         connections.spawn(async move {
             match tls {
-                None => serve(stream, seen, handler).await,
+                None => serve(stream, version, seen, handler).await,
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
-                        serve(stream, seen, handler).await;
+                        serve(stream, version, seen, handler).await;
                     }
                 }
             }
@@ -245,7 +265,12 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, seen: Arc<Seen>
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>, handler: Arc<Handler>) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    version: Version,
+    seen: Arc<Seen>,
+    handler: Arc<Handler>,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (seen, handler) = (seen.clone(), handler.clone());
         async move {
@@ -257,7 +282,11 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>, han
         }
     });
     // A client that goes away is an everyday event for a server, not an error of ours.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let stream = TokioIo::new(stream);
+    let _ = match version {
+        Version::Http1 => http1::Builder::new().serve_connection(stream, service).await,
+        Version::Http2 => http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await,
+    };
 }
 
 /// Counts the bytes below TLS.

@@ -3,6 +3,8 @@
 //! A whole body is scanned before anything is dialled. Of a stream the part before a hit has left already when the hit
 //! is found: the request is then cut off before its end, so that no server takes it for complete, and the record says
 //! how many bytes had left.
+//!
+//! A body with a content encoding leaves as it is and is read as what it stands for, decoded within bounds.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,13 +14,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http_body::{Body, Frame, SizeHint};
 use safety::credential_detect::{self, Carried};
-use safety::{BodyFault, Safety, ScreenedBody};
-use types::Trace;
+use safety::{BodyFault, Encoding, Safety, ScreenedBody, body};
+use types::{Refusal, Trace};
 
-use crate::limits::MAX_UPLOAD;
+use crate::limits::{MAX_DECODED, MAX_UPLOAD};
+use crate::{headers, rules};
 
 /// A body on its way out.
 #[derive(Debug)]
@@ -33,7 +36,11 @@ pub enum Payload {
 pub struct Upload {
     stream: Pin<Box<dyn Stream<Item = Result<Bytes, BodyFault>> + Send>>,
     length: Option<u64>,
+    watch: Option<Watch>,
 }
+
+/// Reads along, after decoding, and may end the body.
+pub(crate) type Watch = Box<dyn FnMut(&[u8]) -> Result<(), Refusal> + Send>;
 
 impl Upload {
     /// A stream, and its exact length where the sender gave one.
@@ -41,8 +48,26 @@ impl Upload {
         stream: impl Stream<Item = Result<Bytes, BodyFault>> + Send + 'static,
         length: Option<u64>,
     ) -> Self {
-        Self { stream: Box::pin(stream), length }
+        Self { stream: Box::pin(stream), length, watch: None }
     }
+
+    /// Lets somebody else read along.
+    pub(crate) fn watched(mut self, watch: Watch) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+}
+
+/// The encoding of a request's body.
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
+    let refused =
+        || Refusal::new(&rules::ENCODED_BODY, "a body with another encoding than gzip, deflate, br or zstd");
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let first = values.next().map(|value| value.to_str().map_err(|_| refused())).transpose()?;
+    if values.next().is_some() {
+        return Err(refused());
+    }
+    Encoding::parse(first.unwrap_or_default()).map_err(|_| refused())
 }
 
 impl Payload {
@@ -51,13 +76,35 @@ impl Payload {
         matches!(self, Self::Whole(bytes) if bytes.is_empty())
     }
 
-    /// The credentials that a whole body brings along. Of a stream nothing is known before it leaves.
-    pub(crate) fn brought(&self, headers: &HeaderMap) -> Vec<Carried> {
-        let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
+    /// Its bytes that are here.
+    pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Whole(bytes) => credential_detect::carried_in_body(media, bytes),
-            Self::Stream(_) => Vec::new(),
+            Self::Whole(bytes) => bytes.len(),
+            Self::Stream(_) => 0,
         }
+    }
+
+    /// What a whole body stands for. Of a stream nothing is known before it leaves.
+    pub(crate) fn plain(&self, headers: &HeaderMap) -> Result<Bytes, Refusal> {
+        let Self::Whole(bytes) = self else { return Ok(Bytes::new()) };
+        let refused = |why: String| Refusal::new(&rules::ENCODED_BODY, why);
+        let plain = match encoding(headers)? {
+            None => bytes.clone(),
+            Some(encoding) => {
+                let decoded = encoding.decode(bytes, MAX_DECODED);
+                decoded.map_err(|fault| refused(fault.to_string()))?.into()
+            }
+        };
+        match headers::is_in_messages(headers) && body::holds_compressed_message(&plain) {
+            true => Err(refused("a message that is compressed by itself".to_owned())),
+            false => Ok(plain),
+        }
+    }
+
+    /// The credentials that a body brings along which stands for these bytes.
+    pub(crate) fn brought(plain: &[u8], headers: &HeaderMap) -> Vec<Carried> {
+        let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
+        credential_detect::carried_in_body(media, plain)
     }
 }
 
@@ -134,15 +181,24 @@ pub(crate) enum Outflow {
 
 impl Outflow {
     /// Puts the scanner between a payload and the connection.
-    pub(crate) fn of(payload: Payload, safety: &Arc<Safety>, trace: &Trace) -> Self {
-        match payload {
-            Payload::Whole(bytes) => Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())),
-            Payload::Stream(Upload { stream, length }) => Self::Stream {
-                body: Box::new(safety.outgoing_body(stream, MAX_UPLOAD, trace.clone())),
-                left: length,
-                meter: Arc::default(),
-            },
+    pub(crate) fn of(
+        payload: Payload,
+        headers: &HeaderMap,
+        safety: &Arc<Safety>,
+        trace: &Trace,
+    ) -> Result<Self, Refusal> {
+        let Upload { stream, length, watch } = match payload {
+            Payload::Whole(bytes) => return Ok(Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))),
+            Payload::Stream(upload) => upload,
+        };
+        let mut body = safety.outgoing_body(stream, encoding(headers)?, MAX_UPLOAD, trace.clone());
+        if headers::is_in_messages(headers) {
+            body = body.by_messages(&rules::ENCODED_BODY);
         }
+        if let Some(watch) = watch {
+            body = body.watched(watch);
+        }
+        Ok(Self::Stream { body: Box::new(body), left: length, meter: Arc::default() })
     }
 
     /// The same once more; `None` for a stream, which passes once.

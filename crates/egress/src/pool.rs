@@ -14,9 +14,9 @@ use tokio::time::sleep;
 use types::{Caller, Endpoint, Outbound, Scheme, SecretUse};
 
 use crate::limits::{IDLE_CONNECTIONS, IDLE_TIME};
+use crate::link::Link;
 use crate::payload::Payload;
 use crate::resolve::Pinned;
-use crate::wire::Link;
 
 /// Whose connection it is, and for what.
 #[derive(Clone, PartialEq, Eq)]

@@ -16,6 +16,7 @@ mod listen;
 mod placeholder;
 mod request;
 mod tunnel;
+mod upgrade;
 mod upload;
 
 use std::fmt;
@@ -115,6 +116,7 @@ struct Shared {
     bounds: Bounds,
     tunnels: Arc<Semaphore>,
     whole: Arc<Semaphore>,
+    sockets: Arc<Semaphore>,
     closed: watch::Receiver<()>,
 }
 
@@ -128,7 +130,9 @@ impl Proxy {
         let Parts { egress, policy, run, authority, bounds } = parts;
         let (leaves, tunnels) = (Leaves::new(authority), Arc::new(Semaphore::new(bounds.connections)));
         let whole = Arc::new(Semaphore::new(upload::MOST_WHOLE));
-        let shared = Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, whole, closed };
+        let sockets = Arc::new(Semaphore::new(upgrade::MOST_SOCKETS));
+        let shared =
+            Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, whole, sockets, closed };
         Ok(Self { shared: Arc::new(shared), _open: open })
     }
 

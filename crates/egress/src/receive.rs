@@ -1,14 +1,14 @@
 //! What comes back: a head that was read by the leak detector, a body that is read while it streams.
 //!
 //! Everything of an answer that can carry a byte is either scanned or not passed on: status and
-//! headers, the body after decoding, and the trailers, which are scanned and then dropped. The reason
-//! phrase and informational answers (1xx) are dropped unread.
+//! headers, the body after decoding, and the trailers, which go to who asks for them when the body has ended. The
+//! reason phrase and informational answers (1xx) are dropped unread.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_ENCODING, HeaderMap};
 use http::response;
 use http_body::Frame;
 use policy::Settlement;
@@ -29,23 +29,61 @@ pub(crate) fn screen_head(safety: &Safety, head: &response::Parts) -> Result<Opt
 /// The body of an answer as its reader gets it. However it ends, its settlement is recorded.
 pub(crate) fn body(
     arriving: Arriving,
-    (encoding, events): (Option<Encoding>, bool),
+    (encoding, ends): (Option<Encoding>, Ends),
     effect: &Outbound,
     safety: &Arc<Safety>,
     account: Account,
     settlement: Settlement,
-) -> ScreenedBody {
-    let failed = Arc::new(OnceLock::new());
+) -> (ScreenedBody, Trailers) {
+    let (failed, trailers) = (Arc::new(OnceLock::new()), Trailers::default());
     let watch = Watch {
         safety: safety.clone(),
         start: encoding.is_none().then(Vec::new).filter(|_| !effect.secrets.is_empty()),
+        trailers: trailers.clone(),
     };
     let stream = data(arriving, watch, failed.clone());
     let origin = Source::Web(effect.target.host().clone());
     let trace = account.trace().clone();
     let body = safety.body(stream, origin, encoding, effect.response, trace);
-    let body = if events { body.by_lines() } else { body };
-    body.on_end(Box::new(move |end| account.close_with_body(settlement, end, failed.get())))
+    let body = match ends {
+        Ends::Once => body,
+        Ends::Lines => body.by_lines(),
+        Ends::Messages => body.by_messages(&rules::DISGUISED_BODY),
+    };
+    (body.on_end(Box::new(move |end| account.close_with_body(settlement, end, failed.get()))), trailers)
+}
+
+/// Where the reader of a body may want what was sent before more of it is.
+#[derive(Clone, Copy)]
+pub(crate) enum Ends {
+    /// At its end alone.
+    Once,
+    /// At the end of each line.
+    Lines,
+    /// At the end of each message behind a prefix.
+    Messages,
+}
+
+impl Ends {
+    /// As the head says.
+    pub(crate) fn of(head: &response::Parts) -> Self {
+        match &head.headers {
+            headers if headers::is_events(headers) => Self::Lines,
+            headers if headers::is_in_messages(headers) => Self::Messages,
+            _ => Self::Once,
+        }
+    }
+}
+
+/// The trailers of an answer, once its body has ended: scanned, and only those that its reader may see.
+#[derive(Clone, Default)]
+pub(crate) struct Trailers(Arc<OnceLock<HeaderMap>>);
+
+impl Trailers {
+    /// What came.
+    pub(crate) fn get(&self) -> Option<&HeaderMap> {
+        self.0.get().filter(|trailers| !trailers.is_empty())
+    }
 }
 
 /// The data of a body. When the exchange breaks, `failed` is told how.
@@ -68,18 +106,19 @@ struct Watch {
     safety: Arc<Safety>,
     /// The first bytes of a body that claims not to be compressed and could hold a secret.
     start: Option<Vec<u8>>,
+    trailers: Trailers,
 }
 
 impl Watch {
     fn pass(&mut self, frame: Frame<Bytes>) -> Result<Option<Bytes>, BodyFault> {
         match frame.into_data() {
             Ok(data) => self.sniff(&data).map(|()| Some(data)).map_err(BodyFault::Refused),
-            Err(frame) => match frame.trailers_ref() {
-                Some(trailers) => {
-                    scan_fields(&self.safety, trailers).map(|()| None).map_err(BodyFault::Blocked)
-                }
-                None => Ok(None),
-            },
+            Err(frame) => {
+                let Ok(trailers) = frame.into_trailers() else { return Ok(None) };
+                scan_fields(&self.safety, &trailers).map_err(BodyFault::Blocked)?;
+                let _ = self.trailers.0.set(headers::trailing(trailers));
+                Ok(None)
+            }
         }
     }
 
@@ -106,13 +145,6 @@ impl Watch {
 
 fn scan_fields(safety: &Safety, fields: &HeaderMap) -> Result<(), Blocked> {
     safety.scan_bytes(&headers::fields(fields), Channel::Response)
-}
-
-/// True for a stream of events (WHATWG HTML, server-sent events).
-pub(crate) fn is_events(head: &response::Parts) -> bool {
-    let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
-    kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// Refuses an answer that is encoded in any way.

@@ -30,7 +30,7 @@ impl Egress {
             return Err(account.close_unsent(permit, refusal.into()).await);
         };
         let (deadline, most) = (account.deadline(), permit.effect().response);
-        let ready = timeout_at(deadline, self.prepare(&permit, form(), &mut account)).await;
+        let ready = timeout_at(deadline, self.prepare(&permit, form(), None, &mut account)).await;
         let Ready { request, leases, link, .. } = match ready.unwrap_or(Err(Failure::Timeout.into())) {
             Ok(ready) => ready,
             Err(error) => return Err(account.close_unsent(permit, error).await),

@@ -38,11 +38,11 @@ pub static ROUTING_HEADER: Rule = Rule {
     says: "the request carries a header that can change its host, path, method or protocol",
 };
 
-/// A body that is compressed and so cannot be scanned on its way out.
+/// A body that is compressed in a way that cannot be undone within bounds, and so cannot be scanned on its way out.
 pub static ENCODED_BODY: Rule = Rule {
     id: "egress.encoded-body",
     layer: Layer::Egress,
-    says: "a compressed request body cannot be scanned",
+    says: "the request is compressed in a way that cannot be scanned",
 };
 
 /// A request beyond the bounds of [`crate::limits`] or [`types::limits::MAX_REQUEST_BODY`].
@@ -56,7 +56,8 @@ pub static NO_VAULT: Rule = Rule {
     says: "the request needs a secret and the vault is not open",
 };
 
-/// A compressed answer that claims not to be, toward a request that held a secret.
+/// A compressed answer that claims not to be, toward a request that held a secret, or a message in one that is
+/// compressed by itself.
 pub static DISGUISED_BODY: Rule = Rule {
     id: "egress.disguised-body",
     layer: Layer::Egress,

@@ -19,9 +19,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Request, Response};
-use policy::Permit;
-use safety::{Channel, Safety, ScreenedBody};
+use http::{Request, Response, response};
+use policy::{Permit, Settlement};
+use safety::{Channel, Encoding, Safety, ScreenedBody};
 use secrets::{Leases, Vault};
 use tokio::time::timeout_at;
 use types::{Outbound, Target, Trace};
@@ -31,11 +31,13 @@ use crate::connect::connect;
 use crate::credential_injector as injector;
 use crate::error::{Failure, SendError};
 use crate::headers::{self, Message};
+use crate::link::Link;
 use crate::payload::{Outflow, Payload};
 use crate::pool::{Home, Pool};
 use crate::resolve::{Pinned, Resolver};
-use crate::tls::{Roots, Tls};
-use crate::wire::Link;
+use crate::socket::Opening;
+use crate::tls::{Offer, Roots, Tls};
+use crate::wire::Arriving;
 use crate::{Config, ConfigError, receive, wire};
 
 /// The door. Built once and shared: resolver and TLS configurations live here.
@@ -56,6 +58,16 @@ pub(crate) struct Ready {
     pub(crate) link: Link,
     pub(crate) pinned: Pinned,
     pub(crate) home: Option<Home>,
+}
+
+/// A request that was sent, and the beginning of its answer. The head was scanned.
+pub(crate) struct Exchange {
+    pub(crate) head: response::Parts,
+    pub(crate) arriving: Arriving,
+    pub(crate) encoding: Option<Encoding>,
+    pub(crate) effect: Outbound,
+    pub(crate) account: Account,
+    pub(crate) settlement: Settlement,
 }
 
 impl Egress {
@@ -82,10 +94,21 @@ impl Egress {
         message: Message,
         trace: &Trace,
     ) -> Result<Response<ScreenedBody>, SendError> {
+        Ok(self.answer(self.exchange(permit, message, None, trace).await?))
+    }
+
+    /// The six steps, up to the head of the answer. A request that is to open a WebSocket says so.
+    pub(crate) async fn exchange(
+        &self,
+        permit: Permit<Outbound>,
+        message: Message,
+        opening: Option<&Opening>,
+        trace: &Trace,
+    ) -> Result<Exchange, SendError> {
         let mut account = Account::open(&permit, trace);
         let deadline = account.deadline();
         let effect = permit.effect().clone();
-        let ready = timeout_at(deadline, self.prepare(&permit, message, &mut account)).await;
+        let ready = timeout_at(deadline, self.prepare(&permit, message, opening, &mut account)).await;
         let Ready { request, leases, link, pinned, home } =
             match ready.unwrap_or(Err(Failure::Timeout.into())) {
                 Ok(ready) => ready,
@@ -94,7 +117,7 @@ impl Egress {
         account.uploads(request.body().meter());
         let (armed, settlement) = secrets::inject(leases, permit, request)?;
         let since = Instant::now();
-        let redial = self.dial(&pinned, &effect.target);
+        let redial = self.dial(&pinned, &effect.target, Offer::of(opening));
         let (head, arriving) = match wire::exchange(link, home, armed, deadline, redial).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -110,15 +133,17 @@ impl Egress {
             Ok(encoding) => encoding,
             Err(error) => return Err(account.close(settlement, error).await),
         };
-        let body = receive::body(
-            arriving,
-            (encoding, receive::is_events(&head)),
-            &effect,
-            &self.safety,
-            account,
-            settlement,
-        );
-        Ok(headers::incoming(&effect, head, body))
+        Ok(Exchange { head, arriving, encoding, effect, account, settlement })
+    }
+
+    /// The answer as its reader gets it.
+    pub(crate) fn answer(&self, exchange: Exchange) -> Response<ScreenedBody> {
+        let Exchange { head, arriving, encoding, effect, account, settlement } = exchange;
+        let shape = (encoding, receive::Ends::of(&head));
+        let (body, trailers) = receive::body(arriving, shape, &effect, &self.safety, account, settlement);
+        let mut response = headers::incoming(&effect, head, body);
+        response.extensions_mut().insert(trailers);
+        response
     }
 
     /// Everything that can refuse a request before a byte of it leaves: build, resolve, scan, lease,
@@ -127,6 +152,7 @@ impl Egress {
         &self,
         permit: &Permit<Outbound>,
         message: Message,
+        opening: Option<&Opening>,
         account: &mut Account,
     ) -> Result<Ready, SendError> {
         let effect = permit.effect();
@@ -148,35 +174,35 @@ impl Egress {
         let leases = injector::lease(self.vault.as_ref(), &self.safety, permit).await;
         let leases = account.step("secret", since, leases, |_| injector::names(effect))?;
         let since = Instant::now();
-        let home = self.pool.home(permit, &request);
+        let home = self.pool.home(permit, &request).filter(|_| opening.is_none());
         let link = match home.as_ref().and_then(|home| home.take(&pinned)) {
             Some(link) => Ok(link),
-            None => self.dial(&pinned, &effect.target).await,
+            None => self.dial(&pinned, &effect.target, Offer::of(opening)).await,
         };
         let link = account.step("connect", since, link, |link| {
             let (at, kept) = (link.addr(), if link.is_used() { ", kept open" } else { "" });
             format!("{} at {at}, {}{kept}", effect.target.endpoint, effect.target.scheme.as_str())
         })?;
         account.connected(link.addr());
-        let request = request.map(|payload| Outflow::of(payload, &self.safety, account.trace()));
+        let (mut head, payload) = request.into_parts();
+        opening.map_or(Ok(()), |opening| opening.ask(&mut head.headers))?;
+        let payload = Outflow::of(payload, &head.headers, &self.safety, account.trace())?;
+        let request = Request::from_parts(head, payload);
         Ok(Ready { request, leases, link, pinned, home })
     }
 
-    async fn dial(&self, pinned: &Pinned, target: &Target) -> Result<Link, SendError> {
-        Ok(Link::over(connect(pinned, target, &self.tls, self.connect).await?).await?)
+    async fn dial(&self, pinned: &Pinned, target: &Target, offer: Offer) -> Result<Link, SendError> {
+        Ok(Link::over(connect(pinned, target, (&self.tls, offer), self.connect).await?).await?)
     }
 
     /// Scans head and body for secrets and counts their bytes. A body that streams is scanned while it leaves.
     fn scan_out(&self, request: &Request<Payload>) -> Result<usize, SendError> {
-        let body = match request.body() {
-            Payload::Whole(bytes) => &bytes[..],
-            Payload::Stream(_) => &[],
-        };
+        let body = request.body().plain(request.headers())?;
         let head = headers::head_of_request(request);
-        for bytes in [&head[..], body] {
+        for bytes in [&head[..], &body] {
             self.safety.scan_bytes(bytes, Channel::Outbound).map_err(|blocked| blocked.refusal)?;
         }
-        Ok(head.len() + body.len())
+        Ok(head.len() + request.body().len())
     }
 
     /// Whose word counts for the certificates of public hosts, for reports.

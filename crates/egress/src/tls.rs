@@ -14,11 +14,13 @@ use rustls::client::WantsClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use rustls::{CertificateError, ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, WantsVerifier};
 use types::{Endpoint, Host, HostName, Port};
 
 use crate::config::{ConfigError, Exception};
 use crate::error::TlsFault;
+use crate::link::Version;
+use crate::socket::Opening;
 
 /// Whose word counts for public hosts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -36,6 +38,22 @@ impl Roots {
             Self::Platform => "platform",
             Self::BuiltIn => "built-in",
         }
+    }
+}
+
+/// What a peer is offered to speak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Offer {
+    /// HTTP/2 first, HTTP/1.1 otherwise.
+    Either,
+    /// HTTP/1.1 alone, for what HTTP/2 says in another way: a WebSocket.
+    Http1,
+}
+
+impl Offer {
+    /// What is offered for a request that may open a WebSocket.
+    pub(crate) fn of(opening: Option<&Opening>) -> Self {
+        if opening.is_some() { Self::Http1 } else { Self::Either }
     }
 }
 
@@ -66,7 +84,16 @@ impl Tls {
     pub(crate) fn of(
         &self,
         endpoint: &Endpoint,
+        offer: Offer,
     ) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsFault> {
+        let (mut config, name) = self.of_any(endpoint)?;
+        if offer == Offer::Http1 {
+            Arc::make_mut(&mut config).alpn_protocols = vec![alpn(Version::Http1).to_vec()];
+        }
+        Ok((config, name))
+    }
+
+    fn of_any(&self, endpoint: &Endpoint) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsFault> {
         let host = match &endpoint.host {
             Host::Addr(addr) => return Ok((self.public()?.0.clone(), ServerName::IpAddress((*addr).into()))),
             Host::Name(host) => host,
@@ -115,8 +142,24 @@ fn base(provider: &Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig, Wa
 
 fn finish(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> Arc<ClientConfig> {
     let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = [Version::Http2, Version::Http1].map(|version| alpn(version).to_vec()).into();
     Arc::new(config)
+}
+
+/// A version as a handshake names it (RFC 7301, 6; RFC 9113, 3.3).
+pub(crate) fn alpn(version: Version) -> &'static [u8] {
+    match version {
+        Version::Http1 => b"http/1.1",
+        Version::Http2 => b"h2",
+    }
+}
+
+/// What the peer chose of what it was offered; HTTP/1.1 where it chose nothing.
+pub(crate) fn version(connection: &ClientConnection) -> Version {
+    match connection.alpn_protocol() == Some(alpn(Version::Http2)) {
+        true => Version::Http2,
+        false => Version::Http1,
+    }
 }
 
 /// All certificates of a PEM text; `None` when there is none or one does not parse.

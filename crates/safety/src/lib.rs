@@ -42,7 +42,7 @@ pub use finding::{Action, Blocked, Finding, Report, Severity};
 pub use rulebook::{Config, ConfigError};
 pub use safety::Safety;
 pub use sanitizer::model;
-pub use screened::body::{self, BodyEnd, BodyFault, Encoding, ScreenedBody};
+pub use screened::body::{self, BodyEnd, BodyFault, Conversation, Encoding, ScreenedBody};
 
 pub use screened::{Fence, Screened};
 pub use untrusted::{StaticFault, Untrusted};

@@ -18,26 +18,39 @@ use serde_json::json;
 use types::Refusal;
 
 use crate::error::{Failure, SendError};
+use crate::receive::Trailers;
 use crate::rules;
 
 /// A body toward a client.
 pub(super) type Outward = UnsyncBoxBody<Bytes, BodyFault>;
 
-/// An answer of an upstream. When a scan fails in mid-stream, or `stopped` comes about, the client sees the body break.
+/// An answer of an upstream, its trailers last. When a scan fails in mid-stream, or `stopped` comes about, the client
+/// sees the body break.
 pub(super) fn passed_on(
-    response: Response<ScreenedBody>,
+    mut response: Response<ScreenedBody>,
     stopped: BoxFuture<'static, Refusal>,
 ) -> Response<Outward> {
-    let pieces = |body| {
-        unfold(Some((body, stopped)), |open| async {
-            let (mut body, mut stopped): (ScreenedBody, BoxFuture<'static, Refusal>) = open?;
-            tokio::select! {
-                piece = body.next() => piece.map(|piece| (piece.map(Frame::data), Some((body, stopped)))),
-                refusal = &mut stopped => Some((Err(BodyFault::Refused(refusal)), None)),
-            }
-        })
-    };
+    let trailers = response.extensions_mut().remove::<Trailers>();
+    let pieces = |body| unfold(Some(Open { body, stopped, trailers }), next);
     response.map(|body| StreamBody::new(pieces(body)).boxed_unsync())
+}
+
+/// An answer that is being passed on.
+struct Open {
+    body: ScreenedBody,
+    stopped: BoxFuture<'static, Refusal>,
+    trailers: Option<Trailers>,
+}
+
+async fn next(open: Option<Open>) -> Option<(Result<Frame<Bytes>, BodyFault>, Option<Open>)> {
+    let mut open = open?;
+    tokio::select! {
+        piece = open.body.next() => match piece {
+            Some(piece) => Some((piece.map(Frame::data), Some(open))),
+            None => open.trailers?.get().map(|trailers| (Ok(Frame::trailers(trailers.clone())), None)),
+        },
+        refusal = &mut open.stopped => Some((Err(BodyFault::Refused(refusal)), None)),
+    }
 }
 
 /// Nothing but a status.

@@ -153,6 +153,14 @@ impl Placeholders {
         Ok(taken)
     }
 
+    /// Looks through a body, or what is here of it.
+    pub(super) fn look(&self, plain: &[u8]) -> Result<(), Refusal> {
+        match !self.each.is_empty() && self.find.is_match(plain) {
+            true => Err(misplaced("the body".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// Watches a body.
     pub(super) fn watch(&self) -> Watch {
         let find = (!self.each.is_empty()).then(|| self.find.clone());

@@ -12,12 +12,13 @@ use http::request::Parts;
 use http::{Method, Response, Uri};
 use hyper::Request;
 use hyper::body::Incoming;
-use policy::Asked;
+use policy::{Asked, Permit};
 use safety::credential_detect;
 use tokio::time::sleep;
 use types::{Digest, Endpoint, Outbound, Refusal, Scheme, SecretUse, Target};
 
 use super::answer::{self, Outward};
+use super::upload::Arrived;
 use super::{Client, Place, Shared};
 use crate::headers::Message;
 use crate::payload::Payload;
@@ -41,7 +42,7 @@ impl Shared {
     pub(super) async fn answer(
         self: Arc<Self>,
         place: Place,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<Outward> {
         if let Place::Front(Client::Token(token)) = &place
             && !shows(request.headers(), token)
@@ -57,25 +58,28 @@ impl Shared {
                 }
             };
         }
-        let (parts, body) = request.into_parts();
         // Refusals are told apart by what was asked, so that none hides among others.
-        let authority = addressed(&place, &parts.uri, &parts.headers).map(|(_, authority)| authority);
-        let of = format!("{} {}", parts.method, authority.unwrap_or_default());
-        let Read { target, claims, headers } = match self.read(&place, parts) {
+        let authority = addressed(&place, request.uri(), request.headers()).map(|(_, authority)| authority);
+        let of = format!("{} {}", request.method(), authority.unwrap_or_default());
+        let read = async {
+            let upgrade = self.upgrade(&mut request)?;
+            let (parts, body) = request.into_parts();
+            let read = self.read(&place, parts)?;
+            let arrived = self.payload(body, &read.headers).await?;
+            Ok((upgrade, read, arrived))
+        };
+        let (upgrade, Read { target, claims, headers }, Arrived { payload, plain, _slot }) = match read.await
+        {
             Ok(read) => read,
             Err(refusal) => return self.refuse(refusal, &of).await,
         };
         let asked = target.to_string();
-        let (payload, _slot) = match self.payload(body).await {
-            Ok(payload) => payload,
-            Err(refusal) => return self.refuse(refusal, &of).await,
-        };
         let whole = match &payload {
             Payload::Whole(bytes) => Some(bytes.clone()),
             Payload::Stream(_) => None,
         };
         let mut brought = credential_detect::carried(&headers, target.query());
-        brought.extend(payload.brought(&headers));
+        brought.extend(Payload::brought(&plain, &headers));
         let names = headers.keys().cloned().collect();
         let question = Asked { target, claims, headers: names, brought, body: whole };
         let permit = match self.policy.decide_proxied(&self.run, question).await {
@@ -87,20 +91,33 @@ impl Shared {
             Err(refusal) => return answer::refused(&refusal, Some(&asked)),
         };
         let message = Message { headers, body: payload };
+        match upgrade {
+            Some(upgrade) => self.open(permit, message, upgrade, &asked).await,
+            None => self.pass(permit, message, &asked).await,
+        }
+    }
+
+    /// Sends a request for which there is a permit, and passes its answer on.
+    async fn pass(
+        self: Arc<Self>,
+        permit: Permit<Outbound>,
+        message: Message,
+        asked: &str,
+    ) -> Response<Outward> {
         let mut revoked = self.clone().revoked(permit.effect());
         let sent = tokio::select! {
             sent = self.egress.send(permit, message, self.run.turn().trace()) => sent,
-            refusal = &mut revoked => return answer::refused(&refusal, Some(&asked)),
+            refusal = &mut revoked => return answer::refused(&refusal, Some(asked)),
         };
         match sent {
             Ok(response) => answer::passed_on(response, revoked),
-            Err(error) => answer::unsent(&error, &asked),
+            Err(error) => answer::unsent(&error, asked),
         }
     }
 
     /// Comes about when a secret of the exchange is no longer granted for it (attack C19), and is recorded then. The
     /// exchange is cut off; what has left has left.
-    fn revoked(self: Arc<Self>, outbound: &Outbound) -> BoxFuture<'static, Refusal> {
+    pub(super) fn revoked(self: Arc<Self>, outbound: &Outbound) -> BoxFuture<'static, Refusal> {
         let (target, secrets) = (outbound.target.clone(), outbound.secrets.clone());
         if secrets.is_empty() {
             return Box::pin(pending());

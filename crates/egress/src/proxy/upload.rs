@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -16,8 +17,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use types::Refusal;
 
 use super::Shared;
-use super::placeholder::Watch;
-use crate::payload::{Payload, Upload};
+use crate::headers::is_in_messages;
+use crate::payload::{self, Payload, Upload};
 use crate::rules;
 
 /// Bodies up to this length are read whole. Calls of APIs are shorter.
@@ -33,30 +34,40 @@ const LONGEST_WHOLE: Duration = Duration::from_secs(30);
 /// Bodies of one run that are held whole at a time, 16 MiB together; more wait.
 pub(super) const MOST_WHOLE: usize = 64;
 
+/// A body as far as it is here.
+pub(super) struct Arrived {
+    pub(super) payload: Payload,
+    /// What a whole one stands for.
+    pub(super) plain: Bytes,
+    /// The place that it takes among those that are held whole.
+    pub(super) _slot: Option<OwnedSemaphorePermit>,
+}
+
 /// A body that is still on its way.
 struct Arriving {
     /// What was read while it was hoped to be short.
     first: Option<Bytes>,
     body: Incoming,
-    watch: Watch,
-    shared: Arc<Shared>,
+    /// How long the client may pause.
+    pause: Duration,
     ended: bool,
 }
 
 impl Shared {
-    /// The body, and the place that it takes among those that are held whole.
+    /// Reads a body whole where it is short. Placeholders are looked for in what it stands for.
     pub(super) async fn payload(
         self: &Arc<Self>,
         mut body: Incoming,
-    ) -> Result<(Payload, Option<OwnedSemaphorePermit>), Refusal> {
+        headers: &HeaderMap,
+    ) -> Result<Arrived, Refusal> {
         if body.is_end_stream() {
-            return Ok((Payload::Whole(Bytes::new()), None));
+            return Ok(Arrived { payload: Payload::default(), plain: Bytes::new(), _slot: None });
         }
+        let encoding = payload::encoding(headers)?;
         let slot = timeout(LONGEST_WHOLE, self.whole.clone().acquire_owned()).await;
         let Ok(Ok(slot)) = slot else {
             return Err(Refusal::new(&rules::BUSY, format!("{MOST_WHOLE} bodies are held whole")));
         };
-        let mut watch = self.placeholders.watch();
         let length = body.size_hint().exact();
         let mut first = BytesMut::new();
         let patience = match length {
@@ -65,34 +76,46 @@ impl Shared {
             None => PATIENCE,
         };
         let deadline = Instant::now() + patience;
-        while !body.is_end_stream() && first.len() <= WHOLE && Instant::now() < deadline {
-            let Ok(next) = timeout_at(deadline, self.next(&mut body)).await else { break };
+        let mut ended = false;
+        while !ended && !body.is_end_stream() && first.len() <= WHOLE && Instant::now() < deadline {
+            let Ok(next) = timeout_at(deadline, next(&mut body, self.bounds.pause)).await else { break };
             match next? {
-                Some(bytes) => first.extend_from_slice(watch.pass(&bytes)?),
-                None => return Ok((Payload::Whole(first.freeze()), Some(slot))),
+                Some(bytes) => first.extend_from_slice(&bytes),
+                None => ended = true,
             }
         }
-        if body.is_end_stream() {
-            return Ok((Payload::Whole(first.freeze()), Some(slot)));
+        let first = first.freeze();
+        if ended || body.is_end_stream() {
+            let payload = Payload::Whole(first);
+            let plain = payload.plain(headers)?;
+            self.placeholders.look(&plain)?;
+            return Ok(Arrived { payload, plain, _slot: Some(slot) });
         }
-        let first = Some(first.freeze()).filter(|bytes| !bytes.is_empty());
-        let arriving = Arriving { first, body, watch, shared: self.clone(), ended: false };
-        Ok((Payload::Stream(Upload::new(arriving.into_stream(), length)), None))
+        if encoding.is_none() {
+            self.placeholders.look(&first)?;
+        }
+        // Who converses may be silent for as long as the exchange lasts.
+        let pause = if is_in_messages(headers) { self.bounds.connection } else { self.bounds.pause };
+        let first = Some(first).filter(|bytes| !bytes.is_empty());
+        let mut watch = self.placeholders.watch();
+        let upload = Upload::new(Arriving { first, body, pause, ended: false }.into_stream(), length)
+            .watched(Box::new(move |plain| watch.pass(plain).map(drop)));
+        Ok(Arrived { payload: Payload::Stream(upload), plain: Bytes::new(), _slot: None })
     }
+}
 
-    /// The next bytes; trailers are dropped.
-    async fn next(&self, body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
-        loop {
-            let frame = timeout(self.bounds.pause, body.frame()).await;
-            let frame = frame.map_err(|_| Refusal::new(&rules::TOO_SLOW, "the body of a request"))?;
-            match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
-                Some(Ok(Ok(bytes))) => return Ok(Some(bytes)),
-                Some(Ok(Err(_))) => {}
-                Some(Err(_)) => {
-                    return Err(Refusal::new(&rules::MALFORMED, "a body that is cut short or misframed"));
-                }
-                None => return Ok(None),
+/// The next bytes. Trailers are dropped: they come when the request, headers and all, is decided already.
+async fn next(body: &mut Incoming, pause: Duration) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        let frame = timeout(pause, body.frame()).await;
+        let frame = frame.map_err(|_| Refusal::new(&rules::TOO_SLOW, "the body of a request"))?;
+        match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
+            Some(Ok(Ok(bytes))) => return Ok(Some(bytes)),
+            Some(Ok(Err(_))) => {}
+            Some(Err(_)) => {
+                return Err(Refusal::new(&rules::MALFORMED, "a body that is cut short or misframed"));
             }
+            None => return Ok(None),
         }
     }
 }
@@ -105,18 +128,10 @@ impl Arriving {
             }
             let item = match this.first.take() {
                 Some(bytes) => Ok(Some(bytes)),
-                None => this.more().await,
+                None => next(&mut this.body, this.pause).await,
             };
             this.ended = !matches!(item, Ok(Some(_)));
             item.map_err(BodyFault::Refused).transpose().map(|item| (item, this))
         })
-    }
-
-    async fn more(&mut self) -> Result<Option<Bytes>, Refusal> {
-        let next = self.shared.next(&mut self.body).await?;
-        if let Some(bytes) = &next {
-            self.watch.pass(bytes)?;
-        }
-        Ok(next)
     }
 }

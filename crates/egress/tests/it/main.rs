@@ -11,7 +11,9 @@ static WIPING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
 mod answers;
 mod bounds;
 mod certificates;
+mod echo_server;
 mod echoes;
+mod http2;
 mod kept;
 mod memory;
 mod name_server;

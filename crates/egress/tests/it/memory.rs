@@ -33,8 +33,20 @@ const FOLDER: &str = "IRONCLAW_TEST_FOLDER";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn k12_no_value_is_left_in_memory_database_or_log() {
     let name = host();
-    let upstream =
-        Loopback::https(&types::Host::Name(name.clone()), |_| reply(StatusCode::OK, "fine")).await.unwrap();
+    let served = types::Host::Name(name.clone());
+    let upstream = Loopback::https(&served, |_| reply(StatusCode::OK, "fine"));
+    nothing_is_left(name, upstream.await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k12_http2_leaves_no_value_behind_either() {
+    let name = host();
+    let served = types::Host::Name(name.clone());
+    let upstream = Loopback::http2(&served, |_| reply(StatusCode::OK, "fine"));
+    nothing_is_left(name, upstream.await.unwrap()).await;
+}
+
+async fn nothing_is_left(name: HostName, upstream: Loopback) {
     let world = World::around(&upstream, Setup::with_secret(&name, "bearer")).await;
     let folder = world.folder.path();
     std::fs::write(folder.join("ca.pem"), upstream.ca_pem().unwrap()).unwrap();
@@ -82,7 +94,7 @@ fn keys(folder: &Path) -> PathBuf {
 
 /// Not a test of its own: the process that is searched.
 #[test]
-#[ignore = "started by k12_no_value_is_left_in_memory_database_or_log"]
+#[ignore = "started by the tests above"]
 #[allow(clippy::disallowed_methods, reason = "the parent says by the environment where everything is")]
 fn child_uses_secrets_and_waits() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };

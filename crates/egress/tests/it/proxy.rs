@@ -1,9 +1,12 @@
 //! The proxy before real clients and real upstreams. Each test is named after its attacks.
 
 mod clients;
+mod encoded;
 mod floods;
+mod grpc;
 mod identity;
 mod reach;
 mod secrets;
+mod sockets;
 mod streams;
 mod world;

@@ -122,6 +122,27 @@ impl LeakStream {
         Ok(())
     }
 
+    /// Ends a message, of which all is read and released; more may follow. A value that goes on in the next message is
+    /// recognised there, after at most [`HELD`] bytes of it have passed.
+    pub(crate) fn boundary(
+        &mut self,
+        leaks: &LeakDetector,
+        rules: &Rulebook,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stopped> {
+        self.finish(leaks, rules, out)
+    }
+
+    /// Says whether what comes next, up to the next such word, is text.
+    pub(crate) fn is_text(&mut self, is_text: bool) {
+        self.zero = (!is_text).then_some(self.start + self.buffer.len());
+    }
+
+    /// How many bytes were released or replaced.
+    pub(crate) fn released(&self) -> usize {
+        self.start
+    }
+
     /// Releases whole lines that were read to their end, with the bytes that stay behind otherwise.
     pub(crate) fn release_lines(&mut self, out: &mut Vec<u8>) {
         self.release(self.settled, out);

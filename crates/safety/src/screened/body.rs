@@ -1,7 +1,10 @@
 //! A body from the network on its way to whoever asked for it: decoded within bounds, read by the
 //! leak detector while it streams, and released only as far as it was read.
 
+mod conversation;
 mod decode;
+mod messages;
+mod originals;
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,14 +14,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use types::{Layer, Refusal, Source, Trace, Verdict, limits};
+use types::{Layer, Refusal, Rule, Source, Trace, Verdict, limits};
 
 use super::Screened;
 use crate::finding::{Action, Finding, Report, Severity};
 use crate::leak_detector::LeakStream;
 use crate::{Blocked, Channel, Safety};
+pub use conversation::Conversation;
+use decode::Decoder;
 pub use decode::Encoding;
-use decode::{Decoder, Fault};
+use messages::Messages;
+pub use messages::holds_compressed_message;
+use originals::Originals;
 
 /// Why a body ended early. Quotes nothing of it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -69,6 +76,9 @@ pub struct BodyEnd {
     pub findings: Vec<Finding>,
 }
 
+/// Reads along, after decoding, and may end the body.
+type Watch = Box<dyn FnMut(&[u8]) -> Result<(), Refusal> + Send>;
+
 /// A stream of screened bytes. Dropping it early ends the exchange as abandoned.
 pub struct ScreenedBody {
     inner: Pin<Box<dyn Stream<Item = Result<Bytes, BodyFault>> + Send>>,
@@ -76,6 +86,11 @@ pub struct ScreenedBody {
     source: Source,
     decoder: Decoder,
     leaks: LeakStream,
+    /// Where messages end, in a body of messages, and the rule that stops one that is compressed by itself.
+    messages: Option<(Messages, &'static Rule)>,
+    /// What is passed on where that is not what was read.
+    originals: Option<Originals>,
+    watch: Option<Watch>,
     limit: limits::Bytes,
     received: u64,
     spent: Duration,
@@ -105,6 +120,9 @@ impl Safety {
             leaks: LeakStream::new(self.known(), Channel::Response, origin.clone()),
             source: origin,
             decoder: Decoder::new(encoding, limit),
+            messages: None,
+            originals: None,
+            watch: None,
             limit,
             received: 0,
             spent: Duration::ZERO,
@@ -117,13 +135,21 @@ impl Safety {
 }
 
 impl Safety {
-    /// Reads a body on its way out while it streams. Nothing of it is altered: what may not leave ends it.
-    pub fn outgoing_body<S>(self: &Arc<Self>, stream: S, limit: limits::Bytes, trace: Trace) -> ScreenedBody
+    /// Reads a body on its way out while it streams. Nothing of it is altered: what may not leave ends it. One that is
+    /// encoded is read as what it stands for, and leaves as it is, no further than it was read.
+    pub fn outgoing_body<S>(
+        self: &Arc<Self>,
+        stream: S,
+        encoding: Option<Encoding>,
+        limit: limits::Bytes,
+        trace: Trace,
+    ) -> ScreenedBody
     where
         S: Stream<Item = Result<Bytes, BodyFault>> + Send + 'static,
     {
-        let mut body = self.body(stream, Source::Model, None, limit, trace);
+        let mut body = self.body(stream, Source::Model, encoding, limit, trace);
         body.leaks = LeakStream::new(self.known(), Channel::Outbound, Source::Model);
+        body.originals = encoding.map(|_| Originals::default());
         body
     }
 }
@@ -140,6 +166,21 @@ impl ScreenedBody {
     #[must_use]
     pub fn by_lines(mut self) -> Self {
         self.leaks.by_lines();
+        self
+    }
+
+    /// Releases each message to its end, for a body of messages behind prefixes (gRPC). One that is compressed by itself
+    /// ends the body by that rule.
+    #[must_use]
+    pub fn by_messages(mut self, compressed: &'static Rule) -> Self {
+        self.messages = Some((Messages::default(), compressed));
+        self
+    }
+
+    /// Lets somebody else read along, after decoding.
+    #[must_use]
+    pub fn watched(mut self, watch: Watch) -> Self {
+        self.watch = Some(watch);
         self
     }
 
@@ -183,11 +224,9 @@ impl ScreenedBody {
         let mut result = Ok(());
         for piece in bytes.chunks(4096) {
             let mut plain = Vec::new();
-            result = self.decoder.decode(piece, &mut plain).map_err(|fault| self.fault(fault));
-            let read = self.leaks.push(&self.safety.leaks, &self.safety.rulebook, &plain, out);
-            if read.is_err() {
-                result = Err(self.stopped());
-            }
+            result = self.decoder.decode(piece, &mut plain).map_err(|fault| fault.of(self.limit));
+            // What was decoded before a fault is read too: it would be released otherwise.
+            result = self.read(&plain, out).and(result);
             if result.is_err() {
                 break;
             }
@@ -196,27 +235,62 @@ impl ScreenedBody {
         result
     }
 
+    /// Reads decoded bytes, and releases what can be.
+    fn read(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), BodyFault> {
+        if let Some(watch) = &mut self.watch {
+            watch(plain).map_err(BodyFault::Refused)?;
+        }
+        let Some((mut messages, compressed)) = self.messages.take() else {
+            return self.push(plain, false, out);
+        };
+        let mut rest = plain;
+        while !rest.is_empty() {
+            let part =
+                messages.next(rest).map_err(|_| BodyFault::Refused(Refusal::new(compressed, "a message")))?;
+            self.push(&rest[..part.length], part.ends, out)?;
+            rest = &rest[part.length..];
+        }
+        self.messages = Some((messages, compressed));
+        Ok(())
+    }
+
+    fn push(&mut self, plain: &[u8], ends: bool, out: &mut Vec<u8>) -> Result<(), BodyFault> {
+        let (leaks, rules) = (&self.safety.leaks, &self.safety.rulebook);
+        let mut read = self.leaks.push(leaks, rules, plain, out);
+        if ends && read.is_ok() {
+            read = self.leaks.boundary(leaks, rules, out);
+        }
+        read.map_err(|_| self.stopped())
+    }
+
     /// Reads what is left when the network has ended.
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BodyFault> {
         self.know()?;
         let started = Instant::now();
         let mut plain = Vec::new();
-        self.decoder.finish(&mut plain).map_err(|fault| self.fault(fault))?;
-        let leaks = &self.safety.leaks;
-        let read = self
-            .leaks
-            .push(leaks, &self.safety.rulebook, &plain, out)
-            .and_then(|()| self.leaks.finish(leaks, &self.safety.rulebook, out));
+        self.decoder.finish(&mut plain).map_err(|fault| fault.of(self.limit))?;
+        self.read(&plain, out)?;
+        let read = self.leaks.finish(&self.safety.leaks, &self.safety.rulebook, out);
         self.spent += started.elapsed();
         read.map_err(|_| self.stopped())
     }
 
-    fn fault(&self, fault: Fault) -> BodyFault {
-        match fault {
-            Fault::TooLarge => BodyFault::TooLarge(self.limit),
-            Fault::Ratio => BodyFault::Ratio,
-            Fault::Encoding => BodyFault::Encoding,
+    /// Puts the bytes as they came in the place of those that were read, as far as these were released.
+    fn instead(
+        &mut self,
+        bytes: Option<Bytes>,
+        result: Result<(), BodyFault>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BodyFault> {
+        let Some(originals) = &mut self.originals else { return result };
+        out.clear();
+        result?;
+        match bytes {
+            Some(bytes) => originals.add(bytes, self.decoder.decoded()).map_err(|_| BodyFault::Encoding)?,
+            None => originals.finish(),
         }
+        originals.release(self.leaks.released() as u64, out);
+        Ok(())
     }
 
     fn stopped(&self) -> BodyFault {
@@ -281,11 +355,13 @@ impl Stream for ScreenedBody {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(bytes))) => {
                     let result = this.take(&bytes, &mut out);
+                    let result = this.instead(Some(bytes), result, &mut out);
                     this.close(result);
                 }
                 Poll::Ready(Some(Err(fault))) => this.close(Err(fault)),
                 Poll::Ready(None) => {
                     let result = this.finish(&mut out);
+                    let result = this.instead(None, result, &mut out);
                     this.close(result);
                     this.end(Verdict::Allow);
                 }

@@ -7,6 +7,8 @@ use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use ruzstd::decoding::FrameDecoder;
 use types::limits;
 
+use super::BodyFault;
+
 /// A content encoding of RFC 9110 (gzip, deflate), RFC 7932 (br) or RFC 8878 (zstd).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Encoding {
@@ -40,6 +42,14 @@ impl Encoding {
             _ => Err(UnknownEncoding),
         }
     }
+
+    /// Undoes it for bytes that are here, within the bounds of a body.
+    pub fn decode(self, bytes: &[u8], limit: limits::Bytes) -> Result<Vec<u8>, BodyFault> {
+        let (mut decoder, mut plain) = (Decoder::new(Some(self), limit), Vec::new());
+        let decoded = bytes.chunks(4096).try_for_each(|piece| decoder.decode(piece, &mut plain));
+        decoded.and_then(|()| decoder.finish(&mut plain)).map_err(|fault| fault.of(limit))?;
+        Ok(plain)
+    }
 }
 
 /// Why decoding stopped.
@@ -48,6 +58,16 @@ pub(super) enum Fault {
     TooLarge,
     Ratio,
     Encoding,
+}
+
+impl Fault {
+    pub(super) fn of(self, limit: limits::Bytes) -> BodyFault {
+        match self {
+            Self::TooLarge => BodyFault::TooLarge(limit),
+            Self::Ratio => BodyFault::Ratio,
+            Self::Encoding => BodyFault::Encoding,
+        }
+    }
 }
 
 /// A body may grow by this factor...

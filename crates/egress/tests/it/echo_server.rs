@@ -1,0 +1,105 @@
+//! An upstream that gives a body back while it still arrives, in either version of HTTP.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use egress::ca::Authority;
+use egress::{Config, Exception};
+use http::{HeaderMap, Request, Response, Version};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use types::{Host, HostName, Port};
+
+type Echo = Response<UnsyncBoxBody<Bytes, hyper::Error>>;
+
+pub(crate) struct EchoServer {
+    pub(crate) config: Config,
+    /// The head of each request.
+    pub(crate) heads: Arc<Mutex<Vec<HeaderMap>>>,
+    task: JoinHandle<()>,
+}
+
+impl EchoServer {
+    /// Gives back what it gets, with the trailers that `trailers` makes of the request's headers.
+    pub(crate) async fn start(
+        name: &HostName,
+        version: Version,
+        trailers: fn(&HeaderMap) -> HeaderMap,
+    ) -> Self {
+        let authority = Authority::new().unwrap();
+        let identity = authority.issue(&Host::Name(name.clone())).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(identity.chain, identity.key)
+            .unwrap();
+        tls.alpn_protocols =
+            vec![if version == Version::HTTP_2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let exception = Exception {
+            host: name.clone(),
+            port: Port::new(443).unwrap(),
+            address: listener.local_addr().unwrap(),
+            ca: Some(authority.pem().as_bytes().to_vec()),
+        };
+        let config = Config { exceptions: vec![exception], ..Config::default() };
+        let heads = Arc::<Mutex<Vec<HeaderMap>>>::default();
+        let seen = heads.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let (seen, stream) = (seen.clone(), TokioIo::new(stream));
+                let service = service_fn(move |request| {
+                    let answer = echo(request, trailers, &seen);
+                    async { Ok::<_, hyper::Error>(answer) }
+                });
+                tokio::spawn(async move {
+                    let _ = match version {
+                        Version::HTTP_2 => {
+                            http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
+                        }
+                        _ => http1::Builder::new().serve_connection(stream, service).await,
+                    };
+                });
+            }
+        });
+        Self { config, heads, task }
+    }
+}
+
+fn echo(
+    request: Request<Incoming>,
+    trailers: fn(&HeaderMap) -> HeaderMap,
+    seen: &Mutex<Vec<HeaderMap>>,
+) -> Echo {
+    let (parts, body) = request.into_parts();
+    seen.lock().unwrap().push(parts.headers.clone());
+    let media = parts.headers.get("content-type").cloned();
+    let trailers = trailers(&parts.headers);
+    let mut answer = Response::new(match parts.uri.path() {
+        // A message that says that it is compressed.
+        "/compressed" => http_body_util::Full::new(Bytes::from_static(&[1, 0, 0, 0, 1, 7]))
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+        _ => body.with_trailers(async { Some(Ok(trailers)) }).boxed_unsync(),
+    });
+    answer.headers_mut().extend(media.map(|media| (http::header::CONTENT_TYPE, media)));
+    answer
+}
+
+impl Drop for EchoServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,109 @@
+//! Bodies that a client compresses (attacks C06, C10).
+
+use std::io::Write as _;
+
+use egress::loopback::{Loopback, reply};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use types::{Field, Host, HostName, Verdict};
+
+use super::world::{World, leads_to, reach};
+use crate::world::host;
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Lines that do not compress to nothing.
+fn lines(count: u32) -> String {
+    (0..count).map(|nth| format!("{}\n", types::Digest::of(&nth.to_be_bytes()))).collect()
+}
+
+async fn world(name: &HostName) -> (Loopback, World) {
+    let served = Host::Name(name.clone());
+    let upstream = Loopback::https(&served, |_| reply(StatusCode::OK, "ok")).await.unwrap();
+    let world = World::new(leads_to(&upstream, name), reach(&[name.as_str()])).await;
+    (upstream, world)
+}
+
+/// Posts bytes under an encoding; the status, and the code of a refusal.
+async fn post(world: &World, name: &HostName, encoding: &str, body: &[u8]) -> (u16, String) {
+    let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Encoding: {encoding}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The answer may come before the end.
+    let _ = stream.write_all(body).await;
+    let _ = stream.flush().await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let value: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    (status, value["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn c06_a_compressed_body_is_read_and_leaves_as_it_is() {
+    let name = host();
+    let (upstream, world) = world(&name).await;
+    let (short, long) = (gzip(lines(20).as_bytes()), gzip(lines(20_000).as_bytes()));
+    assert!(long.len() > 512 * 1024, "{} bytes do not stream", long.len());
+    for body in [&short, &long] {
+        assert_eq!(post(&world, &name, "gzip", body).await.0, 200);
+        let seen = upstream.requests().pop().unwrap();
+        assert_eq!(seen.headers()["content-encoding"], "gzip");
+        assert!(seen.body() == body, "{} of {} bytes", seen.body().len(), body.len());
+    }
+}
+
+#[tokio::test]
+async fn c06_what_is_hidden_by_compression_does_not_leave() {
+    let name = host();
+    let (upstream, world) = world(&name).await;
+    let (own, key) = (world.placeholder(), world.key.clone());
+    let twice = gzip(&gzip(b"compressed twice"));
+    let zeros = gzip(&vec![0; 32 << 20]);
+    for (what, encoding, body, code) in [
+        ("a value", "gzip", gzip(format!("a {key} b").as_bytes()), "leaks.known-value"),
+        ("a placeholder", "gzip", gzip(format!("a {own} b").as_bytes()), "egress.placeholder"),
+        ("a bomb", "gzip", zeros, "egress.encoded-body"),
+        ("an encoding that nobody here knows", "compress", b"x".to_vec(), "egress.encoded-body"),
+        ("two encodings", "gzip, gzip", twice, "egress.encoded-body"),
+        ("what is no gzip", "gzip", b"plain".to_vec(), "egress.encoded-body"),
+        (
+            "a gzip that is cut short",
+            "gzip",
+            gzip(lines(20).as_bytes())[..200].to_vec(),
+            "egress.encoded-body",
+        ),
+    ] {
+        assert_eq!(post(&world, &name, encoding, &body).await, (403, code.to_owned()), "{what}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}
+
+#[tokio::test]
+async fn c06_a_value_late_in_a_long_compressed_body_cuts_it_off() {
+    for (is_key, code) in [(true, "leaks.known-value"), (false, "egress.placeholder")] {
+        let name = host();
+        let (upstream, world) = world(&name).await;
+        let hidden = if is_key { world.key.clone() } else { world.placeholder() };
+        let body = gzip(format!("{}{hidden}\n{}", lines(15_000), lines(5_000)).as_bytes());
+        assert_eq!(post(&world, &name, "gzip", &body).await, (403, code.to_owned()));
+        assert_eq!(upstream.requests().len(), 0);
+        let settled = world.settled().await;
+        let [record] = &settled[..] else { panic!("{settled:?}") };
+        assert_eq!((record.verdict, record.field(Field::Rule)), (Verdict::Block, Some(code)));
+        // What was held back of it did not leave: the value stands at three quarters.
+        let sent: usize = record.field(Field::Sent).unwrap().parse().unwrap();
+        assert!(sent < body.len() * 3 / 4 + 1024, "{sent} of {}", body.len());
+    }
+}
