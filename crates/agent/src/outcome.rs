@@ -18,6 +18,8 @@ pub struct Outcome {
     pub refusals: Vec<Refusal>,
     /// What the person must not miss.
     pub alerts: Vec<Alert>,
+    /// What commands left in the workspace that some program would have obeyed, and where it was moved.
+    pub moved: Vec<Screened<String>>,
     /// What could not be carried out.
     pub failure: Option<Failure>,
 }
@@ -44,6 +46,6 @@ pub enum Failure {
 
 impl Outcome {
     pub(crate) fn of(turn: Turn) -> Self {
-        Self { turn, reply: None, refusals: Vec::new(), alerts: Vec::new(), failure: None }
+        Self { turn, reply: None, refusals: Vec::new(), alerts: Vec::new(), moved: Vec::new(), failure: None }
     }
 }

@@ -6,7 +6,7 @@
 //! description says that to the model.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use container::{Control, Ended, Quarantine, RunError, Running, Sandbox};
@@ -16,13 +16,13 @@ use egress::proxy::{Bounds, Parts, Proxy};
 use futures_util::StreamExt as _;
 use policy::manifest::{HostRule, Manifest};
 use policy::{Permit, Policy, Reach, Run, Scope, Tool};
-use safety::{BodyFault, Channel, Safety, ScreenedBody, Untrusted};
+use safety::{BodyFault, Channel, Safety, Screened, ScreenedBody, Untrusted};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use types::{
     CallId, Command, Confinement, Digest, Field, Lane, Refusal, SecretName, Source, ToolCall, ToolName,
-    Verdict,
+    Trace, Verdict,
 };
 use wasm::CallError;
 
@@ -128,12 +128,17 @@ fn place(rule: &HostRule) -> String {
 }
 
 impl Shell {
-    /// Runs one permitted call and records what became of it.
-    pub(crate) async fn call(&self, permit: Permit<ToolCall>) -> Result<Untrusted<String>, CallError> {
+    /// Runs one permitted call and records what became of it. What was moved out of the way in the workspace is told, however
+    /// the call ended.
+    pub(crate) async fn call(
+        &self,
+        permit: Permit<ToolCall>,
+        moved: &mut Vec<Screened<String>>,
+    ) -> Result<Untrusted<String>, CallError> {
         let scope = permit.scope().clone();
         let (call, settlement) = permit.redeem().map_err(CallError::Refused)?;
         let source = Source::Tool(call.tool.clone());
-        let (verdict, fields, returned) = match self.run(&scope, &call).await {
+        let (verdict, fields, returned) = match self.run(&scope, &call, moved).await {
             Ok(Printed { code: 0, text }) => (Verdict::Done, Vec::new(), Ok(Untrusted::new(source, text))),
             Ok(Printed { code, text }) => {
                 let text = format!("{text}\n(exit code {code})");
@@ -158,7 +163,12 @@ impl Shell {
         returned
     }
 
-    async fn run(&self, scope: &Scope, call: &ToolCall) -> Result<Printed, RunError> {
+    async fn run(
+        &self,
+        scope: &Scope,
+        call: &ToolCall,
+        moved: &mut Vec<Screened<String>>,
+    ) -> Result<Printed, RunError> {
         let Arguments { command } = serde_json::from_str(&call.arguments)
             .map_err(|_| RunError::Failed("the arguments are no command".to_owned()))?;
         let shown = Untrusted::new(Source::Model, command.clone());
@@ -175,7 +185,22 @@ impl Shell {
         };
         let permit = self.policy.decide_shell(scope, command, &shown).await?;
         let running = self.sandbox.start(permit, Arc::new(self.proxy(scope)?)).await?;
-        attend(running, scope.limits().output.as_usize()).await
+        let tell = |workspace: &Path, quarantine: &Quarantine| moved.extend(self.told(workspace, quarantine));
+        attend(running, scope.limits().output.as_usize(), &self.may.workspace, tell).await
+    }
+
+    /// What was moved, for the person. The command chose the names: of such as may not be shown there is only the number.
+    fn told(&self, workspace: &Path, quarantine: &Quarantine) -> Option<Screened<String>> {
+        let screen = |names: &str| {
+            let (folder, into) = (workspace.display(), &quarantine.folder);
+            let text = format!(
+                "in {folder} some program would obey {names}, so what is called so was moved to {into}/"
+            );
+            let text = Untrusted::new(Source::Tool(ToolName::parse(NAME).ok()?), text);
+            self.safety.screen(text, Channel::Log, &Trace::off()).ok()
+        };
+        let names = quarantine.told()?;
+        screen(&names).or_else(|| screen(&format!("{} names that cannot be shown", quarantine.moved.len())))
     }
 
     fn proxy(&self, scope: &Scope) -> Result<Proxy, RunError> {
@@ -204,14 +229,23 @@ impl Drop for Leash {
 }
 
 /// Reads what a command prints, up to so many bytes of each stream, and waits for its end.
-async fn attend(running: Running, longest: usize) -> Result<Printed, RunError> {
+async fn attend(
+    running: Running,
+    longest: usize,
+    workspace: &Path,
+    mut tell: impl FnMut(&Path, &Quarantine),
+) -> Result<Printed, RunError> {
     let Running { stdout, stderr, mut stdin, control, outcome, recovered } = running;
+    recovered.iter().for_each(|left| tell(&left.workspace, &left.quarantine));
     // It has no input. One that has ended already reads no end of it.
     let _ = stdin.shutdown().await;
     let leash = Leash(control);
     let read = |body| read(body, longest / 2, &leash.0);
     let (out, err) = tokio::join!(read(stdout), read(stderr));
     let finished = outcome.wait().await;
+    if let Ok(finished) = &finished {
+        tell(workspace, &finished.quarantine);
+    }
     // What was printed is why the run was ended, so it is what is told.
     let (out, err) = (out?, err?);
     let finished = finished?;

@@ -12,7 +12,7 @@ use types::limits::MAX_STEPS;
 use types::{Field, Kind, Lane, Layer, Record, Refusal, Source, ToolName, Trace, Verdict};
 use wasm::{CallError, Sandbox};
 
-use crate::alert::{Alarm, Alert, AlertCommand, Place, not_recorded};
+use crate::alert::{Alarm, AlertCommand, Place, not_recorded};
 use crate::files::Files;
 use crate::gate::{Call, Gate};
 use crate::model::{Model, NoAnswer};
@@ -129,7 +129,7 @@ impl Agent {
         let turn = Turn::begin(trace);
         let mut outcome = Outcome::of(turn.clone());
         let returned = match self.gate.arguments(&turn, arguments, &mut outcome.alerts).await {
-            Ok(arguments) => self.attempt(&turn, tool, arguments, ask, &mut outcome.alerts).await,
+            Ok(arguments) => self.attempt(&turn, tool, arguments, ask, &mut outcome).await,
             Err(refusal) => Err(refusal),
         };
         match returned {
@@ -180,7 +180,7 @@ impl Agent {
                     continue;
                 };
                 let number = transcript.call(tool.clone(), arguments.clone());
-                match self.attempt(turn, &tool, arguments, ask, &mut outcome.alerts).await {
+                match self.attempt(turn, &tool, arguments, ask, outcome).await {
                     Ok((text, failed)) => {
                         outcome.failure = outcome.failure.or(self.model.cannot_mend(failed));
                         transcript.push(Message::Result { number, tool, text, fence: Fence::new(), failed });
@@ -203,7 +203,7 @@ impl Agent {
         tool: &ToolName,
         arguments: Screened<Value>,
         ask: Ask<'_>,
-        alerts: &mut Vec<Alert>,
+        outcome: &mut Outcome,
     ) -> Result<(Screened<String>, bool), Refusal> {
         let permit = match self.policy.decide_call(turn, tool, arguments).await? {
             Decision::Permit(permit) => permit,
@@ -216,7 +216,7 @@ impl Agent {
         let returned = match permit.effect().lane {
             Lane::Wasm => self.sandbox.call(permit).await,
             Lane::Files => self.files.as_ref().ok_or_else(no_workspace)?.call(permit).await,
-            Lane::Shell => self.shell.as_ref().ok_or_else(no_shell)?.call(permit).await,
+            Lane::Shell => self.shell.as_ref().ok_or_else(no_shell)?.call(permit, &mut outcome.moved).await,
         };
         turn.absorb_result(&scope);
         let (text, failed) = match returned {
@@ -225,10 +225,10 @@ impl Agent {
             Err(CallError::Refused(refusal)) => {
                 let source = Source::Tool(tool.clone());
                 let place = Place { turn, source: &source, scope: Some(&scope) };
-                return Err(self.gate.refused(refusal, place, alerts).await);
+                return Err(self.gate.refused(refusal, place, &mut outcome.alerts).await);
             }
         };
-        Ok((self.gate.release(&scope, text, alerts).await?, failed))
+        Ok((self.gate.release(&scope, text, &mut outcome.alerts).await?, failed))
     }
 
     /// The prompt as one stream, before it goes anywhere.

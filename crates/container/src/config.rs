@@ -29,7 +29,7 @@ pub struct Config {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Downgrade {
-    /// A runtime whose version does not tell whether known holes are closed, as distributions ship it.
+    /// A runtime of which it cannot be told whether known holes are closed: a distribution's runc, or none of the engine's own.
     UnverifiableRuntime,
     /// A runtime with known holes.
     VulnerableRuntime,

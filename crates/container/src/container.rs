@@ -17,7 +17,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use types::{Command, Refusal, Rule, Source, ToolName, Trace, Verdict};
-use workspace::Surroundings;
+use workspace::{Surroundings, UnsafeFolder};
 
 use crate::authority::Authority;
 use crate::config::Config;
@@ -25,9 +25,10 @@ use crate::console::Console;
 use crate::control::{Control, Target};
 use crate::door::{Connection, Door};
 use crate::engine::Engine;
-use crate::ground::{Ground, waiting};
+use crate::ground::{Ground, refusal, waiting};
 use crate::image::Image;
 use crate::mounts::Bind;
+use crate::note::{Busy, Content, Found, Note, Notes};
 use crate::owner::user_for;
 use crate::program;
 use crate::proof::{Expected, Numbers};
@@ -214,17 +215,18 @@ impl Sandbox {
         inside: Inside,
     ) -> Result<(Run, Expected, Vec<Recovered>), RunError> {
         let docker = self.engine.docker.clone();
-        let notes = &self.config.folder;
-        std::fs::create_dir_all(notes).map_err(failed("the folder for runs cannot be made"))?;
-        let recovered = recover(&docker, notes, &command.workspace, &self.around, settlement).await?;
         let run = command.id.to_string();
         let (short, name) = (&run[run.len() - 12..], format!("ironclaw-{run}"));
+        let claim = Ground::claim(command, &name, settlement)?;
+        let (notes, installation, note, found) = self.claim(claim.clone()).await?;
+        let recovered = recover(&docker, found, &claim, &self.around, settlement).await?;
         let (lent, around) = (command.clone(), self.around.clone());
-        let (ground, held) = waiting(move || Ground::lend(&lent, &around)).await?;
+        let (ground, held) = waiting(move || Ground::lend(&lent, &around, note, claim)).await?;
         let user = user_for(ground.folder(), ground.is_written())?;
         let (door, authority, binds) = self.own_files(short, user, &inside)?;
         let standing = self.engine.standing();
         let plan = Plan {
+            installation: &installation,
             image: &self.image.id,
             volumes: &self.image.volumes,
             inside: &inside,
@@ -238,7 +240,7 @@ impl Sandbox {
             runtime: &standing.runtime,
         };
         let body = plan.to_body();
-        let ground = ground.noted(notes, &name, settlement).await?;
+        let ground = ground.noted(notes.clone()).await?;
         let options = CreateContainerOptions { name: Some(name), ..CreateContainerOptions::default() };
         let id = match docker.create_container(Some(options), body).await {
             Ok(created) => created.id,
@@ -255,11 +257,31 @@ impl Sandbox {
             door,
             _authority: authority,
             ground,
+            notes,
+            installation,
             config: self.config.clone(),
             accepted: standing.accepted.clone(),
             terminal: inside.terminal,
         };
         Ok((run, Expected::new(held, numbers), recovered))
+    }
+
+    /// Writes the note of a run, unless another run is in its way; gives the notes of others, and the installation's name.
+    async fn claim(&self, claim: Content) -> Result<(Notes, String, Note, Vec<Found>), RunError> {
+        let folder = self.config.folder.clone();
+        waiting(move || {
+            let claimed = || {
+                let notes = Notes::open(&folder)?;
+                let installation = notes.installation()?;
+                let claimed = notes.claim(&claim)?;
+                Ok((notes, installation, claimed))
+            };
+            let claimed = claimed().map_err(failed("the notes of commands cannot be kept"));
+            let (notes, installation, claimed) = claimed?;
+            let (note, found) = claimed.map_err(|Busy| refusal(UnsafeFolder::Busy))?;
+            Ok((notes, installation, note, found))
+        })
+        .await
     }
 
     /// What of this program's own stands in the container: its first process, the run's socket and certificate.
@@ -271,7 +293,7 @@ impl Sandbox {
     ) -> Result<(Door, Option<Authority>, Vec<Bind>), RunError> {
         let folder = &self.config.folder;
         let program = program::place(folder).map_err(failed("the first process cannot be placed"))?;
-        let by_root = self.engine.standing().runtime_version.is_none();
+        let by_root = Numbers::under(&self.engine.standing().runtime) == Numbers::Runtime;
         let door = Door::open(folder.join(run), user, by_root);
         let door = door.map_err(failed("the run's socket cannot be opened"))?;
         let authority = inside.authority.as_ref().map(|pem| Authority::write(folder, run, pem)).transpose();

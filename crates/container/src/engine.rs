@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use bollard::errors::Error;
-use bollard::models::{SystemInfo, SystemVersion};
+use bollard::models::{Runtime, SystemInfo, SystemVersion};
 use bollard::{API_DEFAULT_VERSION, Docker};
 
 use crate::config::{Config, Downgrade};
+use crate::proof::Numbers;
 use crate::runc::{self, Verdict};
 use crate::unfit::{Unfit, plain};
 
@@ -88,17 +89,9 @@ fn judge(config: &Config, version: &SystemVersion, info: &SystemInfo) -> Result<
     }
     let default = info.default_runtime.clone().unwrap_or_else(|| RUNC.to_owned());
     let runtime = config.runtime.clone().unwrap_or(default);
-    if !info.runtimes.iter().flatten().any(|(name, _)| *name == runtime) {
-        return Err(Unfit::NoRuntime(plain(&runtime)));
-    }
-    // Of another runtime the engine tells no version, and these holes are not its.
-    let is_runc = runtime == RUNC || runtime == "io.containerd.runc.v2";
-    let runtime_version = is_runc.then(|| runc_version(version));
-    let fault = match runtime_version.as_deref().map(|version| (runc::judge(version), version)) {
-        None | Some((Verdict::Closed, _)) => None,
-        Some((Verdict::Open, version)) => Some(Unfit::VulnerableRuntime(version.to_owned())),
-        Some((Verdict::Unverifiable, version)) => Some(Unfit::UnverifiableRuntime(version.to_owned())),
-    };
+    let known = info.runtimes.iter().flatten().find(|(name, _)| **name == runtime);
+    let Some((_, known)) = known else { return Err(Unfit::NoRuntime(plain(&runtime))) };
+    let (runtime_version, fault) = runtime_fault(&runtime, known, version);
     let accepted = match fault {
         None => Vec::new(),
         Some(fault) => match fault.downgrade().filter(|downgrade| config.downgrades.contains(downgrade)) {
@@ -110,17 +103,51 @@ fn judge(config: &Config, version: &SystemVersion, info: &SystemInfo) -> Result<
     Ok(Standing { version: engine, runtime: plain(&runtime), runtime_version, accepted })
 }
 
+/// The version of a runtime, where it is runc and the engine tells it, and what is to be said against it. A runtime with
+/// a kernel of its own shares none of these holes.
+fn runtime_fault(name: &str, runtime: &Runtime, version: &SystemVersion) -> (Option<String>, Option<Unfit>) {
+    if Numbers::under(name) == Numbers::Runtime {
+        return (None, None);
+    }
+    // What the engine starts itself unless it was given another path; from 25 on it asks whatever it was given.
+    let told = told_version(runtime);
+    let own = name == RUNC || name == "io.containerd.runc.v2";
+    let Some(version) = told.or_else(|| own.then(|| runc_version(version))) else {
+        // NVIDIA's starts the runc that it finds, most likely the engine's.
+        let wrapped = runc_version(version);
+        let fault = match name.contains("nvidia") && runc::judge(&wrapped) == Verdict::Open {
+            true => Unfit::VulnerableRuntime(wrapped),
+            false => Unfit::UnknownRuntime(plain(name)),
+        };
+        return (None, Some(fault));
+    };
+    let fault = match runc::judge(&version) {
+        Verdict::Closed => None,
+        Verdict::Open => Some(Unfit::VulnerableRuntime(version.clone())),
+        Verdict::Unverifiable => Some(Unfit::UnverifiableRuntime(version.clone())),
+    };
+    (Some(version), fault)
+}
+
 fn runc_version(version: &SystemVersion) -> String {
     let components = version.components.iter().flatten();
     let runc = components.into_iter().find(|component| component.name == RUNC);
     runc.map(|component| plain(&component.version)).unwrap_or_default()
 }
 
+/// The version of runc, in the words of the runtime itself: an annotation of what it says that it can do (the OCI Runtime
+/// Specification's `features` document).
+fn told_version(runtime: &Runtime) -> Option<String> {
+    let features = runtime.status.as_ref()?.get("org.opencontainers.runtime-spec.features")?;
+    let features: serde_json::Value = serde_json::from_str(features).ok()?;
+    features["annotations"]["org.opencontainers.runc.version"].as_str().map(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
-    use bollard::models::{Runtime, SystemVersionComponents};
+    use bollard::models::SystemVersionComponents;
 
     use super::*;
     use crate::config::Limits;
@@ -164,6 +191,44 @@ mod tests {
         let fault = Unfit::VulnerableRuntime("1.2.7".to_owned());
         assert!(fault.to_string().contains("CVE-2025-31133"));
         assert_eq!(judge(&config(&[Downgrade::UnverifiableRuntime]), &version, &info), Err(fault));
+    }
+
+    #[test]
+    fn r15_a_runtime_of_another_name_is_not_taken_for_a_sound_one() {
+        let judged = |runc: &str, name: &str, features: Option<&str>, downgrades: &[Downgrade]| {
+            let (version, mut info) = says(runc, SECCOMP);
+            let key = "org.opencontainers.runtime-spec.features".to_owned();
+            let status = features.map(|version| {
+                HashMap::from([(
+                    key,
+                    format!(r#"{{"annotations":{{"org.opencontainers.runc.version":"{version}"}}}}"#),
+                )])
+            });
+            let runtime = Runtime { path: Some(name.to_owned()), status, ..Runtime::default() };
+            info.runtimes.as_mut().unwrap().insert(name.to_owned(), runtime);
+            judge(&Config { runtime: Some(name.to_owned()), ..config(downgrades) }, &version, &info)
+        };
+        let unknown = |name: &str| Unfit::UnknownRuntime(name.to_owned());
+        // It starts whichever runc it finds.
+        assert_eq!(judged("1.2.7", "nvidia", None, &[]), Err(Unfit::VulnerableRuntime("1.2.7".to_owned())));
+        for name in ["nvidia", "crun", "youki", "my-runc"] {
+            assert_eq!(judged("1.3.3", name, None, &[]), Err(unknown(name)), "{name}");
+            let downgrade = Downgrade::UnverifiableRuntime;
+            let accepted = judged("1.3.3", name, None, &[downgrade]).unwrap();
+            assert_eq!(
+                (accepted.accepted, accepted.runtime_version),
+                (vec![(downgrade, unknown(name))], None)
+            );
+        }
+        assert!(unknown("crun").to_string().contains("CVE-2025-31133"));
+        // One that says which runc it is is judged by that.
+        assert_eq!(judged("1.2.7", "my-runc", Some("1.3.3"), &[]).unwrap().accepted, []);
+        assert_eq!(
+            judged("1.3.3", "my-runc", Some("1.2.7"), &[]),
+            Err(Unfit::VulnerableRuntime("1.2.7".to_owned()))
+        );
+        // A kernel of its own.
+        assert_eq!(judged("1.2.7", "runsc", None, &[]).unwrap().accepted, []);
     }
 
     #[test]

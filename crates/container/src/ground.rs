@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use policy::Settlement;
 use types::{Command, Confinement, Refusal};
-use workspace::{Held, Loan, SafeFolder, Surroundings, Survey, UnsafeFolder};
+use workspace::{Fingerprint, Held, Loan, SafeFolder, Surroundings, Survey, UnsafeFolder};
 
 use crate::container::{RunError, failed};
-use crate::note::{Content, Note};
+use crate::note::{Content, Note, Notes};
 use crate::quarantine::Quarantine;
 use crate::rules;
 use crate::sweep::quarantine_name;
@@ -17,33 +17,59 @@ use crate::sweep::quarantine_name;
 /// this time, some tens of millions, keeps its workspace from every later one until a person has looked.
 pub(crate) const SETTLE_TIME: Duration = Duration::from_secs(120);
 
-/// The folder of a run, which is nobody else's until this is dropped.
+/// The folder of a run: that of nobody else where the command changes it, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Ground {
     folder: SafeFolder,
     /// What some program obeyed in it before; none where the command changes nothing.
     survey: Option<Survey>,
-    note: Option<Note>,
+    note: Note,
+    content: Content,
 }
 
 impl Ground {
-    /// Lends a command its folder. Walks through all of it, so it is for a thread that may wait.
-    pub(crate) fn lend(command: &Command, around: &Surroundings) -> Result<(Self, Held), RunError> {
-        let loan = match command.confinement {
-            Confinement::WorkspaceWrite => Loan::Exclusive,
-            Confinement::ReadOnly => Loan::Shared,
+    /// What the note of a run says before anything of it is known but the decision.
+    pub(crate) fn claim(
+        command: &Command,
+        container: &str,
+        settlement: &Settlement,
+    ) -> Result<Content, RunError> {
+        let writes = match command.confinement {
+            Confinement::WorkspaceWrite => true,
+            Confinement::ReadOnly => false,
             Confinement::FullAccess => {
                 return Err(Refusal::new(&rules::UNFIT, "full access is no access of a container").into());
             }
         };
+        let line = Fingerprint::line(&command.workspace).map_err(|_| refusal(UnsafeFolder::NotAFolder))?;
+        Ok(Content {
+            container: container.to_owned(),
+            of: settlement.of().get(),
+            turn: settlement.turn(),
+            workspace: command.workspace.clone(),
+            line,
+            writes,
+            survey: None,
+        })
+    }
+
+    /// Lends a command its folder, which its note claims. Walks through all of it, so it is for a thread that may wait.
+    pub(crate) fn lend(
+        command: &Command,
+        around: &Surroundings,
+        note: Note,
+        content: Content,
+    ) -> Result<(Self, Held), RunError> {
+        let loan = if content.writes { Loan::Exclusive } else { Loan::Shared };
         let folder = SafeFolder::lend(&command.workspace, around, loan).map_err(refusal)?;
         // The decision names a folder without links; a link that stands there now was put there since.
-        if folder.path() != command.workspace {
+        let fingerprint = folder.fingerprint().map_err(failed("the workspace cannot be identified"))?;
+        if folder.path() != command.workspace || Some(fingerprint) != content.fingerprint() {
             return Err(refusal(UnsafeFolder::Changed).into());
         }
         let survey = (loan == Loan::Exclusive).then(|| Survey::of(&folder)).transpose().map_err(refusal)?;
         let held = Held::open(&folder, survey.as_ref()).map_err(refusal)?;
-        Ok((Self { folder, survey, note: None }, held))
+        Ok((Self { folder, survey, note, content }, held))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -61,26 +87,11 @@ impl Ground {
 
     /// Writes down what has to be known to put the folder in order should this process not live to do it. Before the
     /// command may start.
-    pub(crate) async fn noted(
-        mut self,
-        notes: &Path,
-        container: &str,
-        settlement: &Settlement,
-    ) -> Result<Self, RunError> {
-        let Some(survey) = &self.survey else { return Ok(self) };
-        let fingerprint = self.folder.fingerprint().map_err(failed("the workspace cannot be identified"))?;
-        let content = Content {
-            container: container.to_owned(),
-            of: settlement.of().get(),
-            turn: settlement.turn(),
-            workspace: self.folder.path().to_owned(),
-            fingerprint,
-            survey: survey.clone(),
-        };
-        let notes = notes.to_owned();
+    pub(crate) async fn noted(mut self, notes: Notes) -> Result<Self, RunError> {
         waiting(move || {
-            let note = Note::write(&notes, &content);
-            self.note = Some(note.map_err(failed("the note of the run cannot be written"))?);
+            self.content.survey = self.survey.clone();
+            let written = notes.rewrite(&mut self.note, &self.content);
+            written.map_err(failed("the note of the run cannot be written"))?;
             Ok(self)
         })
         .await
@@ -100,8 +111,7 @@ impl Ground {
 
     /// Lets the folder go: nothing has to be put in order in it any more.
     pub(crate) fn forget(self) -> Result<(), RunError> {
-        let Some(note) = self.note else { return Ok(()) };
-        note.erase().map_err(failed("the note of the run cannot be removed"))
+        self.note.erase().map_err(failed("the note of the run cannot be removed"))
     }
 }
 

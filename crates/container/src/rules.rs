@@ -24,7 +24,7 @@ rules! {
     /// The host's end of its socket is gone.
     DOOR = "container.door", "what judges the command's connections is gone, so the run was ended";
     /// Another command has the folder.
-    BUSY = "container.busy", "another command is at work in the workspace, and one that changes it is there alone";
+    BUSY = "container.busy", "another command is at work in the workspace, in a folder of it or around it, and one that changes something is there alone";
     /// What an earlier command left cannot be put away.
     LEFTOVER = "container.leftover", "an earlier command was cut off, and what it left in its workspace is not put away yet";
     /// Something else than what was checked stands in the container, or is about to.

@@ -18,6 +18,7 @@ use crate::container::{Ended, Finished, RunError, Size, undone};
 use crate::control::Control;
 use crate::door::{Connection, Door, Lifeline};
 use crate::ground::Ground;
+use crate::note::Notes;
 use crate::proof::Expected;
 use crate::rules;
 use crate::settle::record;
@@ -35,6 +36,8 @@ pub(crate) struct Run {
     /// What was made for this run alone; held until its end.
     pub(crate) _authority: Option<Authority>,
     pub(crate) ground: Ground,
+    pub(crate) notes: Notes,
+    pub(crate) installation: String,
     pub(crate) config: Config,
     pub(crate) accepted: Vec<(Downgrade, Unfit)>,
     pub(crate) terminal: Option<Size>,
@@ -86,7 +89,7 @@ impl Run {
         let started = self.docker.start_container(&self.id, None::<StartContainerOptions>).await;
         started.map_err(undone("Docker Engine does not start the container"))?;
         // Beside the command, which has to wait for nothing of it.
-        tokio::spawn(sweep(self.docker.clone()));
+        tokio::spawn(sweep(self.docker.clone(), self.notes.clone(), self.installation.clone()));
         // Before the door lets the command start.
         if let Some(size) = self.terminal {
             control.resize(size).await;

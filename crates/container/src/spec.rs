@@ -19,8 +19,8 @@ use crate::mounts::{self, Bind, HOME, TEMPORARY, WORKSPACE};
 /// with its reason.
 const SECCOMP: &str = include_str!("seccomp.json");
 
-/// Marks containers of this program, with the process that answers for them.
-pub(crate) const LABEL: &str = "org.ironclaw.run";
+/// Marks containers of this program, with the name of the installation that they are of.
+pub(crate) const LABEL: &str = "org.ironclaw.installation";
 
 /// Bytes of `/dev/shm`.
 const SHARED_MEMORY: i64 = 64 << 20;
@@ -31,6 +31,7 @@ const TERM: &str = "xterm-256color";
 /// Everything that differs from one run to the next.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
+    pub(crate) installation: &'a str,
     pub(crate) image: &'a str,
     /// Folders that the image declares as volumes.
     pub(crate) volumes: &'a [String],
@@ -74,7 +75,7 @@ impl Plan<'_> {
             attach_stdin: Some(true),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            labels: Some(HashMap::from([(LABEL.to_owned(), std::process::id().to_string())])),
+            labels: Some(HashMap::from([(LABEL.to_owned(), self.installation.to_owned())])),
             host_config: Some(self.host_config()),
             ..ContainerCreateBody::default()
         }

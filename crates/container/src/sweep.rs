@@ -10,11 +10,11 @@ use bollard::errors::Error;
 use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
 use policy::Settlement;
 use types::{CallId, Field, Refusal, Verdict};
-use workspace::{SafeFolder, Surroundings, UnsafeFolder};
+use workspace::{Fingerprint, SafeFolder, Surroundings, Survey, UnsafeFolder};
 
 use crate::container::{RunError, failed};
-use crate::ground::{SETTLE_TIME, refusal, waiting};
-use crate::note::{Content, Found, Note};
+use crate::ground::{SETTLE_TIME, waiting};
+use crate::note::{Content, Found, Note, Notes};
 use crate::quarantine::Quarantine;
 use crate::rules;
 use crate::settle::fields_of_names;
@@ -52,41 +52,42 @@ pub(crate) async fn remove(docker: &Docker, container: &str) -> Result<(), RunEr
     Err(RunError::Failed("Docker Engine does not remove the container".to_owned()))
 }
 
-/// Removes containers that do not run and whose process is gone. What fails is tried again at the next run.
-pub(crate) async fn sweep(docker: Docker) {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+/// Removes containers of this installation that do not run and for which nobody answers, and what their processes left
+/// beside the notes. What fails is tried again at the next run.
+pub(crate) async fn sweep(docker: Docker, notes: Notes, installation: String) {
+    let words = |word: &[&str]| word.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let filters = HashMap::from([
-        ("label".to_owned(), words(&[LABEL])),
+        ("label".to_owned(), words(&[&format!("{LABEL}={installation}")])),
         ("status".to_owned(), words(&["created", "exited", "dead"])),
     ]);
     let options =
         ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
     let Ok(found) = docker.list_containers(Some(options)).await else { return };
+    // Asked for after the containers, each of which had its note before it was made.
+    let cleared =
+        waiting(move || notes.clear().map_err(failed("the folder for runs cannot be cleared"))).await;
+    let Ok(alive) = cleared else { return };
     for container in found {
-        let owner = container.labels.as_ref().and_then(|labels| labels.get(LABEL));
-        let gone = owner.is_some_and(|process| !Path::new("/proc").join(process).exists());
-        if let (true, Some(id)) = (gone, container.id) {
+        let names = container.names.unwrap_or_default();
+        let is_alive = names.iter().any(|name| alive.iter().any(|run| name.trim_start_matches('/') == run));
+        if let (false, Some(id)) = (is_alive, container.id) {
             let _ = remove(&docker, &id).await;
         }
     }
 }
 
-/// Puts away what commands left whose end nobody saw, each with its record, before a command may work in `workspace`. What
-/// cannot be put away refuses the command where the folders overlap, and waits otherwise.
+/// Puts away what commands left whose end nobody saw, each with its record, before a command may work in the workspace of
+/// `mine`. What cannot be put away refuses the command where the folders overlap, and waits otherwise.
 pub(crate) async fn recover(
     docker: &Docker,
-    notes: &Path,
-    workspace: &Path,
+    found: Vec<Found>,
+    mine: &Content,
     around: &Surroundings,
     settlement: &Settlement,
 ) -> Result<Vec<Recovered>, RunError> {
-    let all = Note::all(notes).map_err(failed("the notes of earlier commands cannot be read"))?;
     let mut recovered = Vec::new();
-    for found in all {
+    for found in found {
         match found {
-            Found::Alive(content) if content.workspace == workspace => {
-                return Err(refusal(UnsafeFolder::Busy).into());
-            }
             Found::Alive(_) => {}
             Found::Unreadable(path) => {
                 let widen =
@@ -95,9 +96,8 @@ pub(crate) async fn recover(
                 return Err(Refusal::new(&rules::LEFTOVER, why).widened_by(widen).into());
             }
             Found::Left(note, content) => {
-                let overlaps =
-                    content.workspace.starts_with(workspace) || workspace.starts_with(&content.workspace);
-                match put_away(docker, around, note, content, overlaps, settlement).await {
+                let overlaps = content.overlaps(mine);
+                match put_away(docker, around, note, content, mine, settlement).await {
                     Ok(left) => recovered.extend(left),
                     Err(error) if overlaps => return Err(error),
                     Err(_) => {}
@@ -108,59 +108,71 @@ pub(crate) async fn recover(
     Ok(recovered)
 }
 
-/// Puts away what one command left. None where there was nothing.
+/// Puts away what one command left. None where there was nothing, or where its workspace is not to be found: it may be on
+/// a disk that is not mounted now, or have another name. Then the note waits for somebody who comes to it.
 async fn put_away(
     docker: &Docker,
     around: &Surroundings,
     note: Note,
     content: Content,
-    overlaps: bool,
+    mine: &Content,
     settlement: &Settlement,
 ) -> Result<Option<Recovered>, RunError> {
-    let (of, turn, workspace) = (content.of, content.turn, content.workspace.clone());
-    let container = content.container.clone();
-    let is_there = std::fs::symlink_metadata(&workspace).is_ok();
-    if !is_there && !overlaps {
-        // It may be on a disk that is not mounted now.
+    let place = place(&content, mine);
+    if place.is_none() && content.survey.is_some() {
         return Ok(None);
     }
+    let (of, turn) = (content.of, content.turn);
     // Only once nothing of the run lives on is the workspace at rest.
-    remove(docker, &container).await?;
-    let around = around.clone();
-    let quarantine = waiting(move || settle(&content, &around)).await?;
-    let reason = match &quarantine {
-        Some(_) => "nobody saw the end of the command",
-        None if overlaps => "nobody saw the end of the command, and its workspace is gone",
-        None => return Ok(None),
+    remove(docker, &content.container).await?;
+    let left = match (place, content.survey) {
+        (Some(place), Some(survey)) => {
+            let (at, around, fingerprint) = (place.clone(), around.clone(), content.line[0]);
+            let quarantine = waiting(move || settle(&at, fingerprint, &survey, &around)).await?;
+            Some(Recovered { workspace: place, quarantine })
+        }
+        _ => None,
     };
-    let mut fields = vec![(Field::Reason, reason.to_owned())];
-    fields.extend(quarantine.iter().flat_map(fields_of_names));
+    let mut fields = vec![(Field::Reason, "nobody saw the end of the command".to_owned())];
+    fields.extend(left.iter().flat_map(|left| fields_of_names(&left.quarantine)));
     settlement.settle_earlier(of, turn, Verdict::Abandoned, fields).await?;
     note.erase().map_err(failed("the note of an earlier command cannot be removed"))?;
-    Ok(quarantine
-        .filter(|quarantine| !quarantine.moved.is_empty())
-        .map(|quarantine| Recovered { workspace, quarantine }))
+    Ok(left.filter(|left| !left.quarantine.moved.is_empty()))
 }
 
-/// Compares a workspace with its survey, and moves what is new under a name that the command could not know. None where
-/// the workspace itself is gone, or another folder is in its place.
-fn settle(content: &Content, around: &Surroundings) -> Result<Option<Quarantine>, RunError> {
-    if std::fs::symlink_metadata(&content.workspace).is_err() {
-        return Ok(None);
+/// Where the workspace of a command is now: where it was, unless another folder is there, or whichever folder of a new
+/// command's path it has become.
+fn place(left: &Content, mine: &Content) -> Option<PathBuf> {
+    let was = left.fingerprint()?;
+    let there = Fingerprint::line(&left.workspace).ok().and_then(|line| line.first().copied());
+    if there == Some(was) {
+        return Some(left.workspace.clone());
     }
+    let mut above = mine.workspace.ancestors().zip(&mine.line);
+    let found = above.find(|(_, fingerprint)| **fingerprint == was && was.is_whole());
+    found.map(|(path, _)| path.to_owned())
+}
+
+/// Compares a workspace with its survey, and moves what is new under a name that the command could not know.
+fn settle(
+    place: &Path,
+    fingerprint: Fingerprint,
+    survey: &Survey,
+    around: &Surroundings,
+) -> Result<Quarantine, RunError> {
     let left = |fault: UnsafeFolder| {
-        let why = format!("what an earlier command left in {} waits: {fault}", content.workspace.display());
+        let why = format!("what an earlier command left in {} waits: {fault}", place.display());
         Refusal::new(&rules::LEFTOVER, why).widened_by("look through that folder, and try again")
     };
-    let folder = SafeFolder::reclaim(&content.workspace, around).map_err(left)?;
-    let fingerprint = folder.fingerprint().map_err(failed("the workspace cannot be read"))?;
-    if fingerprint != content.fingerprint || folder.path() != content.workspace {
-        return Ok(None);
+    let folder = SafeFolder::reclaim(place, around).map_err(left)?;
+    let found = folder.fingerprint().map_err(failed("the workspace cannot be read"))?;
+    if found != fingerprint || folder.path() != place {
+        return Err(left(UnsafeFolder::Changed).into());
     }
     let name = quarantine_name();
-    let moved = content.survey.settle(&folder, &name, SETTLE_TIME);
+    let moved = survey.settle(&folder, &name, SETTLE_TIME);
     let moved = moved.map_err(failed("what an earlier command left in the workspace cannot be put away"))?;
-    Ok(Some(Quarantine { folder: name, moved }))
+    Ok(Quarantine { folder: name, moved })
 }
 
 /// A folder for what a run leaves, under a name that nothing inside of it can know.

@@ -31,6 +31,11 @@ pub enum Unfit {
     /// A distribution's runtime.
     #[error("runc {0} is a distribution's: its number does not tell whether {HOLES} are closed in it")]
     UnverifiableRuntime(String),
+    /// A runtime of which nothing is known but its name.
+    #[error(
+        "Docker Engine does not tell what {0} is, so whether it has known holes ({HOLES}, or its own) cannot be told"
+    )]
+    UnknownRuntime(String),
     /// No image was made or chosen.
     #[error("there is no image to run commands in yet")]
     NoImage,
@@ -66,6 +71,10 @@ impl Unfit {
                 "install runc 1.2.8, 1.3.3 or newer from upstream; or, if your distribution closed them, [sandbox] downgrades = [\"{}\"]",
                 Downgrade::UnverifiableRuntime.as_str()
             ),
+            Self::UnknownRuntime(_) => format!(
+                "use runc 1.2.8, 1.3.3 or newer, or runsc; or, if you know that it is sound, [sandbox] downgrades = [\"{}\"]",
+                Downgrade::UnverifiableRuntime.as_str()
+            ),
             Self::NoImage => "ironclaw sandbox build-image".to_owned(),
             Self::ImageGone(_) => {
                 "ironclaw sandbox build-image; or docker pull NAME@sha256:DIGEST".to_owned()
@@ -81,7 +90,7 @@ impl Unfit {
     pub(crate) fn downgrade(&self) -> Option<Downgrade> {
         match self {
             Self::VulnerableRuntime(_) => Some(Downgrade::VulnerableRuntime),
-            Self::UnverifiableRuntime(_) => Some(Downgrade::UnverifiableRuntime),
+            Self::UnverifiableRuntime(_) | Self::UnknownRuntime(_) => Some(Downgrade::UnverifiableRuntime),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use policy::{Permit, Settlement};
 use safety::{BodyEnd, BodyFault, Finding};
-use types::{Field, Layer, Outbound, Refusal, Trace, Verdict};
+use types::{Field, Layer, Outbound, Refusal, SecretName, Trace, Verdict};
 
 use crate::error::{Failure, SendError};
 use crate::payload::Meter;
@@ -155,10 +155,17 @@ impl Account {
     }
 
     /// Settles a request whose answer went into the vault.
-    pub(crate) async fn close_captured(self, settlement: Settlement, received: usize) {
+    pub(crate) async fn close_captured(
+        self,
+        settlement: Settlement,
+        received: usize,
+        stored: impl IntoIterator<Item = &SecretName>,
+    ) {
         let mut fields = self.fields();
         fields.push((Field::Received, received.to_string()));
-        // What it brought is on record already, as a change of the secret.
+        // What it brought is on record already, as a change of each secret.
+        let stored = stored.into_iter().map(SecretName::as_str).collect::<Vec<_>>().join(",");
+        fields.extend(Some((Field::Secret, stored)).filter(|(_, stored)| !stored.is_empty()));
         let _ = settlement.settle(Verdict::Done, fields).await;
     }
 

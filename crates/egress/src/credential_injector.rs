@@ -66,6 +66,7 @@ mod tests {
             secrets: secrets.to_vec(),
             response: Bytes::kib(1),
             time: Duration::from_secs(1),
+            capture: None,
         };
         let refused = refuse_clear_text(&effect("http://a.example/", std::slice::from_ref(&used)));
         assert_eq!(refused.unwrap_err().rule.id, "egress.clear-text");

@@ -302,6 +302,7 @@ mod tests {
             secrets: secrets.iter().map(used).collect(),
             response: Limit::kib(1),
             time: Duration::from_secs(1),
+            capture: None,
         }
     }
 

@@ -19,6 +19,7 @@
 mod account;
 pub mod address;
 pub mod ca;
+mod capture;
 pub mod config;
 mod connect;
 mod credential_injector;

@@ -11,6 +11,7 @@
 
 mod answer;
 mod clients;
+pub mod identity;
 mod leaf;
 mod listen;
 mod placeholder;

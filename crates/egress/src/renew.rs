@@ -51,14 +51,15 @@ impl Egress {
         };
         match exchange.await {
             Ok((captured, length)) => {
-                account.close_captured(settlement, length).await;
+                let stored = [&captured.secret].into_iter().chain(&captured.refresh);
+                account.close_captured(settlement, length, stored).await;
                 Ok(captured)
             }
             Err(error) => Err(account.close(settlement, error).await),
         }
     }
 
-    async fn learn(&self, vault: &Vault) -> Result<(), Refusal> {
+    pub(crate) async fn learn(&self, vault: &Vault) -> Result<(), Refusal> {
         let known =
             vault.known_values().await.map_err(|_| Refusal::new(&secrets::rules::NOT_READ, "values"))?;
         self.safety.learn(known);
@@ -75,7 +76,7 @@ fn form() -> Message {
 }
 
 /// The whole of a short body, in memory that is wiped.
-async fn read(mut arriving: Arriving, most: Limit) -> Result<Zeroizing<Vec<u8>>, SendError> {
+pub(crate) async fn read(mut arriving: Arriving, most: Limit) -> Result<Zeroizing<Vec<u8>>, SendError> {
     // Never grown, so that no copy of a beginning stays behind.
     let mut whole = Zeroizing::new(Vec::with_capacity(most.as_usize()));
     while let Some(frame) = arriving.next().await {

@@ -24,7 +24,7 @@ use policy::{Permit, Settlement};
 use safety::{Channel, Encoding, Safety, ScreenedBody};
 use secrets::{Leases, Vault};
 use tokio::time::timeout_at;
-use types::{Outbound, Target, Trace};
+use types::{Outbound, Refusal, Target, Trace};
 
 use crate::account::Account;
 use crate::connect::connect;
@@ -108,6 +108,11 @@ impl Egress {
         let mut account = Account::open(&permit, trace);
         let deadline = account.deadline();
         let effect = permit.effect().clone();
+        if effect.capture.is_some() {
+            // Its answer is the vault's: it takes [`Egress::capture`].
+            let refusal = Refusal::new(&secrets::rules::NOT_CAPTURED, "nothing was sent");
+            return Err(account.close_unsent(permit, refusal.into()).await);
+        }
         let ready = timeout_at(deadline, self.prepare(&permit, message, opening, &mut account)).await;
         let Ready { request, leases, link, pinned, home } =
             match ready.unwrap_or(Err(Failure::Timeout.into())) {
@@ -191,7 +196,12 @@ impl Egress {
         Ok(Ready { request, leases, link, pinned, home })
     }
 
-    async fn dial(&self, pinned: &Pinned, target: &Target, offer: Offer) -> Result<Link, SendError> {
+    pub(crate) async fn dial(
+        &self,
+        pinned: &Pinned,
+        target: &Target,
+        offer: Offer,
+    ) -> Result<Link, SendError> {
         Ok(Link::over(connect(pinned, target, (&self.tls, offer), self.connect).await?).await?)
     }
 

@@ -72,7 +72,7 @@ keys! {
     "sandbox.engine": "The socket of Docker Engine.", "/var/run/docker.sock", "engine = \"/run/user/1000/docker.sock\"";
     "sandbox.image": "The image, by its digest: sha256:HEX or NAME@sha256:HEX. It is never pulled.", "the image of ironclaw sandbox build-image", "image = \"debian@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"";
     "sandbox.runtime": "The OCI runtime, by the engine's name for it, as in docker info.", "the engine's default", "runtime = \"runsc\"";
-    "sandbox.downgrades": "Promises that you give up. unverifiable-runtime: a distribution's runc, whose number does not tell whether known holes are closed. vulnerable-runtime: a runc with known holes. Each use is recorded.", "none", "downgrades = [\"unverifiable-runtime\"]";
+    "sandbox.downgrades": "Promises that you give up. unverifiable-runtime: a runtime of which it cannot be told whether known holes are closed, as a distribution's runc, crun or NVIDIA's. vulnerable-runtime: a runc with known holes. Each use is recorded.", "none", "downgrades = [\"unverifiable-runtime\"]";
     "sandbox.full_access": "Whether ironclaw exec --policy full-access may run a command outside any container. It has then everything that you have: your files, your keychain, this program's memory.", "false", "full_access = true";
     "sandbox.memory_mib": "Memory of a run in MiB, with what it writes to temporary folders. There is no swap.", "2048", "memory_mib = 4096";
     "sandbox.cpus": "Processors.", "2", "cpus = 4";

@@ -260,6 +260,7 @@ mod tests {
             secrets: if secret { vec![used] } else { vec![] },
             response: Bytes::kib(1),
             time: Duration::from_secs(1),
+            capture: None,
         }
     }
 

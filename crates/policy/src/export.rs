@@ -60,6 +60,7 @@ impl Policy {
             target: target.clone(),
             response: ANSWER,
             time: TIME,
+            capture: None,
         };
         let by = rules.engine.request(&outbound, turn.label(), &[]).permitted()?;
         Ok((outbound, by))

@@ -93,6 +93,7 @@ impl Policy {
             secrets: self.granted(scope.tool(), scope.digest(), target, &wishes).await?,
             response: scope.limits().response,
             time: scope.limits().time,
+            capture: None,
         };
         let by = rules.engine.request(&outbound, scope.turn().label(), brought).permitted()?;
         Ok((outbound, by))
@@ -120,6 +121,7 @@ impl Policy {
             target: target.clone(),
             response: MODEL_RESPONSE,
             time: MODEL_TIME,
+            capture: None,
         };
         let by = rules.engine.request(&outbound, turn.label(), &[]).permitted()?;
         Ok((outbound, by))

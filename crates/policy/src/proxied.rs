@@ -33,6 +33,10 @@ const PROXIED_RESPONSE: limits::Bytes = limits::Bytes::mib(64 * 1024);
 /// The time for one exchange: the longest downloads and event streams that honest programs wait for.
 const PROXIED_TIME: Duration = Duration::from_secs(60 * 60);
 
+/// The longest answer that is held for its tokens, and the time for such an exchange. Tokens of some providers have some kilobytes.
+const CAPTURED_RESPONSE: limits::Bytes = limits::Bytes::kib(64);
+const CAPTURED_TIME: Duration = Duration::from_secs(60);
+
 /// Names under wildcards that one run may use. A name that is looked up is read by the zone's name server, so each is room
 /// to write into (attack X02); a run that needs more has its hosts named.
 const MOST_NAMES: usize = 64;
@@ -272,12 +276,21 @@ impl Policy {
                 ));
             }
         };
+        // What stands for it in the answer is made when the run begins.
+        let captured = rule.capture.iter().flat_map(types::TokensInto::names);
+        if let Some(stray) = captured.into_iter().find(|name| !run.secrets.contains(name)) {
+            let detail = format!("{stray} in this run, which the rule captures a token into");
+            return Err(
+                Refusal::new(&rules::SECRET_NOT_GRANTED, detail).widened_by(format!("--secret {stray}"))
+            );
+        }
         let outbound = Outbound {
             secrets: self.granted(&name, &digest, target, &wishes.iter().collect::<Vec<_>>()).await?,
             caller: run.caller(),
             target: target.clone(),
-            response: PROXIED_RESPONSE,
-            time: PROXIED_TIME,
+            response: if rule.capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
+            time: if rule.capture.is_some() { CAPTURED_TIME } else { PROXIED_TIME },
+            capture: rule.capture.clone(),
         };
         match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
             cedar::Answer::Permit(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: rule.ask }),

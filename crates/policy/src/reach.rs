@@ -4,13 +4,16 @@
 //! is TOML with one `[[allow]]` for each rule. Both are read in two stages: what was written, then what it means.
 //! What no rule names is refused, and so is a set in which one rule does not parse: a typing error never widens anything.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use http::Method;
 use safety::Untrusted;
 use serde::Deserialize;
 use types::limits::Bytes;
-use types::{Endpoint, Host, HostName, PathPrefix, Port, Refusal, Rule, Scheme, SecretName, Source, Target};
+use types::{
+    Endpoint, Host, HostName, PathPrefix, Port, Refusal, Rule, Scheme, SecretName, Source, Target, TokensInto,
+};
 
 use crate::manifest::HostRule;
 use crate::rules;
@@ -45,6 +48,8 @@ pub struct ReachRule {
     pub require: Option<SecretName>,
     /// Each request waits until the owner has approved it.
     pub ask: bool,
+    /// What the tokens in each answer become: none of them reaches the program.
+    pub capture: Option<TokensInto>,
 }
 
 /// One host, or all names one label below a name.
@@ -132,9 +137,9 @@ impl Reach {
     /// The rule for a target: of several, the one with the longest path, and of those the strictest.
     pub(crate) fn rule(&self, target: &Target) -> Result<&ReachRule, &'static Rule> {
         let covering = self.0.iter().filter(|rule| rule.covers(target));
-        if let Some(rule) =
-            covering.max_by_key(|rule| (rule.path.as_str().len(), rule.ask, rule.require.is_some()))
-        {
+        if let Some(rule) = covering.max_by_key(|rule| {
+            (rule.path.as_str().len(), rule.capture.is_some(), rule.ask, rule.require.is_some())
+        }) {
             return Ok(rule);
         }
         let mut named = self.0.iter().filter(|rule| rule.names(&target.endpoint));
@@ -257,6 +262,34 @@ struct Written {
     require: Option<String>,
     #[serde(default)]
     ask: bool,
+    #[serde(default)]
+    capture: Option<WrittenCapture>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenCapture {
+    access_token: String,
+    #[serde(default)]
+    refresh_token: Option<String>,
+    #[serde(default)]
+    id_token: Option<String>,
+}
+
+impl WrittenCapture {
+    fn mean(self) -> Result<TokensInto, String> {
+        let name = |text: String| SecretName::parse(&text).map_err(|error| error.to_string());
+        let into = TokensInto {
+            access: name(self.access_token)?,
+            refresh: self.refresh_token.map(name).transpose()?,
+            id: self.id_token.map(name).transpose()?,
+        };
+        let names: BTreeSet<&SecretName> = into.names().collect();
+        if names.len() < into.names().count() {
+            return Err("two tokens cannot become one secret".to_owned());
+        }
+        Ok(into)
+    }
 }
 
 fn https() -> String {
@@ -289,7 +322,7 @@ impl Written {
             _ => (authority, None),
         };
         let (scheme, host) = (scheme.to_owned(), host.to_owned());
-        Ok(Self { scheme, host, port, methods, path, require: None, ask: false })
+        Ok(Self { scheme, host, port, methods, path, require: None, ask: false, capture: None })
     }
 
     fn mean(self) -> Result<ReachRule, Part> {
@@ -321,7 +354,11 @@ impl Written {
             return Err(("require", "a secret never travels without TLS".to_owned()));
         }
         let host = HostPattern::parse(&self.host).map_err(|why| ("the host", why))?;
-        Ok(ReachRule { scheme, host, port, methods, path, require, ask: self.ask })
+        let capture = self.capture.map(WrittenCapture::mean).transpose().map_err(|why| ("capture", why))?;
+        if capture.is_some() && scheme == Scheme::Http {
+            return Err(("capture", "a token never travels without TLS".to_owned()));
+        }
+        Ok(ReachRule { scheme, host, port, methods, path, require, ask: self.ask, capture })
     }
 }
 
@@ -418,6 +455,12 @@ mod tests {
             "[[allow]]\nhost = \"\"",
             "[[allow]]\nhost = \"a.com\"\n[[allow]]\nhost = \"*\"",
             "[[deny]]\nhost = \"a.com\"",
+            "[[allow]]\nhost = \"a.com\"\ncapture = true",
+            "[[allow]]\nhost = \"a.com\"\ncapture = { refresh_token = \"R\" }",
+            "[[allow]]\nhost = \"a.com\"\ncapture = { access_token = \"a b\" }",
+            "[[allow]]\nhost = \"a.com\"\ncapture = { access_token = \"A\", id_token = \"A\" }",
+            "[[allow]]\nhost = \"a.com\"\ncapture = { access_token = \"A\", mac_token = \"B\" }",
+            "[[allow]]\nhost = \"a.com\"\nscheme = \"http\"\ncapture = { access_token = \"A\" }",
         ] {
             assert!(Reach::parse(bad.as_bytes()).is_err(), "{bad}");
         }

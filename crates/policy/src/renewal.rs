@@ -99,6 +99,7 @@ impl Policy {
             target,
             response: ANSWER,
             time: TIME,
+            capture: None,
         };
         let by = rules.engine.request(&outbound, turn.label(), &[]).permitted()?;
         Ok((outbound, by))

@@ -31,6 +31,7 @@ use zeroize::Zeroizing;
 use crate::lease::{Lease, Leases};
 use crate::renewal::{self, Capture};
 use crate::rules;
+use crate::taking::Taking;
 use crate::types::breaks_a_line;
 
 /// A request that carries secrets, or is at least permitted to leave.
@@ -68,6 +69,19 @@ pub fn inject_renewal<B: From<Bytes>>(
     let (armed, settlement, effect) = use_up(leases, permit, request, fill)?;
     let capture = Capture::of(&effect).ok_or_else(|| Refusal::new(&rules::REQUEST_MISMATCH, "no renewal"))?;
     Ok((armed, settlement, capture))
+}
+
+/// The same for a request to a token endpoint, of whose answer the [`Taking`] says what becomes.
+pub fn inject_taking<B>(
+    leases: Leases,
+    permit: Permit<Outbound>,
+    request: Request<B>,
+) -> Result<(Armed<B>, Settlement, Taking), Refusal> {
+    let keep = |body, form: Option<Bytes>| form.is_none().then_some(body);
+    let (armed, settlement, effect) = use_up(leases, permit, request, keep)?;
+    let taking =
+        Taking::of(&effect).ok_or_else(|| Refusal::new(&rules::REQUEST_MISMATCH, "no token endpoint"))?;
+    Ok((armed, settlement, taking))
 }
 
 fn use_up<B>(

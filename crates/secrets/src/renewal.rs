@@ -205,17 +205,27 @@ impl Answer {
         if bearer.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
             return Err(refused("a token that is not a bearer token".to_owned()));
         }
-        let seconds = match answer.get("expires_in") {
-            Some(Value::Number(number)) => number.as_u64(),
-            Some(Value::String(digits)) => digits.parse().ok(),
-            _ => None,
-        };
-        let life_ms = |seconds: u64| seconds.min(LONGEST_LIFE) * 1000;
+        let seconds = life(&answer);
         for value in std::iter::once(&access).chain(&new) {
             value.check().map_err(|error| refused(error.to_string()))?;
         }
-        Ok(Self { access, refresh: new, expires_ms: seconds.map(|seconds| now_ms() + life_ms(seconds)) })
+        Ok(Self { access, refresh: new, expires_ms: seconds.map(ends_ms) })
     }
+}
+
+/// For how many seconds an answer says that its access token is good.
+pub(crate) fn life(answer: &Value) -> Option<u64> {
+    let seconds = match answer.get("expires_in") {
+        Some(Value::Number(number)) => number.as_u64(),
+        Some(Value::String(digits)) => digits.parse().ok(),
+        _ => None,
+    };
+    seconds.map(|seconds| seconds.min(LONGEST_LIFE))
+}
+
+/// When a token ends that is good for so many seconds from now on, in milliseconds since 1970.
+pub(crate) fn ends_ms(seconds: u64) -> u64 {
+    now_ms() + seconds * 1000
 }
 
 /// The errors that an endpoint may name (RFC 6749, section 5.2); any other word of its is not repeated.

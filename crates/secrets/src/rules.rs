@@ -27,6 +27,8 @@ rules! {
     SECRET_EXPIRED = "vault.secret-expired", "the secret has expired";
     /// The place that gives new tokens gave none.
     NOT_RENEWED = "vault.not-renewed", "the token endpoint gave no new token";
+    /// An answer with tokens that could not all be taken in.
+    NOT_CAPTURED = "vault.not-captured", "the answer of the token endpoint could not be taken into the vault, so it is not passed on";
     /// Another version, or another state of it, is in use than the newest record says.
     ROLLED_BACK = "vault.rolled-back", "the secret in use is not the one that the log tells of";
     /// The sealed value does not open.

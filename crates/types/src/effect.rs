@@ -165,6 +165,35 @@ pub struct Outbound {
     pub response: Bytes,
     /// The time for the whole exchange.
     pub time: Duration,
+    /// What the tokens in the answer become; without it the answer is passed on as it is.
+    pub capture: Option<TokensInto>,
+}
+
+/// The secrets that the tokens in the answer of a token endpoint become (RFC 6749, 5.1; OpenID Connect Core, 3.1.3.3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokensInto {
+    /// For `access_token`.
+    pub access: SecretName,
+    /// For `refresh_token`.
+    pub refresh: Option<SecretName>,
+    /// For `id_token`.
+    pub id: Option<SecretName>,
+}
+
+impl TokensInto {
+    /// Each member of the answer that is a token, with the secret that it becomes.
+    pub fn members(&self) -> [(&'static str, Option<&SecretName>); 3] {
+        [
+            ("access_token", Some(&self.access)),
+            ("refresh_token", self.refresh.as_ref()),
+            ("id_token", self.id.as_ref()),
+        ]
+    }
+
+    /// The secrets.
+    pub fn names(&self) -> impl Iterator<Item = &SecretName> {
+        self.members().into_iter().filter_map(|(_, name)| name)
+    }
 }
 
 /// A secret and its one place in a request.

@@ -26,7 +26,7 @@ use types::limits::{Bytes, ToolLimits};
 pub use guard::{credential_file, guarded};
 pub use held::{Held, HeldPart};
 pub use path::{PathError, WorkspacePath};
-pub use safe::{Loan, SafeFolder, Surroundings, UnsafeFolder};
+pub use safe::{Fingerprint, Loan, SafeFolder, Surroundings, UnsafeFolder};
 pub use survey::{Part, Survey, UnreadableSurvey};
 
 /// The most names one listing gives. A folder with more is listed as an error, not in part.

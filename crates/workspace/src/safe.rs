@@ -9,11 +9,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cap_fs_ext::{DirExt as _, MetadataExt as _};
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, FileTypeExt as _};
+use cap_std::fs::{Dir, FileTypeExt as _, ReadDir};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::path::MAX_SEGMENTS;
@@ -89,6 +89,16 @@ pub struct Surroundings {
     pub own: Vec<PathBuf>,
 }
 
+/// What tells a folder from one that takes its place later, also after it was renamed and after the machine was started
+/// anew: its number in its file system, and when it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fingerprint {
+    /// Its number.
+    pub inode: u64,
+    /// Nanoseconds since 1970; 0 where the file system does not tell.
+    pub made: u64,
+}
+
 /// Why a folder is no workspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UnsafeFolder {
@@ -110,6 +120,14 @@ pub enum UnsafeFolder {
     /// A folder of keys or profiles.
     #[error("a folder of keys or profiles is no workspace")]
     Keys,
+    /// In it is a folder that does not list its names.
+    #[error("the workspace holds a folder that cannot be looked into, so nothing is known of what is in it")]
+    Closed,
+    /// A link under a name that some program obeys leads to all of it.
+    #[error(
+        "a link in the workspace that some program obeys leads to the workspace itself, so all of it would be obeyed"
+    )]
+    Obeyed,
     /// It holds a socket, a FIFO or a device.
     #[error("the workspace holds a socket, a FIFO or a device")]
     Special,
@@ -120,7 +138,7 @@ pub enum UnsafeFolder {
     #[error("the workspace holds more than {MAX_CHECKED} names, too many to check")]
     TooLarge,
     /// A command is lent it that changes it, or that reads what this one would change.
-    #[error("another command is at work in the workspace")]
+    #[error("another command is at work in the workspace, in a folder of it or around it")]
     Busy,
     /// A file system without locks, as some network file systems are.
     #[error("the file system of the workspace cannot be locked for one command at a time")]
@@ -170,7 +188,8 @@ impl SafeFolder {
 
     fn check_content(&self) -> Result<(), UnsafeFolder> {
         let mut left = MAX_CHECKED;
-        check_content(&self.dir, MAX_SEGMENTS, &mut left)
+        let names = self.dir.entries().map_err(|_| UnsafeFolder::NotAFolder)?;
+        check_content(names, &self.dir, MAX_SEGMENTS, &mut left)
     }
 
     /// Where it is.
@@ -185,13 +204,11 @@ impl SafeFolder {
         Ok((found.dev(), found.ino()))
     }
 
-    /// What tells it from a folder that takes its place later, also after the machine was started anew: its number in its
-    /// file system, and when it was made, in nanoseconds since 1970 (0 where the file system does not tell).
+    /// What tells it from a folder that takes its place later.
     #[cfg(unix)]
-    pub fn fingerprint(&self) -> io::Result<(u64, u64)> {
+    pub fn fingerprint(&self) -> io::Result<Fingerprint> {
         let found = self.dir.dir_metadata()?;
-        let made = found.created().ok().and_then(|made| made.into_std().duration_since(UNIX_EPOCH).ok());
-        Ok((found.ino(), made.map_or(0, |made| made.as_nanos() as u64)))
+        Ok(Fingerprint::of(found.ino(), found.created().ok().map(|made| made.into_std())))
     }
 
     /// Its user and its group.
@@ -204,6 +221,28 @@ impl SafeFolder {
 
     pub(super) fn into_dir(self) -> Dir {
         self.dir
+    }
+}
+
+impl Fingerprint {
+    /// Those of a folder and of each one above it, by name: its own first, that of the root last.
+    #[cfg(unix)]
+    pub fn line(folder: &Path) -> io::Result<Vec<Self>> {
+        let one = |folder: &Path| {
+            let found = std::fs::symlink_metadata(folder)?;
+            Ok(Self::of(found.ino(), found.created().ok()))
+        };
+        folder.ancestors().map(one).collect()
+    }
+
+    /// Whether it is of this folder whatever it is called, which the number alone does not tell.
+    pub fn is_whole(self) -> bool {
+        self.made != 0
+    }
+
+    fn of(inode: u64, made: Option<SystemTime>) -> Self {
+        let made = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+        Self { inode, made: made.map_or(0, |made| made.as_nanos() as u64) }
     }
 }
 
@@ -261,8 +300,8 @@ fn check_place(path: &Path, around: &Surroundings) -> Result<(), UnsafeFolder> {
 }
 
 /// Looks for what is neither file, folder nor link.
-fn check_content(folder: &Dir, levels: usize, left: &mut usize) -> Result<(), UnsafeFolder> {
-    for found in folder.entries().map_err(|_| UnsafeFolder::NotAFolder)? {
+fn check_content(names: ReadDir, folder: &Dir, levels: usize, left: &mut usize) -> Result<(), UnsafeFolder> {
+    for found in names {
         let found = found.map_err(|_| UnsafeFolder::NotAFolder)?;
         *left = left.checked_sub(1).ok_or(UnsafeFolder::TooLarge)?;
         let kind = found.file_type().map_err(|_| UnsafeFolder::NotAFolder)?;
@@ -270,9 +309,12 @@ fn check_content(folder: &Dir, levels: usize, left: &mut usize) -> Result<(), Un
             if levels == 0 {
                 return Err(UnsafeFolder::TooLarge);
             }
-            // A folder that this user cannot open is one the agent cannot open either.
+            // Opening a folder takes no right to it (`O_PATH`); listing its names does. In one that keeps them to itself may be
+            // anything, and a command that knows a name gets to it, or takes the right that it needs where the folder is its own.
+            // One that is gone by now is none.
             if let Ok(below) = folder.open_dir_nofollow(found.file_name()) {
-                check_content(&below, levels - 1, left)?;
+                let names = below.entries().map_err(|_| UnsafeFolder::Closed)?;
+                check_content(names, &below, levels - 1, left)?;
             }
         } else if kind.is_socket() || kind.is_fifo() || kind.is_block_device() || kind.is_char_device() {
             return Err(UnsafeFolder::Special);

@@ -68,12 +68,15 @@ impl Survey {
     pub fn of(folder: &SafeFolder) -> Result<Self, UnsafeFolder> {
         let mut survey = Self::default();
         let mut left = MAX_CHECKED;
+        let mut all = false;
         let names = folder.dir.entries().map_err(|_| UnsafeFolder::NotAFolder)?;
         let _ = walk(&folder.dir, names, Path::new(""), MAX_SEGMENTS, &mut |_, _, path, sight| {
             match sight {
                 Sight::Guarded(link) => {
-                    if link.is_some() {
-                        survey.behind_links.extend(inside(folder.path(), path));
+                    let led = link.as_ref().and_then(|_| inside(folder.path(), path));
+                    match led {
+                        Some(led) if led.as_os_str().is_empty() => all = true,
+                        led => survey.behind_links.extend(led),
                     }
                     survey.guarded.insert(path.to_owned(), link);
                 }
@@ -84,6 +87,7 @@ impl Survey {
         });
         match survey.parts().len() {
             _ if left == 0 => Err(UnsafeFolder::TooLarge),
+            _ if all => Err(UnsafeFolder::Obeyed),
             parts if parts > MAX_MOUNTS => Err(UnsafeFolder::TooManyGuarded),
             _ => Ok(survey),
         }
@@ -160,6 +164,8 @@ impl Survey {
         }
         for path in self.guarded.iter().filter_map(|(path, link)| link.as_ref().and(Some(path))) {
             let Some(led) = inside(folder.path(), path).filter(|led| !self.knows(led)) else { continue };
+            // What leads to the workspace itself makes a program obey all of it; what can be moved away is the link.
+            let led = if led.as_os_str().is_empty() { path.clone() } else { led };
             let (above, name) = (led.parent(), led.file_name().unwrap_or_default());
             let parent = folder
                 .dir
@@ -176,11 +182,10 @@ impl Survey {
     }
 }
 
-/// Where a link inside a folder leads to, if that is inside it too.
+/// Where a link inside a folder leads to, if that is inside it too; nothing but an empty path for the folder itself.
 fn inside(root: &Path, link: &Path) -> Option<PathBuf> {
     let target = root.join(link).canonicalize().ok()?;
-    let target = target.strip_prefix(root).ok()?;
-    (!target.as_os_str().is_empty()).then(|| target.to_owned())
+    Some(target.strip_prefix(root).ok()?.to_owned())
 }
 
 /// Calls `see` with the folder, the name, the path and what is there, for every name below a folder until it breaks. Does
@@ -355,6 +360,26 @@ mod tests {
         assert!(dir.path().join(".githooks/a").exists() && dir.path().join("v1/rules").exists());
     }
 
+    #[test]
+    fn f02_a_guarded_link_that_leads_to_the_workspace_itself_is_not_left_there() {
+        let (dir, safe) = folder(&["build/hooks/pre-commit"]);
+        symlink("build/hooks", dir.path().join(".githooks")).unwrap();
+        let survey = Survey::of(&safe).unwrap();
+        // From now on every name in the workspace is a hook's.
+        fs::rename(dir.path().join("build/hooks"), dir.path().join("build/was")).unwrap();
+        symlink("..", dir.path().join("build/hooks")).unwrap();
+        fs::write(dir.path().join("pre-commit"), "planted").unwrap();
+        assert_eq!(survey.settle(&safe, "quarantine", LONG).unwrap(), [Path::new(".githooks")]);
+        assert!(dir.path().join(".githooks").symlink_metadata().is_err());
+        assert_eq!(
+            fs::read_link(dir.path().join("quarantine/0-.githooks")).unwrap(),
+            Path::new("build/hooks")
+        );
+        // One that does already is no workspace for a command that writes.
+        symlink(".", dir.path().join(".husky")).unwrap();
+        assert_eq!(Survey::of(&safe).unwrap_err(), UnsafeFolder::Obeyed);
+    }
+
     /// Runs a test again as a user whom modes hold back, where it was started as root; whether it did.
     #[expect(clippy::disallowed_methods, reason = "this test program itself, as somebody else")]
     fn ran_as_nobody(test: &str) -> bool {
@@ -417,6 +442,12 @@ mod tests {
         mode(&dir.path().join(&long), 0o000);
         assert_eq!(survey.settle(&safe, "quarantine", LONG).unwrap(), [Path::new(&long)]);
         mode(&dir.path().join(format!("quarantine/0-{}", &long[2..])), 0o700);
+        // One that cannot be looked into beforehand is not lent: a socket may be in it.
+        let (other, _) = folder(&["src/main.rs"]);
+        mode(&other.path().join("src"), 0o311);
+        let refused = SafeFolder::check(other.path(), &Surroundings::default()).unwrap_err();
+        assert_eq!(refused, UnsafeFolder::Closed);
+        mode(&other.path().join("src"), 0o700);
         // Nothing is said of a folder that nobody can look into.
         mode(dir.path(), 0o000);
         assert!(survey.settle(&safe, "again", LONG).is_err());

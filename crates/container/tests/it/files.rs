@@ -1,7 +1,7 @@
 //! F01 to F06, M01 to M03: what a command finds of the host's files, what it may leave there.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use container::{Ended, RunError, Running, rules};
 use tokio::sync::mpsc;
@@ -95,6 +95,7 @@ async fn f01_a_workspace_that_is_swapped_between_check_and_mount_never_starts() 
 #[tokio::test]
 async fn f01_a_command_in_an_enclosing_workspace_swaps_nothing_into_another_run() {
     let mut world = World::new().await;
+    let elsewhere = tempfile::tempdir().unwrap();
     let (outside, secret) = outside();
     let inner = tempfile::tempdir_in(world.workspace.path()).unwrap();
     let enclosing = std::mem::replace(&mut world.workspace, inner);
@@ -109,10 +110,13 @@ async fn f01_a_command_in_an_enclosing_workspace_swaps_nothing_into_another_run(
         "touch ready; while [ ! -e go ]; do sleep 0.02; done; mv {name}/pkg {name}/was && ln -s {} {name}/pkg && touch done; sleep 600",
         outside.path().display()
     );
+    // It is of another installation, which does not see the notes of this one.
+    let own = std::mem::replace(&mut world.config.folder, elsewhere.path().to_owned());
     let inner = std::mem::replace(&mut world.workspace, enclosing);
     let (outlet, _hostile_connections) = mpsc::channel(1);
     let hostile = world.start(&["sh", "-c", &swap], Confinement::WorkspaceWrite, outlet).await.unwrap();
     let enclosing = std::mem::replace(&mut world.workspace, inner);
+    world.config.folder = own;
     let appears = async |name: &str| {
         for _ in 0..1500 {
             if enclosing.path().join(name).exists() {
@@ -163,6 +167,33 @@ async fn f01_two_commands_of_which_one_writes_are_not_in_one_workspace() {
     reads.control.stop(&rules::TIME);
     reads.finished().await.unwrap();
     assert_eq!(world.writing("exit 4").await.ended, Ended::Exited(4));
+}
+
+#[tokio::test]
+async fn f01_a_command_that_writes_is_alone_in_every_folder_around_and_inside_its_own() {
+    let world = World::new().await;
+    world.write("a/b/file", "");
+    let inner = world.workspace.path().join("a/b");
+    let refused = async |world: &World, place: &Path| match world.run_at(place, Confinement::ReadOnly).await {
+        Err(RunError::Refused(refusal)) => assert_eq!(refusal.rule.id, rules::BUSY.id),
+        other => panic!("{other:?}"),
+    };
+    let whole = world.workspace.path().to_owned();
+    for (at, other) in [(&whole, &inner), (&inner, &whole)] {
+        let (outlet, _connections) = mpsc::channel(1);
+        let writes =
+            world.start_at(at, &["sleep", "600"], Confinement::WorkspaceWrite, outlet).await.unwrap();
+        refused(&world, other).await;
+        writes.control.stop(&rules::TIME);
+        writes.finished().await.unwrap();
+        assert_eq!(world.run_at(other, Confinement::WorkspaceWrite).await.unwrap().ended, Ended::Exited(0));
+    }
+    // One that reads goes beside one that reads.
+    let (outlet, _connections) = mpsc::channel(1);
+    let reads = world.start_at(&whole, &["sleep", "600"], Confinement::ReadOnly, outlet).await.unwrap();
+    assert_eq!(world.run_at(&inner, Confinement::ReadOnly).await.unwrap().ended, Ended::Exited(0));
+    reads.control.stop(&rules::TIME);
+    reads.finished().await.unwrap();
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use audit::{Audit, Drain, Log};
 use container::{
-    Config, Connection, Dialled, Downgrade, Ended, Engine, Image, Inside, Limits, RunError, Running, Sandbox,
+    Config, Connection, Dialled, Downgrade, Ended, Engine, Finished, Image, Inside, Limits, RunError,
+    Running, Sandbox,
 };
 use futures_util::StreamExt as _;
 use policy::{Catalog, Permit, Policy, Settings, Turn};
@@ -111,11 +112,20 @@ impl World {
         argv: &[&str],
         confinement: Confinement,
     ) -> Result<Permit<Command>, Refusal> {
+        self.permit_at(self.workspace.path(), argv, confinement).await
+    }
+
+    async fn permit_at(
+        &self,
+        workspace: &Path,
+        argv: &[&str],
+        confinement: Confinement,
+    ) -> Result<Permit<Command>, Refusal> {
         let command = Command {
             id: CallId::new(),
             argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
             confinement,
-            workspace: self.workspace.path().canonicalize().unwrap(),
+            workspace: workspace.canonicalize().unwrap(),
         };
         let line = Untrusted::new(Source::Owner, argv.join(" "));
         let shown = self.safety.screen(line, Channel::Log, &Trace::off()).unwrap();
@@ -129,8 +139,25 @@ impl World {
         confinement: Confinement,
         outlet: mpsc::Sender<Connection>,
     ) -> Result<Running, RunError> {
-        let permit = self.permit(argv, confinement).await?;
+        self.start_at(self.workspace.path(), argv, confinement, outlet).await
+    }
+
+    /// The same in another folder than the workspace.
+    pub(crate) async fn start_at(
+        &self,
+        workspace: &Path,
+        argv: &[&str],
+        confinement: Confinement,
+        outlet: mpsc::Sender<Connection>,
+    ) -> Result<Running, RunError> {
+        let permit = self.permit_at(workspace, argv, confinement).await?;
         self.sandbox().start_toward(permit, Inside::default(), outlet).await
+    }
+
+    /// Runs a command that does nothing in a folder.
+    pub(crate) async fn run_at(&self, folder: &Path, confinement: Confinement) -> Result<Finished, RunError> {
+        let (outlet, _connections) = mpsc::channel(1);
+        self.start_at(folder, &["true"], confinement, outlet).await?.finished().await
     }
 
     pub(crate) async fn read_only(&self, script: &str) -> Ran {

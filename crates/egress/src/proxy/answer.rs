@@ -14,8 +14,9 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use safety::{BodyFault, ScreenedBody};
-use serde_json::json;
-use types::Refusal;
+use secrets::Taken;
+use serde_json::{Value, json};
+use types::{Refusal, SecretName};
 
 use crate::error::{Failure, SendError};
 use crate::receive::Trailers;
@@ -88,6 +89,30 @@ pub(super) fn unsent(error: &SendError, asked: &str) -> Response<Outward> {
     written(status, &code, "egress", &failure.to_string(), Some(asked), None)
 }
 
+/// What a token endpoint answered, with what stands for each token in its place (RFC 6749, 5.1 and 5.2). Everything else
+/// that it may have said is left out. How long the access token is good is left out beside a refresh token: the owner lets
+/// the vault renew it, and what stands for it stays.
+pub(super) fn taken<'a>(
+    status: StatusCode,
+    taken: &Taken,
+    stands_for: impl Fn(&SecretName) -> Option<&'a str>,
+) -> Response<Outward> {
+    let body = match taken {
+        Taken::Refused(word) => json!({ "error": word }),
+        Taken::Tokens { stored, seconds } => {
+            let mut body = json!({ "token_type": "Bearer" });
+            for (member, name) in stored {
+                body[*member] = json!(stands_for(name));
+            }
+            if let (Some(seconds), None) = (seconds, body.get("refresh_token")) {
+                body["expires_in"] = json!(seconds);
+            }
+            body
+        }
+    };
+    json_with(status, &body)
+}
+
 fn written(
     status: StatusCode,
     code: &str,
@@ -98,7 +123,11 @@ fn written(
 ) -> Response<Outward> {
     let error =
         json!({ "code": code, "layer": layer, "asked": asked, "message": message, "refusal": refusal });
-    let text = json!({ "error": error }).to_string() + "\n";
+    json_with(status, &json!({ "error": error }))
+}
+
+fn json_with(status: StatusCode, body: &Value) -> Response<Outward> {
+    let text = body.to_string() + "\n";
     let mut answer = Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync());
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

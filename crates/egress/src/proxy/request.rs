@@ -105,6 +105,12 @@ impl Shared {
         asked: &str,
     ) -> Response<Outward> {
         let mut revoked = self.clone().revoked(permit.effect());
+        if permit.effect().capture.is_some() {
+            return tokio::select! {
+                answer = self.captured(permit, message, &asked) => answer,
+                refusal = &mut revoked => answer::refused(&refusal, Some(&asked)),
+            };
+        }
         let sent = tokio::select! {
             sent = self.egress.send(permit, message, self.run.turn().trace()) => sent,
             refusal = &mut revoked => return answer::refused(&refusal, Some(asked)),
@@ -113,6 +119,17 @@ impl Shared {
             Ok(response) => answer::passed_on(response, revoked),
             Err(error) => answer::unsent(&error, asked),
         }
+    }
+
+    /// Sends a request whose answer brings tokens, and answers with what stands for them.
+    async fn captured(&self, permit: Permit<Outbound>, message: Message, asked: &str) -> Response<Outward> {
+        let (status, taken) = match self.egress.capture(permit, message, self.run.turn().trace()).await {
+            Ok(taken) => taken,
+            Err(error) => return answer::unsent(&error, asked),
+        };
+        answer::taken(status, &taken, |name| {
+            self.placeholders.each().find(|(own, _)| *own == name).map(|(_, text)| text)
+        })
     }
 
     /// Comes about when a secret of the exchange is no longer granted for it (attack C19), and is recorded then. The

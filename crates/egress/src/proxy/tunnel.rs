@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::Response;
-use http::header::HOST;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -15,10 +14,10 @@ use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
-use types::{Endpoint, Host, HostName, Refusal, Scheme};
+use types::{Endpoint, Refusal, Scheme};
 
 use super::answer::{self, Outward};
-use super::{Place, Shared};
+use super::{Place, Shared, identity};
 use crate::{limits, rules};
 
 /// Requests of one HTTP/2 connection at a time: what browsers and servers settle on.
@@ -109,7 +108,7 @@ impl Shared {
 
     /// Answers `CONNECT`: 200 where some rule names the place, and from then on the client's TLS is ended here.
     pub(super) async fn connect(self: Arc<Self>, request: Request<Incoming>) -> Response<Outward> {
-        let endpoint = match asked_for(&request) {
+        let endpoint = match identity::of_connect(request.uri(), request.headers()) {
             Ok(endpoint) => endpoint,
             Err(refusal) => {
                 return answer::refused(&self.policy.note_refused(&self.run, refusal, "").await, None);
@@ -190,14 +189,7 @@ impl Shared {
     {
         let not_tls = |_| Refusal::new(&rules::NOT_TLS, format!("toward {endpoint}; nothing was sent"));
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(not_tls)?;
-        let named = start.client_hello().server_name().map(HostName::parse);
-        let agrees = match (named, &endpoint.host) {
-            (Some(Ok(named)), Host::Name(own)) => named == *own,
-            // An address has no server name (RFC 6066, 3).
-            (None, Host::Addr(_)) => true,
-            _ => false,
-        };
-        if !agrees {
+        if !identity::is_of(start.client_hello().server_name(), &endpoint.host) {
             let detail = format!("the TLS handshake in a tunnel to {endpoint}; nothing was sent");
             return Err(Refusal::new(&rules::NAMES_DISAGREE, detail));
         }
@@ -206,25 +198,4 @@ impl Shared {
         // A client that does not trust the authority ends the handshake, and one that comes with another protocol.
         start.into_stream(leaf).await.map_err(not_tls)
     }
-}
-
-/// The host and port of `CONNECT HOST:PORT` (RFC 9110, 9.3.6), with which a `Host` header has to agree.
-fn asked_for(request: &Request<Incoming>) -> Result<Endpoint, Refusal> {
-    let malformed = |why: String| Refusal::new(&rules::MALFORMED, why);
-    let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    let authority = authority.ok_or_else(|| malformed("CONNECT without host and port".to_owned()))?;
-    if authority.contains('@') {
-        return Err(malformed("CONNECT with a user before the host".to_owned()));
-    }
-    let endpoint = Endpoint::parse(authority, None).map_err(|error| malformed(error.to_string()))?;
-    for header in request.headers().get_all(HOST) {
-        let named = header.to_str().ok().and_then(|text| {
-            // Some clients leave the port out here.
-            Endpoint::parse(text, Some(endpoint.port.get())).ok()
-        });
-        if named.as_ref() != Some(&endpoint) {
-            return Err(Refusal::new(&rules::NAMES_DISAGREE, format!("the Host of a CONNECT to {endpoint}")));
-        }
-    }
-    Ok(endpoint)
 }

@@ -39,6 +39,9 @@ pub fn report(outcome: &TurnOutcome, terminal: &Terminal) -> Outcome {
     for alert in &outcome.alerts {
         terminal.alert(alert);
     }
+    for moved in &outcome.moved {
+        terminal.warn(format!("ironclaw: {}", moved.as_str()));
+    }
     if terminal.is_json() {
         terminal.json(&as_json(outcome));
     } else {
@@ -70,6 +73,7 @@ fn as_json(outcome: &TurnOutcome) -> Value {
             "severity": alert.severity.to_string(),
             "reason": alert.reason,
         })).collect::<Vec<_>>(),
+        "moved": outcome.moved.iter().map(|moved| moved.as_str()).collect::<Vec<_>>(),
         "failure": outcome.failure.map(|failure| failure.to_string()),
         "trace": trace_view::as_json(&outcome.turn.trace().steps()),
     })

@@ -14,7 +14,7 @@ use policy::{Policy, Reach, Run, Turn};
 use safety::{Channel, Safety};
 use secrets::Vault;
 use tokio::io::AsyncReadExt as _;
-use types::{Refusal, SecretName, Tenant, ToolName, Trace};
+use types::{Refusal, SecretName, Tenant, TokensInto, ToolName, Trace};
 
 use crate::cli;
 use crate::collector;
@@ -46,7 +46,14 @@ impl Reaching {
             Some(file) => words.clone().and(file.read().await?).map_err(broken)?,
             None => words.clone(),
         };
-        Ok(Self { words, file, reach, secrets: secrets(&args.secrets, base).await? })
+        let secrets = secrets(&args.secrets, base).await?;
+        let captured = reach.rules().iter().filter_map(|rule| rule.capture.as_ref());
+        if let Some(name) = captured.flat_map(TokensInto::names).find(|name| !secrets.contains_key(*name)) {
+            return Err(Failure::usage(format!(
+                "--rules: a token becomes {name}, for which nothing stands yet: --secret {name}"
+            )));
+        }
+        Ok(Self { words, file, reach, secrets })
     }
 
     /// Reads them for a command that works in `workspace`: whoever it runs could write rules there.

@@ -242,23 +242,44 @@ fn m03_a_command_that_lives_on_is_ended_before_what_it_plants_is_put_away() {
 }
 
 #[test]
-fn m03_what_is_the_owners_in_a_new_folder_of_the_same_name_is_left_alone() {
+fn m03_what_was_planted_is_found_under_another_name_and_a_new_folder_is_left_alone() {
     let installation = ready("");
     let folder = workspace(&installation);
-    let script = format!("touch planted; sleep 600; : {}", random("86"));
+    let script = format!("mkdir .husky; touch planted; sleep 600; : {}", random("86"));
     let mut program = running(&installation, &["--policy", "workspace-write"], &script);
     assert!(until(|| folder.join("planted").exists()), "the command did not start");
     // While it runs, none that would change what it sees, or see what it changes, goes beside it.
     let beside = exec(&installation, &[], "true");
     assert!(beside.code == 3 && beside.stderr.contains("container.busy"), "{beside:?}");
+    std::fs::create_dir(folder.join("inner")).unwrap();
+    let inner = folder.join("inner");
+    let inside = installation.run(&["exec", "--workspace", inner.to_str().unwrap(), "--", "true"]);
+    assert!(inside.code == 3 && inside.stderr.contains("container.busy"), "{inside:?}");
     program.kill().unwrap();
     program.wait().unwrap();
-    std::fs::rename(&folder, folder.with_extension("was")).unwrap();
+    let was = folder.with_extension("was");
+    std::fs::rename(&folder, &was).unwrap();
     std::fs::create_dir_all(workspace(&installation).join(".vscode")).unwrap();
     let next = exec(&installation, &[], "true").ok();
     assert!(folder.join(".vscode").exists() && !next.stderr.contains("ironclaw-quarantine-"), "{next:?}");
+    // What it left is put away wherever it has gone, once somebody comes to it.
+    assert!(was.join(".husky").exists());
+    let inner = was.join("inner");
+    let moved = installation.run(&["exec", "--workspace", inner.to_str().unwrap(), "--", "true"]).ok();
+    assert!(!was.join(".husky").exists() && moved.stderr.contains("ironclaw-quarantine-"), "{moved:?}");
     let audit = installation.run(&["audit", "tail"]).ok();
-    assert!(audit.stdout.contains("its workspace is gone"), "{audit:?}");
+    assert!(audit.stdout.contains("nobody saw the end of the command"), "{audit:?}");
+    // Nothing of the killed run stays beside its note. What clears it up runs beside a command, and may not come to its end.
+    let names = || {
+        let sandbox = std::fs::read_dir(installation.home().join("data/sandbox")).unwrap();
+        sandbox.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let own = |name: &String| ["image", "installation"].contains(&name.as_str()) || name.starts_with("init-");
+    let cleared = (0..20).any(|_| {
+        exec(&installation, &[], "true").ok();
+        names().iter().all(own)
+    });
+    assert!(cleared, "{:?}", names());
 }
 
 #[test]

@@ -1,5 +1,7 @@
-//! More than a proxy should have to bear (attacks A08, T08, X02).
+//! More than a proxy should have to bear (attacks A01, A08, T08, X02).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use egress::loopback::{Loopback, reply};
@@ -7,6 +9,7 @@ use egress::proxy::Bounds;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use types::{Field, Host, HostName, Kind, Port, Verdict};
@@ -141,6 +144,87 @@ async fn t08_a_client_that_takes_nothing_is_cut_off() {
     let kinds = to_the_end(&mut stream).await;
     assert!(kinds.contains(&HEADERS) && !kinds.contains(&DATA), "{kinds:?}");
     honest(&world, &name).await;
+}
+
+/// Files that this process may have open: those of ten thousand clients.
+fn with_files(count: u64) {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let more = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, more).unwrap();
+    assert!(limit.maximum.is_none_or(|most| most >= count), "ulimit -Hn is {:?}", limit.maximum);
+}
+
+/// Opens a tunnel and says nothing in it; some end their half of it. How many such tunnels are open is counted.
+async fn idles(
+    mut stream: TcpStream,
+    connect: Arc<str>,
+    half: bool,
+    open: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+) {
+    let _ = stream.write_all(connect.as_bytes()).await;
+    if half {
+        let _ = stream.shutdown().await;
+    }
+    let mut head = [0; 12];
+    let is_open = stream.read_exact(&mut head).await.is_ok() && &head == b"HTTP/1.1 200";
+    if is_open {
+        most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+    }
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest).await;
+    if is_open {
+        open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a01_ten_thousand_idle_tunnels_are_bounded_and_honest_clients_are_served_among_them() {
+    const CLIENTS: usize = 10_000;
+    with_files(CLIENTS as u64 + 2_000);
+    let short = Duration::from_millis(50);
+    let bounds = Bounds { connections: 64, handshake: short, head: short, ..Bounds::default() };
+    let (upstream, world, name) = world(bounds).await;
+    let connect = format!(
+        "CONNECT {name}:443 HTTP/1.1\r\nHost: {name}:443\r\nProxy-Authorization: Bearer {}\r\n\r\n",
+        world.token
+    );
+    let (connect, open, most) =
+        (Arc::from(connect), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (mut idle, mut served) = (JoinSet::new(), 0);
+    for number in 0..CLIENTS {
+        let connect: Arc<str> = Arc::clone(&connect);
+        idle.spawn(idles(world.dial().await, connect, number % 4 == 0, open.clone(), most.clone()));
+        if number % 1_000 == 999 {
+            // Among so many it may be told that there is no room, and comes again.
+            let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+            for _ in 0..200 {
+                if tries(&world, &name, &request).await {
+                    served += 1;
+                    break;
+                }
+            }
+        }
+    }
+    assert_eq!((served, upstream.requests().len()), (10, 10));
+    // Each of them ends without a word of its own.
+    let all = async { while idle.join_next().await.is_some() {} };
+    timeout(Duration::from_secs(60), all).await.expect("the idle ones are cut off");
+    let most = most.load(Ordering::SeqCst);
+    // As many as may be, and as many of which the end is being told.
+    assert!((1..=2 * bounds.connections).contains(&most), "{most} at a time");
+    honest(&world, &name).await;
+}
+
+/// Whether a request through a tunnel was answered.
+async fn tries(world: &World, name: &HostName, request: &str) -> bool {
+    let tunnel = timeout(Duration::from_secs(20), world.try_tunnel(name.as_str())).await;
+    let Ok(Some(stream)) = tunnel else { return false };
+    let Ok(mut stream) = world.secure(stream, name.as_str()).await else { return false };
+    let mut answer = Vec::new();
+    let _ = stream.write_all(request.as_bytes()).await;
+    let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    answer.starts_with(b"HTTP/1.1 200")
 }
 
 #[tokio::test]
