@@ -23,8 +23,10 @@ use types::{Digest, HostName, Port, SecretName, Target, Tenant, Trace};
 
 use crate::world::{Setup, World, host, scope};
 
-/// Values that are sealed, unsealed and sent, one after the other.
+/// Values that are sealed, unsealed and sent, one after the other: a thousand operations of the vault.
 const ROUNDS: u64 = 500;
+/// As many as show what the other version of HTTP leaves behind.
+const ROUNDS_OF_HTTP2: u64 = 60;
 /// Requests under one call; the tool of [`Setup`] may send 200.
 const PER_CALL: u64 = 100;
 /// How the parent tells the child where everything is.
@@ -35,7 +37,7 @@ async fn k12_no_value_is_left_in_memory_database_or_log() {
     let name = host();
     let served = types::Host::Name(name.clone());
     let upstream = Loopback::https(&served, |_| reply(StatusCode::OK, "fine"));
-    nothing_is_left(name, upstream.await.unwrap()).await;
+    nothing_is_left(name, upstream.await.unwrap(), ROUNDS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,22 +45,22 @@ async fn k12_http2_leaves_no_value_behind_either() {
     let name = host();
     let served = types::Host::Name(name.clone());
     let upstream = Loopback::http2(&served, |_| reply(StatusCode::OK, "fine"));
-    nothing_is_left(name, upstream.await.unwrap()).await;
+    nothing_is_left(name, upstream.await.unwrap(), ROUNDS_OF_HTTP2).await;
 }
 
-async fn nothing_is_left(name: HostName, upstream: Loopback) {
+async fn nothing_is_left(name: HostName, upstream: Loopback, rounds: u64) {
     let world = World::around(&upstream, Setup::with_secret(&name, "bearer")).await;
     let folder = world.folder.path();
     std::fs::write(folder.join("ca.pem"), upstream.ca_pem().unwrap()).unwrap();
-    std::fs::write(folder.join("where"), format!("{name} {}", upstream.addr())).unwrap();
+    std::fs::write(folder.join("where"), format!("{name} {} {rounds}", upstream.addr())).unwrap();
     let mark = marker(folder);
     let slot_key = std::fs::read(keys(folder).read_dir().unwrap().next().unwrap().unwrap().path()).unwrap();
 
     let mut other = Other::start(folder);
     other.wait_for("drained");
     let sent = upstream.requests();
-    let last = format!("Bearer {}", value(folder, ROUNDS - 1));
-    assert_eq!(sent.len() as u64, ROUNDS);
+    let last = format!("Bearer {}", value(folder, rounds - 1));
+    assert_eq!(sent.len() as u64, rounds);
     assert_eq!(sent.last().unwrap().headers()["authorization"], last);
     for (what, needle) in [("a value", mark.as_bytes()), ("the slot's key", &slot_key)] {
         let found = other.search(needle);
@@ -141,25 +143,26 @@ impl Parts {
     }
 }
 
-/// Where the parent's server is.
-fn target(folder: &Path) -> (HostName, Exception) {
+/// Where the parent's server is, and how many values it is to be sent.
+fn target(folder: &Path) -> (HostName, Exception, u64) {
     let text = std::fs::read_to_string(folder.join("where")).unwrap();
-    let (host, address) = text.split_once(' ').unwrap();
+    let words: Vec<&str> = text.split(' ').collect();
+    let [host, address, rounds] = words[..] else { panic!("{text}") };
     let host = HostName::parse(host).unwrap();
     let (port, address) = (Port::new(443).unwrap(), address.parse().unwrap());
     let ca = Some(std::fs::read(folder.join("ca.pem")).unwrap());
-    (host.clone(), Exception { host, port, address, ca })
+    (host.clone(), Exception { host, port, address, ca }, rounds.parse().unwrap())
 }
 
 /// Seals a value, sends a request with it, and so on; then closes all there is.
 async fn use_and_close(folder: &Path) {
     let parts = Parts::open(folder).await;
-    let (host, exception) = target(folder);
+    let (host, exception, rounds) = target(folder);
     let config = Config { exceptions: vec![exception], ..Config::default() };
     let egress = Egress::new(config, parts.safety.clone(), Some(parts.vault.clone())).unwrap();
     let secret = SecretName::parse("KEY").unwrap();
     let mut call = None;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         if round % PER_CALL == 0 {
             call = Some(scope(&parts.policy, &parts.safety, &Trace::off()).await);
         }
@@ -181,7 +184,7 @@ async fn use_and_close(folder: &Path) {
 async fn one_armed_request(folder: &Path) -> http::Request<()> {
     let parts = Parts::open(folder).await;
     let call = scope(&parts.policy, &parts.safety, &Trace::off()).await;
-    let (host, _) = target(folder);
+    let (host, ..) = target(folder);
     let url = format!("https://{host}/");
     let permit = parts.policy.decide_request(&call, Target::parse("GET", &url).unwrap(), &[]).await.unwrap();
     let leases = parts.vault.lease(&permit, &parts.safety).await.unwrap();
