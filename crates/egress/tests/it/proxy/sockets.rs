@@ -30,21 +30,21 @@ use crate::world::host;
 const TIME: Duration = Duration::from_secs(20);
 
 /// A server that answers each message by what a function makes of it and of the headers it was opened with.
-struct Server {
-    config: Config,
+pub(super) struct Server {
+    pub(super) config: Config,
     heads: Arc<Mutex<Vec<HeaderMap>>>,
     heard: Arc<Mutex<Vec<Message>>>,
     task: JoinHandle<()>,
 }
 
-type Answer = fn(&HeaderMap, &Message) -> Vec<Message>;
+pub(super) type Answer = fn(&HeaderMap, &Message) -> Vec<Message>;
 
 fn echo(_: &HeaderMap, message: &Message) -> Vec<Message> {
     vec![message.clone()]
 }
 
 impl Server {
-    async fn start(name: &HostName, answer: Answer) -> Self {
+    pub(super) async fn start(name: &HostName, answer: Answer) -> Self {
         let authority = Authority::new().unwrap();
         let identity = authority.issue(&Host::Name(name.clone())).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
