@@ -165,6 +165,17 @@ fn routes(spelt: &str) -> bool {
     ROUTING.iter().any(|known| known == spelt) || family.iter().any(|family| spelt.starts_with(family))
 }
 
+/// Makes one header of the cookies that HTTP/2 lets a client send apart, as whoever reads another version needs them (RFC
+/// 9113, 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 /// True for a credential that is a program's own, toward a place that is not reached with one of the owner's. Whether
 /// the place is one is for policy to say.
 fn may_bring(effect: &Outbound, name: &HeaderName) -> bool {
@@ -411,6 +422,19 @@ mod tests {
         assert!(send(&[], &ranged).unwrap().headers().contains_key("range"));
         let request = send(&[Injection::Bearer], &ranged).unwrap();
         assert!(!request.headers().contains_key("range") && !request.headers().contains_key("if-range"));
+    }
+
+    #[test]
+    fn t07_cookies_that_were_sent_apart_are_one_header() {
+        let mut headers = HeaderMap::new();
+        join_cookies(&mut headers);
+        assert!(headers.is_empty());
+        for crumb in ["a=1", "b=2", "c=3; d=4"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(crumb));
+        }
+        join_cookies(&mut headers);
+        let joined: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+        assert_eq!(joined, ["a=1; b=2; c=3; d=4"]);
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl Shared {
         // What the host is was agreed on; it is sent in its canonical form.
         headers.remove(header::HOST);
         HOP.iter().for_each(|name| drop(headers.remove(name)));
+        crate::headers::join_cookies(&mut headers);
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         // `OPTIONS *` is about the server, not about a resource of it.
         if !path.starts_with('/') {

@@ -158,6 +158,8 @@ enum Step {
     OkAndGo,
     /// The stream is refused before it was looked at.
     Refuse,
+    /// An answer before the request has ended, whose rest is waited for.
+    OkAndMore,
     /// It was looked at and failed.
     Fail,
     /// The connection is closed.
@@ -216,12 +218,13 @@ async fn serve(stream: TlsStream<TcpStream>, script: Script, requests: &AtomicUs
     let Ok(mut connection): Result<Connection<_, Bytes>, _> = h2::server::handshake(stream).await else {
         return;
     };
-    let mut nth = 0;
+    let (mut nth, mut held) = (0, Vec::new());
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         nth += 1;
         requests.fetch_add(1, Ordering::SeqCst);
-        drop(request);
-        match script(nth) {
+        let step = script(nth);
+        held.extend((step == Step::OkAndMore).then_some(request));
+        match step {
             Step::Close => return,
             Step::Refuse => respond.send_reset(Reason::REFUSED_STREAM),
             Step::Fail => respond.send_reset(Reason::INTERNAL_ERROR),
@@ -290,4 +293,28 @@ async fn what_an_upstream_may_have_processed_is_not_sent_again() {
             assert_eq!(server.counts(), (3, 5));
         }
     }
+}
+
+#[tokio::test]
+async fn s11_a_connection_on_which_something_is_still_being_sent_serves_nobody_else() {
+    let name = host();
+    let server = Scripted::start(&name, |_| Step::OkAndMore).await;
+    let world = World::new(Setup::open(&name), server.config.clone()).await;
+    let (open, mut closed) = tokio::sync::mpsc::channel::<()>(1);
+    let endless =
+        stream::iter([Ok(Bytes::from("the beginning\n"))]).chain(stream::pending().map(move |()| {
+            let _ = &open;
+            Ok(Bytes::new())
+        }));
+    let body = Payload::Stream(Upload::new(endless, None));
+    let answer = world.send("POST", "/1", Message { body, ..Message::default() }).await.unwrap();
+    let mut body = answer.into_body();
+    while let Some(piece) = body.next().await {
+        assert_eq!(piece.unwrap(), "ok");
+    }
+    world.get("/2").await.unwrap();
+    assert_eq!(server.counts(), (2, 2));
+    // What was being sent was dropped with its connection.
+    let dropped = tokio::time::timeout(std::time::Duration::from_secs(20), closed.recv()).await;
+    assert_eq!(dropped.unwrap(), None);
 }

@@ -15,6 +15,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wasmtime-wasi", &["wasm"]),
     ("wasmtime-wasi-http", &["wasm"]),
     // The door.
+    ("h2", &["egress"]),
     ("hickory-resolver", &["egress"]),
     ("hyper", &["egress"]),
     ("hyper-util", &["egress"]),
@@ -22,6 +23,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rustls", &["egress"]),
     ("rustls-platform-verifier", &["egress"]),
     ("tokio-rustls", &["egress"]),
+    ("tokio-tungstenite", &["egress"]),
     ("webpki-roots", &["egress"]),
     // Keys.
     ("apple-native-keyring-store", &["secrets"]),

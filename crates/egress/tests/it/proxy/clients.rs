@@ -1,4 +1,4 @@
-//! Real clients: curl, git, Python with requests, openssl.
+//! Real clients: curl, git, openssl, Python with requests, gRPC and websockets.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -8,7 +8,9 @@ use http::{Method, StatusCode};
 use tokio::process::Command;
 use types::{Host, HostName};
 
+use super::sockets::Server;
 use super::world::{Granted, World, leads_to, reach};
+use crate::echo_server::EchoServer;
 use crate::world::host;
 
 /// A client in an environment that holds what `ironclaw proxy` prints, and nothing of the tester's.
@@ -120,6 +122,81 @@ async fn python_with_requests() {
     let ran = run(&world, "python3", &["-c", &script]).await;
     let expected = "200 POST /v1 8 key: true\n200 POST /v1 8 key: true\negress.routing-header\n";
     assert_eq!(text(&ran.stdout), expected, "{ran:?}");
+}
+
+#[tokio::test]
+async fn t06_curl_to_an_upstream_in_http2() {
+    let name = host();
+    let served = Host::Name(name.clone());
+    let upstream = Loopback::http2(&served, |seen| reply(StatusCode::OK, format!("{:?}", seen.version())))
+        .await
+        .unwrap();
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    for flag in ["--http1.1", "--http2"] {
+        let ran = run(&world, "curl", &["-sS", flag, &format!("https://{name}/")]).await;
+        assert_eq!(text(&ran.stdout), "HTTP/2.0", "{ran:?}");
+    }
+}
+
+/// Debian's Python, which has its packages.
+const PYTHON: &str = "/usr/bin/python3";
+
+#[tokio::test]
+async fn t14_grpc_from_python() {
+    let name = host();
+    let ok = |_: &http::HeaderMap| {
+        http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), http::HeaderValue::from_static("0"))])
+    };
+    let server = EchoServer::start(&name, http::Version::HTTP_2, ok).await;
+    let granted = Granted { host: &name, path: "/", inject: "bearer" };
+    let world = World::with_secret(server.config.clone(), reach(&[name.as_str()]), granted).await;
+    let script = format!(
+        "import grpc, queue\n\
+         trusted = grpc.ssl_channel_credentials(open('{}', 'rb').read())\n\
+         channel = grpc.secure_channel('{name}:443', trusted)\n\
+         said = queue.Queue()\n\
+         talk = channel.stream_stream('/pkg.Service/Talk', lambda x: x, lambda x: x)\n\
+         call = talk(iter(said.get, None), timeout=20, metadata=[('authorization', 'Bearer {}')])\n\
+         for word in [b'first', b'second']:\n    said.put(word)\n    print(next(call))\n\
+         said.put(None)\n\
+         print(list(call), call.code())\n",
+        world.ca.display(),
+        world.placeholder()
+    );
+    let ran = run(&world, PYTHON, &["-c", &script]).await;
+    assert_eq!(text(&ran.stdout), "b'first'\nb'second'\n[] StatusCode.OK\n", "{ran:?}");
+    let heads = server.heads.lock().unwrap().clone();
+    assert_eq!(heads[0]["authorization"], format!("Bearer {}", world.key));
+}
+
+#[tokio::test]
+async fn t13_websockets_from_python() {
+    let name = host();
+    let server = Server::start(&name, |_, message| vec![message.clone()]).await;
+    let world = World::new(server.config.clone(), reach(&[name.as_str()])).await;
+    let script = format!(
+        "import asyncio, socket, ssl, websockets\n\
+         async def talk():\n\
+         \x20   plain = socket.create_connection(('127.0.0.1', {}))\n\
+         \x20   plain.sendall(b'CONNECT {name}:443 HTTP/1.1\\r\\nHost: {name}:443\\r\\nProxy-Authorization: Bearer {}\\r\\n\\r\\n')\n\
+         \x20   assert b' 200 ' in plain.recv(4096)\n\
+         \x20   trusted = ssl.create_default_context(cafile='{}')\n\
+         \x20   async with websockets.connect('wss://{name}/', sock=plain, ssl=trusted, server_hostname='{name}') as s:\n\
+         \x20       await s.send('hello')\n\
+         \x20       print(await s.recv(), s.extensions)\n\
+         \x20       await s.send('{}')\n\
+         \x20       try:\n\
+         \x20           await s.recv()\n\
+         \x20       except websockets.ConnectionClosed as closed:\n\
+         \x20           print(closed.rcvd.code, closed.rcvd.reason)\n\
+         asyncio.run(talk())\n",
+        world.port,
+        world.token,
+        world.ca.display(),
+        world.key
+    );
+    let ran = run(&world, PYTHON, &["-c", &script]).await;
+    assert_eq!(text(&ran.stdout), "hello []\n1008 leaks.known-value\n", "{ran:?}");
 }
 
 #[tokio::test]

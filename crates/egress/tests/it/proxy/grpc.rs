@@ -34,10 +34,10 @@ fn message(text: &str) -> Bytes {
     [&[0][..], &u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat().into()
 }
 
-type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Sends a request and waits for the head of its answer.
-async fn answer_to(
+pub(super) async fn answer_to(
     world: &World,
     mut request: Request<Body>,
     version: Version,

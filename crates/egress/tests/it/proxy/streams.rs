@@ -8,10 +8,13 @@ use egress::proxy::Bounds;
 use futures_util::StreamExt as _;
 use http::StatusCode;
 use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use types::{Field, Host, HostName, Verdict};
 
+use super::grpc::answer_to;
 use super::world::{World, exchange, leads_to, reach};
+use crate::echo_server::EchoServer;
 use crate::world::host;
 
 async fn upstream(name: &HostName) -> Loopback {
@@ -147,4 +150,49 @@ async fn a01_idle_and_slow_clients_are_cut_off_and_the_next_honest_one_is_served
     let slow = format!("POST / HTTP/1.1\r\nHost: {name}\r\nContent-Length: 100\r\n\r\nonly the beginning");
     let answer = world.inside(name.as_str(), &slow).await;
     assert_eq!((answer.status, &*answer.code()), (408, "egress.too-slow"));
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Sends so many bytes to a server that gives them back; the most that was resident meanwhile.
+async fn there_and_back(world: &World, name: &HostName, version: http::Version, bytes: u64) -> u64 {
+    let piece = Bytes::from(lines(64 * 1024));
+    let pieces = futures_util::stream::iter(
+        (0..bytes / 65_536).map(move |_| Ok::<_, std::io::Error>(Frame::data(piece.clone()))),
+    );
+    let request = http::Request::post(format!("https://{name}/")).header("host", name.as_str());
+    let request = request.body(StreamBody::new(pieces).boxed_unsync()).unwrap();
+    let mut body = answer_to(world, request, version).await.unwrap().into_body();
+    let (mut came, mut most) = (0, 0);
+    while let Some(frame) = body.frame().await {
+        let length = frame.unwrap().into_data().map_or(0, |data| data.len() as u64);
+        if (came + length) >> 24 > came >> 24 {
+            most = most.max(resident());
+        }
+        came += length;
+    }
+    assert_eq!(came, bytes / 65_536 * 65_536);
+    most
+}
+
+/// Client, proxy and server in one process: `cargo nextest run -p egress --run-ignored only a02_five_gigabytes --no-capture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes; for the figures in docs/benchmarks.md"]
+async fn a02_five_gigabytes_there_and_back_in_flat_memory() {
+    for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
+        let name = host();
+        let server = EchoServer::start(&name, version, |_| http::HeaderMap::new()).await;
+        let world = World::new(server.config.clone(), reach(&[name.as_str()])).await;
+        let before = there_and_back(&world, &name, version, 64 << 20).await;
+        let since = std::time::Instant::now();
+        let most = there_and_back(&world, &name, version, 5 << 30).await;
+        let grown = most.saturating_sub(before) >> 20;
+        eprintln!("{version:?}: {before} bytes resident, {grown} MiB more at most, {:?}", since.elapsed());
+        assert!(grown < 20, "{grown} MiB more");
+    }
 }
