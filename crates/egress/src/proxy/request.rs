@@ -70,14 +70,7 @@ impl Shared {
             Ok(payload) => payload,
             Err(refusal) => return self.refuse(refusal, &of).await,
         };
-        let whole = match &payload {
-            Payload::Whole(bytes) => Some(bytes.clone()),
-            Payload::Stream(_) => None,
-        };
-        let mut brought = credential_detect::carried(&headers, target.query());
-        brought.extend(payload.brought(&headers));
-        let names = headers.keys().cloned().collect();
-        let question = Asked { target, claims, headers: names, brought, body: whole };
+        let question = question(target, claims, &headers, &payload);
         let permit = match self.policy.decide_proxied(&self.run, question).await {
             Ok(permit) => permit,
             // An address that holds a secret is not repeated.
@@ -157,6 +150,17 @@ impl Shared {
             Target::parse(method.as_str(), &address).map_err(|error| malformed(&error.to_string()))?;
         Ok(Read { target, claims, headers })
     }
+}
+
+/// What is asked about a request.
+fn question(target: Target, claims: Vec<SecretUse>, headers: &HeaderMap, payload: &Payload) -> Asked {
+    let body = match payload {
+        Payload::Whole(bytes) => Some(bytes.clone()),
+        Payload::Stream(_) => None,
+    };
+    let mut brought = credential_detect::carried(headers, target.query());
+    brought.extend(payload.brought(headers));
+    Asked { target, claims, headers: headers.clone(), brought, body }
 }
 
 /// The scheme and the authority of a request, on which everything in it that names a host has to agree.
