@@ -23,6 +23,7 @@ mod connect;
 mod credential_injector;
 pub mod error;
 pub mod headers;
+pub mod java;
 pub mod limits;
 pub mod loopback;
 mod payload;
