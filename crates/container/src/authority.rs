@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use egress::java;
+
 use crate::mounts::Bind;
 
 /// Where it stands in the container.
@@ -12,30 +14,40 @@ pub(crate) const TRUSTED: &str = "/.ironclaw/ca.pem";
 /// Where programs look whose environment does not say: Debian, Alpine and Arch Linux, and OpenSSL, GnuTLS and Go on them.
 const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// The file of one run. Dropped, it is gone from the disk.
+/// The files of one run. Dropped, they are gone from the disk.
 #[derive(Debug)]
 pub(crate) struct Authority {
     path: PathBuf,
+    /// The same for Java.
+    store: PathBuf,
 }
 
 impl Authority {
     pub(crate) fn write(folder: &Path, run: &str, pem: &str) -> io::Result<Self> {
-        let authority = Self { path: folder.join(format!("{run}.pem")) };
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o444).open(&authority.path)?;
-        io::Write::write_all(&mut file, pem.as_bytes())?;
+        let path = folder.join(format!("{run}.pem"));
+        let store = java::beside(&path.to_string_lossy()).into();
+        let authority = Self { path, store };
+        let write = |path: &Path, bytes: &[u8]| {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o444).open(path)?;
+            io::Write::write_all(&mut file, bytes)
+        };
+        write(&authority.path, pem.as_bytes())?;
+        write(&authority.store, &java::trust_store(pem).map_err(io::Error::other)?)?;
         Ok(authority)
     }
 
     /// It takes the place of the system's list: every TLS of a container ends at the proxy, so nobody else has anything
     /// to prove there.
-    pub(crate) fn binds(&self) -> [Bind; 2] {
-        [TRUSTED, SYSTEM].map(|target| Bind::new(self.path.clone(), target, true))
+    pub(crate) fn binds(&self) -> [Bind; 3] {
+        let store = java::beside(TRUSTED);
+        [(&self.path, TRUSTED), (&self.path, SYSTEM), (&self.store, &store)]
+            .map(|(path, target)| Bind::new(path.clone(), target, true))
     }
 }
 
 impl Drop for Authority {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = (std::fs::remove_file(&self.path), std::fs::remove_file(&self.store));
     }
 }

@@ -117,7 +117,9 @@ impl Notes {
             let (Some(name), ending) = (path.file_stem().and_then(OsStr::to_str), path.extension()) else {
                 continue;
             };
-            let is_of_a_run = kind.is_socket() || ending == Some(OsStr::new("pem"));
+            let is_of_a_run =
+                kind.is_socket() || ["pem", "p12"].map(|own| Some(OsStr::new(own))).contains(&ending);
+            let name = name.trim_end_matches(".pem");
             let is_litter = match is_of_a_run {
                 true => !alive.iter().any(|container| container.ends_with(name)),
                 // Nobody is writing a note now, whatever else is being written has a process in its name.
@@ -415,15 +417,31 @@ mod tests {
         let _doors = ["alive", "dead"].map(|run| UnixListener::bind(folder.path().join(run)).unwrap());
         // No process has a number of so many digits.
         let (living, dead) = (format!("init-{}-1.partial", std::process::id()), "init-99999999999-1.partial");
-        for name in ["alive.pem", "dead.pem", &living, dead, "ironclaw-x.partial", "init-0011"] {
+        for name in [
+            "alive.pem",
+            "alive.pem.p12",
+            "dead.pem",
+            "dead.pem.p12",
+            &living,
+            dead,
+            "ironclaw-x.partial",
+            "init-0011",
+        ] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         assert_eq!(notes.clear().unwrap(), ["ironclaw-run-alive"]);
         let left = std::fs::read_dir(folder.path()).unwrap();
         let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
-        let mut expected =
-            ["alive", "alive.pem", &living, "init-0011", "installation", "ironclaw-run-alive.run"];
+        let mut expected = [
+            "alive",
+            "alive.pem",
+            "alive.pem.p12",
+            &living,
+            "init-0011",
+            "installation",
+            "ironclaw-run-alive.run",
+        ];
         expected.sort();
         assert_eq!(left, expected);
         // A name that is none is not kept.

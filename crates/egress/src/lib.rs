@@ -25,6 +25,7 @@ mod connect;
 mod credential_injector;
 pub mod error;
 pub mod headers;
+pub mod java;
 pub mod limits;
 mod link;
 pub mod loopback;

@@ -22,6 +22,9 @@ pub(crate) const WAIT: Duration = Duration::from_secs(120);
 /// How often the answer is looked for.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Characters of a header's value that the card shows.
+const LONGEST_SHOWN: usize = 200;
+
 /// Requests of one run that wait at a time.
 pub(crate) const MOST_HELD: usize = 16;
 
@@ -111,8 +114,10 @@ impl Policy {
         let query = asked.target.query().map(|query| format!("?{query}")).unwrap_or_default();
         let names: Vec<String> = asked.claims.iter().map(|claim| claim.secret.to_string()).collect();
         let names = if names.is_empty() { "no key".to_owned() } else { names.join(", ") };
-        let shown = format!("{}{query}\n{length} bytes of body, {names}", asked.target);
-        // The program chose path and query, so they are screened before they are kept for a person.
+        let headers = headers_of(asked).map(|(name, value)| format!("\n{name}: {}", cut(&value)));
+        let headers: String = headers.collect();
+        let shown = format!("{}{query}\n{length} bytes of body, {names}{headers}", asked.target);
+        // The program chose path, query and headers, so they are screened before they are kept for a person.
         let card = Untrusted::new(Source::Model, shown);
         let card = self.catalog().safety().screen(card, Channel::Reply, &Trace::off());
         let card = card.map_err(|blocked| blocked.refusal)?.into_inner();
@@ -138,15 +143,34 @@ impl Policy {
     }
 }
 
-/// What an approval is bound to: where the request goes, with which secrets, and its body.
+/// What an approval is bound to: where the request goes, with which secrets and headers, and its body.
 fn digest_of(asked: &Asked, body: &[u8]) -> Digest {
     let target = &asked.target;
+    let headers = asked.headers.iter();
+    // One part each, so that no value can be taken for another header.
+    let headers: Vec<&[u8]> =
+        headers.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]).collect();
     let claims = asked.claims.iter().map(|claim| format!("{} {}", claim.secret, claim.inject));
     let claims = claims.collect::<Vec<_>>().join("\n");
     Digest::of_parts([
         target.to_string().as_bytes(),
         target.query().unwrap_or_default().as_bytes(),
         claims.as_bytes(),
+        Digest::of_parts(headers).as_bytes(),
         body,
     ])
+}
+
+/// The headers as a person reads them.
+fn headers_of(asked: &Asked) -> impl Iterator<Item = (&str, String)> {
+    asked
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+}
+
+/// The beginning of a long value, and that more follows.
+fn cut(value: &str) -> String {
+    let more = if value.chars().count() > LONGEST_SHOWN { "..." } else { "" };
+    value.chars().take(LONGEST_SHOWN).chain(more.chars()).collect()
 }

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderName;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderMap};
 use safety::credential_detect::{self, Carried};
 use tokio::sync::Semaphore;
 use types::limits;
@@ -41,6 +40,10 @@ const CAPTURED_TIME: Duration = Duration::from_secs(60);
 /// to write into (attack X02); a run that needs more has its hosts named.
 const MOST_NAMES: usize = 64;
 
+/// Characters of all these names before the zone, together: of machines' names of the usual length there are 64, of labels
+/// that hold as much as a label can, 16.
+const MOST_LETTERS: usize = 1024;
+
 /// What the clients of one proxy, or one program in a container, may do: the authority for their permits.
 pub struct Run {
     id: CallId,
@@ -60,17 +63,16 @@ pub struct Run {
 pub type Teller = Box<dyn Fn(&Held) + Send + Sync>;
 
 /// One request, as the proxy read it.
-#[derive(Debug)]
 pub struct Asked {
     /// Where it goes.
     pub target: Target,
     /// The secrets whose placeholders stand in it, and where.
     pub claims: Vec<SecretUse>,
     /// The headers that it carries besides those.
-    pub headers: Vec<HeaderName>,
+    pub headers: HeaderMap,
     /// The credentials of the program's own that it carries, as far as it was read.
     pub brought: Vec<Carried>,
-    /// Its body, where it was read whole.
+    /// What its body stands for, where it was read whole.
     pub body: Option<Bytes>,
 }
 
@@ -139,9 +141,15 @@ impl Run {
             return Ok(());
         }
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.len() >= MOST_NAMES && !names.contains(&endpoint.host) {
-            let refusal =
-                Refusal::new(&rules::WILDCARD_NAMES, format!("{MOST_NAMES} names before {endpoint}"));
+        let letters = |host: &Host| match host {
+            Host::Name(name) => name.as_str().split('.').next().map_or(0, str::len),
+            Host::Addr(_) => 0,
+        };
+        let before: usize = names.iter().map(letters).sum();
+        let is_full = names.len() >= MOST_NAMES || before + letters(&endpoint.host) > MOST_LETTERS;
+        if is_full && !names.contains(&endpoint.host) {
+            let detail = format!("{} names with {before} letters before {endpoint}", names.len());
+            let refusal = Refusal::new(&rules::WILDCARD_NAMES, detail);
             return Err(refusal.widened_by(format!("name the host by itself: --allow {endpoint}")));
         }
         names.insert(endpoint.host.clone());
@@ -258,6 +266,9 @@ impl Policy {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
         }
         self.judge_credentials(run, rule, asked).await?;
+        if rule.single && !is_single(asked.body.as_deref()) {
+            return Err(Refusal::new(&rules::NOT_SINGLE, target.endpoint.to_string()));
+        }
         let wishes = match target.host() {
             types::Host::Name(host) => asked
                 .claims
@@ -334,9 +345,9 @@ impl Policy {
 /// True when something of the program's own stands in the place.
 fn brings(asked: &Asked, place: &Injection) -> bool {
     match place {
-        Injection::Bearer | Injection::Basic { .. } => asked.headers.contains(&AUTHORIZATION),
+        Injection::Bearer | Injection::Basic { .. } => asked.headers.contains_key(AUTHORIZATION),
         Injection::Header { name } => {
-            asked.headers.iter().any(|own| credential_detect::same_header(own, name))
+            asked.headers.keys().any(|own| credential_detect::same_header(own, name))
         }
         Injection::Query { name } => {
             asked.target.query().is_some_and(|query| credential_detect::has_parameter(query, name))
@@ -344,6 +355,13 @@ fn brings(asked: &Asked, place: &Injection) -> bool {
         // A path has no place of its own: the rule's prefix says what it may be.
         Injection::Path | Injection::Refresh { .. } => false,
     }
+}
+
+/// True for no body, and for one that is a JSON object. Several calls in one request are an array (JSON-RPC 2.0, 6, and what
+/// servers of GraphQL make of it); of what is no JSON, or was not read whole, nothing is known.
+fn is_single(body: Option<&[u8]>) -> bool {
+    let is_object = |body| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok();
+    body.is_some_and(|body| body.is_empty() || is_object(body))
 }
 
 fn refuse_target(rule: &'static types::Rule, target: &Target) -> Refusal {

@@ -48,6 +48,8 @@ pub struct ReachRule {
     pub require: Option<SecretName>,
     /// Each request waits until the owner has approved it.
     pub ask: bool,
+    /// A body has to be a single JSON object: no batch of calls (JSON-RPC 2.0, 6), and nothing that could be one.
+    pub single: bool,
     /// What the tokens in each answer become: none of them reaches the program.
     pub capture: Option<TokensInto>,
 }
@@ -138,7 +140,7 @@ impl Reach {
     pub(crate) fn rule(&self, target: &Target) -> Result<&ReachRule, &'static Rule> {
         let covering = self.0.iter().filter(|rule| rule.covers(target));
         if let Some(rule) = covering.max_by_key(|rule| {
-            (rule.path.as_str().len(), rule.capture.is_some(), rule.ask, rule.require.is_some())
+            (rule.path.as_str().len(), rule.capture.is_some(), rule.ask, rule.require.is_some(), rule.single)
         }) {
             return Ok(rule);
         }
@@ -263,6 +265,8 @@ struct Written {
     #[serde(default)]
     ask: bool,
     #[serde(default)]
+    single: bool,
+    #[serde(default)]
     capture: Option<WrittenCapture>,
 }
 
@@ -322,7 +326,17 @@ impl Written {
             _ => (authority, None),
         };
         let (scheme, host) = (scheme.to_owned(), host.to_owned());
-        Ok(Self { scheme, host, port, methods, path, require: None, ask: false, capture: None })
+        Ok(Self {
+            scheme,
+            host,
+            port,
+            methods,
+            path,
+            require: None,
+            ask: false,
+            single: false,
+            capture: None,
+        })
     }
 
     fn mean(self) -> Result<ReachRule, Part> {
@@ -358,7 +372,17 @@ impl Written {
         if capture.is_some() && scheme == Scheme::Http {
             return Err(("capture", "a token never travels without TLS".to_owned()));
         }
-        Ok(ReachRule { scheme, host, port, methods, path, require, ask: self.ask, capture })
+        Ok(ReachRule {
+            scheme,
+            host,
+            port,
+            methods,
+            path,
+            require,
+            ask: self.ask,
+            single: self.single,
+            capture,
+        })
     }
 }
 

@@ -63,6 +63,8 @@ rules! {
     NOT_ALLOWED = "policy.not-allowed", "no rule allows this host and port";
     /// One name more under a wildcard rule than a run may use.
     WILDCARD_NAMES = "policy.wildcard-names", "this run has used as many names under a wildcard as it may";
+    /// A batch, or what could be one, where the rule takes one call a request.
+    NOT_SINGLE = "policy.not-single", "the rule takes one call a request, and the body is not a single JSON object";
     /// A rule names the host and port, but with the other scheme.
     SCHEME_NOT_ALLOWED = "policy.scheme", "the rule for this host asks for the other scheme";
     /// A rule names the host and port, but not this method and path.

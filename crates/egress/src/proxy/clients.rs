@@ -4,7 +4,7 @@
 const PROXY: [&str; 4] = ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"];
 
 /// The variables by which clients find the certificates that they trust: OpenSSL and Go, Node, Python, curl, git, pip,
-/// cargo and Deno. Java has a store of its own.
+/// cargo and Deno.
 const TRUST: [&str; 8] = [
     "SSL_CERT_FILE",
     "NODE_EXTRA_CA_CERTS",
@@ -17,7 +17,8 @@ const TRUST: [&str; 8] = [
 ];
 
 /// The environment of a client that should speak to the proxy at `url`, where it has an address, and trust the
-/// certificate in the file `ca` alone.
+/// certificate in the file `ca` alone. Java looks into the file that [`crate::java::beside`] names, and says at each start
+/// that it was told to.
 pub fn environment(url: Option<&str>, ca: Option<&str>) -> Vec<(&'static str, String)> {
     let mut variables = Vec::new();
     if let Some(url) = url {
@@ -26,6 +27,8 @@ pub fn environment(url: Option<&str>, ca: Option<&str>) -> Vec<(&'static str, St
     }
     if let Some(ca) = ca {
         variables.extend(TRUST.map(|name| (name, ca.to_owned())));
+        variables
+            .push(("JAVA_TOOL_OPTIONS", format!("-Djavax.net.ssl.trustStore={}", crate::java::beside(ca))));
     }
     variables
 }

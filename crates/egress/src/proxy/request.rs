@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
@@ -74,14 +75,7 @@ impl Shared {
             Err(refusal) => return self.refuse(refusal, &of).await,
         };
         let asked = target.to_string();
-        let whole = match &payload {
-            Payload::Whole(bytes) => Some(bytes.clone()),
-            Payload::Stream(_) => None,
-        };
-        let mut brought = credential_detect::carried(&headers, target.query());
-        brought.extend(Payload::brought(&plain, &headers));
-        let names = headers.keys().cloned().collect();
-        let question = Asked { target, claims, headers: names, brought, body: whole };
+        let question = question(target, claims, &headers, (&payload, &plain));
         let permit = match self.policy.decide_proxied(&self.run, question).await {
             Ok(permit) => permit,
             // An address that holds a secret is not repeated.
@@ -175,6 +169,22 @@ impl Shared {
             Target::parse(method.as_str(), &address).map_err(|error| malformed(&error.to_string()))?;
         Ok(Read { target, claims, headers })
     }
+}
+
+/// What is asked about a request.
+fn question(
+    target: Target,
+    claims: Vec<SecretUse>,
+    headers: &HeaderMap,
+    (payload, plain): (&Payload, &Bytes),
+) -> Asked {
+    let body = match payload {
+        Payload::Whole(_) => Some(plain.clone()),
+        Payload::Stream(_) => None,
+    };
+    let mut brought = credential_detect::carried(headers, target.query());
+    brought.extend(Payload::brought(plain, headers));
+    Asked { target, claims, headers: headers.clone(), brought, body }
 }
 
 /// The scheme and the authority of a request, on which everything in it that names a host has to agree.

@@ -46,6 +46,9 @@ async fn write_certificate(file: &Path, pem: &str) -> Outcome {
     let failed = |error: std::io::Error| {
         Failure::failed(format!("{} cannot be written: {}", file.display(), error.kind()))
     };
+    let store = egress::java::trust_store(pem).map_err(Failure::environment)?;
+    let beside = egress::java::beside(&file.display().to_string());
+    tokio::fs::write(beside, store).await.map_err(failed)?;
     tokio::fs::write(file, pem).await.map_err(failed)
 }
 
@@ -69,7 +72,6 @@ fn tell(proxy: &Proxy, listener: &Listener, token: &str, ca: &Path, terminal: &T
     for (name, value) in variables {
         terminal.say(format!("export {name}={value}"));
     }
-    terminal.say("Java has a store of its own: keytool -importcert -file CA -keystore FILE -alias ironclaw");
 }
 
 /// Where clients come in.

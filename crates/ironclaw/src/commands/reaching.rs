@@ -33,6 +33,8 @@ pub struct Reaching {
     file: Option<RulesFile>,
     /// Both together, at the start.
     reach: Reach,
+    /// Whether the file is read again.
+    changes: bool,
     /// The beginning of what stands for each secret.
     secrets: BTreeMap<SecretName, String>,
 }
@@ -53,10 +55,11 @@ impl Reaching {
                 "--rules: a token becomes {name}, for which nothing stands yet: --secret {name}"
             )));
         }
-        Ok(Self { words, file, reach, secrets })
+        let changes = file.is_some();
+        Ok(Self { words, file, reach, changes, secrets })
     }
 
-    /// Reads them for a command that works in `workspace`: whoever it runs could write rules there.
+    /// Reads them, once, for a command that works in `workspace`: whoever it runs could write rules there.
     pub async fn read_beside(args: &cli::Reaching, workspace: &Path, base: &Base) -> Result<Self, Failure> {
         let rules = args.rules.as_deref().and_then(|file| file.canonicalize().ok());
         if rules.is_some_and(|rules| rules.starts_with(workspace)) {
@@ -64,7 +67,7 @@ impl Reaching {
                 "--rules: the file lies in the workspace, where commands could change it; keep it elsewhere",
             ));
         }
-        Self::read(args, base).await
+        Ok(Self { changes: false, ..Self::read(args, base).await? })
     }
 
     /// True when something was told at all.
@@ -99,10 +102,7 @@ impl Reaching {
             }),
         );
         // Rules that may change may come to name any host.
-        let authority = match self.file {
-            Some(_) => Authority::new(),
-            None => Authority::over(&self.reach),
-        };
+        let authority = if self.changes { Authority::new() } else { Authority::over(&self.reach) };
         let authority = authority.map_err(Failure::environment)?;
         let parts = Parts { egress, policy, run: Arc::new(run), authority, bounds: Bounds::default() };
         let shape = |name: &SecretName| self.secrets.get(name).cloned().unwrap_or_default();

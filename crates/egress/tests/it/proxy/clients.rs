@@ -235,3 +235,25 @@ async fn git_clones_over_https() {
     let outside = run(&world, "git", &["clone", "-q", &format!("https://{name}/source"), "x"]).await;
     assert!(!outside.status.success() && text(&outside.stderr).contains("403"), "{outside:?}");
 }
+
+/// Java takes a file of its own. Its parts are what another implementation of the format reads, and what Java asks for.
+#[tokio::test]
+async fn a_trust_store_of_javas_holds_the_authority_and_says_that_it_is_trusted() {
+    let name = host();
+    let upstream = echo(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    let ca = world.ca.display().to_string();
+    let store = egress::java::trust_store(world.proxy.ca_pem()).unwrap();
+    std::fs::write(egress::java::beside(&ca), &store).unwrap();
+    let file = egress::java::beside(&ca);
+    let ran =
+        run(&world, "openssl", &["pkcs12", "-in", &file, "-nokeys", "-nomacver", "-passin", "pass:"]).await;
+    let certificate: String = world.proxy.ca_pem().split_whitespace().collect();
+    let read: String = text(&ran.stdout).split_whitespace().collect();
+    assert!(ran.status.success() && read.contains(&certificate), "{ran:?}");
+    // The attribute 2.16.840.1.113894.746875.1.1, as DER has it, whose value is any use.
+    let trusted = [0x06, 0x0c, 0x60, 0x86, 0x48, 0x01, 0x86, 0xf9, 0x66, 0xad, 0xca, 0x7b, 0x01, 0x01];
+    assert!(store.windows(trusted.len()).any(|part| part == trusted));
+    let variables = egress::proxy::environment(None, Some(&ca));
+    assert!(variables.contains(&("JAVA_TOOL_OPTIONS", format!("-Djavax.net.ssl.trustStore={file}"))));
+}

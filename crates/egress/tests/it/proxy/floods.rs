@@ -304,3 +304,23 @@ async fn x02_names_under_a_wildcard_are_bounded_before_they_are_looked_up() {
     let refusals = world.refusals().await;
     assert_eq!(refusals.iter().filter(|rule| *rule != "egress.not-tls").count(), 1, "{refusals:?}");
 }
+
+#[tokio::test]
+async fn x02_long_names_under_a_wildcard_are_bounded_by_their_letters() {
+    let unused = Host::parse("unused.example").unwrap();
+    let upstream = Loopback::https(&unused, |_| reply(StatusCode::OK, "fine")).await.unwrap();
+    let zone = format!("{}.example.com", host().as_str().split('.').next().unwrap());
+    let long = |number: u32| HostName::parse(&format!("{number:0>60}.{zone}")).unwrap();
+    let world = World::new(leads_to(&upstream, &long(0)), reach(&[&format!("*.{zone}")])).await;
+    for number in 0..17 {
+        world.tunnel(long(number).as_str()).await;
+    }
+    let connect = |name: &str| format!("CONNECT {name}:443 HTTP/1.1\r\nHost: {name}:443\r\nTOKEN\r\n\r\n");
+    let refused = world.raw(&connect(long(17).as_str())).await;
+    assert_eq!((refused.status, &*refused.code()), (403, "policy.wildcard-names"));
+    // One of four letters still fits.
+    world.tunnel(&format!("four.{zone}")).await;
+    let refused = world.raw(&connect(&format!("a.{zone}"))).await;
+    assert_eq!((refused.status, &*refused.code()), (403, "policy.wildcard-names"));
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}

@@ -293,3 +293,65 @@ async fn a09_an_approval_does_not_outlive_the_rule_that_asked_for_it() {
     assert_eq!((answer.status, &*answer.code()), (403, "policy.not-allowed"));
     assert_eq!(upstream.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn a09_an_approval_is_for_the_headers_that_were_shown() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let rules = format!("[[allow]]\nhost = \"{name}\"\nask = true\n");
+    let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+    let wait = std::time::Duration::from_secs(2);
+    let world = World::waiting(leads_to(&upstream, &name), rules, wait).await;
+    let get = |amount: u32| {
+        format!("GET / HTTP/1.1\r\nHost: {name}\r\nX-Amount: {amount}\r\nConnection: close\r\n\r\n")
+    };
+    let (shown, other) = (get(1), get(2));
+    // The other one comes while the first waits, and does not take its approval.
+    let (first, second, card) = tokio::join!(
+        world.inside(name.as_str(), &shown),
+        async {
+            world.waits().await;
+            world.inside(name.as_str(), &other).await
+        },
+        world.approve_one("x-amount: 1"),
+    );
+    assert_eq!((first.status, second.status), (200, 403), "{second:?}");
+    assert_eq!(second.code(), "policy.answered-late");
+    assert!(card.contains("x-amount: 1"), "{card}");
+    let seen = upstream.requests();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].headers()["x-amount"], "1");
+}
+
+#[tokio::test]
+async fn p05_a_batch_is_refused_where_a_rule_takes_one_call_a_request() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let rules = format!(
+        "[[allow]]\nhost = \"{name}\"\n[[allow]]\nhost = \"{name}\"\npath = \"/rpc\"\nsingle = true\n"
+    );
+    let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+    let world = World::new(leads_to(&upstream, &name), rules).await;
+    let post = |path: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {name}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    };
+    let call = r#"{"jsonrpc":"2.0","method":"read","id":1}"#;
+    let batch = format!(" [{call},{call}]");
+    let long = format!(r#"{{"method":"read","x":"{}"}}"#, "x".repeat(300_000));
+    for body in [&*batch, "[]", "7", "query=%7Ba%7D", "\u{feff}{}", &format!("{call}{call}"), &long] {
+        let answer = world.inside(name.as_str(), &post("/rpc", body)).await;
+        assert_eq!(
+            (answer.status, &*answer.code()),
+            (403, "policy.not-single"),
+            "{}",
+            &body[..body.len().min(60)]
+        );
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    assert_eq!(world.inside(name.as_str(), &post("/rpc", call)).await.status, 200);
+    assert_eq!(world.inside(name.as_str(), &post("/rpc", "")).await.status, 200);
+    assert_eq!(world.inside(name.as_str(), &post("/other", &batch)).await.status, 200);
+}
