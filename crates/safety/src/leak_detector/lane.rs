@@ -62,6 +62,27 @@ pub(super) enum Lane {
     Line(Keys),
 }
 
+impl Lane {
+    /// The most bytes between the beginning of a match and the key.
+    pub(super) fn before(&self) -> usize {
+        match self {
+            Self::Word { before, .. } | Self::Near { before, .. } | Self::Anywhere { before, .. } => *before,
+            Self::Run(_) | Self::Named { .. } | Self::Line(_) => 0,
+        }
+    }
+}
+
+/// What every match of a rule has behind its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Behind {
+    /// At least [`VALUE`] characters of a value.
+    pub(super) value: bool,
+    /// A decimal digit.
+    pub(super) digit: bool,
+    /// One of these signs; zeros are none.
+    pub(super) signs: [u8; 3],
+}
+
 impl Key {
     /// The first bytes of a text, folded.
     pub(super) fn of(text: impl IntoIterator<Item = u8>) -> Self {
