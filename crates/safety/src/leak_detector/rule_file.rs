@@ -6,6 +6,7 @@ use super::compiler::{self, Compiled, NAME_GAP};
 use super::lane::CREDENTIALS;
 
 /// The rule files, in the order in which their rules are tried.
+#[cfg_attr(fuzzing, allow(dead_code, reason = "fuzz targets bring rules of their own"))]
 pub(super) const FILES: [&str; 14] = [
     "standards.toml",
     "cloud.toml",
