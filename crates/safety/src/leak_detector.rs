@@ -33,6 +33,7 @@ mod filter;
 mod joined;
 mod keys;
 mod known;
+mod kubernetes;
 mod lane;
 mod letters;
 mod lines;
@@ -83,7 +84,7 @@ impl LeakDetector {
 
     /// The ids of all rules.
     pub(crate) fn ids() -> impl Iterator<Item = Arc<str>> {
-        let own = [private_key::RULE, known::RULE];
+        let own = [private_key::RULE, known::RULE, kubernetes::RULE];
         SHIPPED.iter().map(|rule| &*rule.id).chain(own).map(Arc::from)
     }
 
@@ -145,6 +146,8 @@ impl LeakDetector {
     fn report(&self, found: Found, text: &[u8], signals: &mut Vec<Signal>) {
         let keys = private_key::find(text, &found.key_openings).into_iter();
         signals.extend(keys.map(|span| private_key::signal(&self.prints, &text[span.clone()], span)));
+        let values = kubernetes::find(text, &found.secret_kinds).into_iter();
+        signals.extend(values.map(|span| kubernetes::signal(&self.prints, &text[span.clone()], span)));
         signals.extend(found.secrets.into_iter().map(|(index, span, severity)| {
             let rule = &SHIPPED[usize::from(index)];
             Signal {

@@ -15,7 +15,7 @@ use super::chunk::{CHUNK, Chunk};
 use super::filter::Filter;
 use super::joined;
 use super::keys::KeyTable;
-use super::lane::{Behind, CREDENTIALS, Key, Lane, OPENINGS, is_operator, is_wordy};
+use super::lane::{Behind, CREDENTIALS, Key, Lane, OPENINGS, SECRET_KINDS, is_operator, is_wordy};
 use super::private_key;
 use super::rules::LeakRule;
 use super::stretches::{Stretch, Stretches, places};
@@ -26,6 +26,8 @@ const SEARCHED: usize = 8;
 /// Stand for the opening lines of private keys and for the credentials, in the table of keys that stand anywhere.
 const PRIVATE_KEY: u16 = u16::MAX;
 const CREDENTIAL: u16 = u16::MAX - 1;
+/// Stands there for what may be the kind of a Secret of Kubernetes.
+const SECRET_KIND: u16 = u16::MAX - 2;
 /// After so many misses on one line, and more than one in a share of a match's length, the rest of the line is
 /// searched in one go: an expression that gives up late would else read the same bytes over and over.
 const MOST_MISSES: usize = 8;
@@ -63,6 +65,8 @@ pub(super) struct Found {
     pub(super) stretches: Vec<Stretch>,
     /// Places on lines that end with the name of a value that may stand on the next.
     pub(super) openings: Vec<usize>,
+    /// Where the kind of a Secret of Kubernetes may stand, in order.
+    pub(super) secret_kinds: Vec<usize>,
     /// Where percent signs stand.
     pub(super) percents: Vec<usize>,
 }
@@ -108,6 +112,7 @@ impl Engine {
         }
         anywhere.extend(OPENINGS.map(|opening| (Key::of(opening.bytes()), PRIVATE_KEY)));
         anywhere.extend(CREDENTIALS.map(|credential| (Key::of(credential.bytes()), CREDENTIAL)));
+        anywhere.extend(SECRET_KINDS.map(|kind| (Key::of(kind.bytes()), SECRET_KIND)));
         let [filter, near_filter] = filters;
         let [anywhere, words, assigned_value, named, near] = tables.map(|keys| KeyTable::new(&keys));
         Self {
@@ -208,6 +213,7 @@ impl Reading<'_> {
             PRIVATE_KEY if private_key::opens(&text[at..]) => found.key_openings.push(at),
             PRIVATE_KEY => {}
             CREDENTIAL => is_credential = true,
+            SECRET_KIND => found.secret_kinds.push(at),
             index => {
                 let rule = &rules[usize::from(index)];
                 if goes_on(rule, chunk, at) && operator_follows(&rule.operators, &text[at..]) {

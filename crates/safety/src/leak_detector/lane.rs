@@ -26,6 +26,9 @@ pub(super) const CREDENTIALS: [&str; 13] = [
     "key", "token", "secret", "pass", "auth", "pat", "pwd", "cred", "login", "appid", "app_id", "sid", "hec",
 ];
 
+/// What the kind of a Secret of Kubernetes begins with, in YAML and in JSON.
+pub(super) const SECRET_KINDS: [&str; 2] = ["kind: Secret", "\"kind\""];
+
 /// What every opening line of a private key holds one of.
 pub(super) const OPENINGS: [&str; 3] = ["PRIVATE KEY", "PuTTY-User-Key-File-", JWK_TYPE];
 /// The member that every JSON Web Key has.
