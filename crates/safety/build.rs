@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+#[path = "src/leak_detector/behind.rs"]
+mod behind;
 #[path = "src/leak_detector/buckets.rs"]
 mod buckets;
 #[path = "src/leak_detector/compiler.rs"]
@@ -24,7 +26,7 @@ use rule_file::{FILES, RuleFile, Written};
 #[expect(clippy::disallowed_macros, reason = "cargo listens on standard output")]
 fn main() -> Result<(), Box<dyn Error>> {
     let detector = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("src/leak_detector");
-    for part in ["rules", "buckets.rs", "compiler.rs", "filter.rs", "lane.rs", "rule_file.rs"] {
+    for part in ["rules", "behind.rs", "buckets.rs", "compiler.rs", "filter.rs", "lane.rs", "rule_file.rs"] {
         println!("cargo::rerun-if-changed={}", detector.join(part).display());
     }
     let table = table(&detector.join("rules"))?;
@@ -71,7 +73,7 @@ fn write_rule(out: &mut String, kind: &str, rule: &Written) -> Result<Lane, Box<
     writeln!(out, "literals: Cow::Borrowed(&[{}]),", literals.join(", "))?;
     writeln!(out, "lane: {}, longest: {},", lane(&made.compiled.lane), made.compiled.longest)?;
     writeln!(out, "operators: Cow::Borrowed(&{:?}),", made.compiled.operators)?;
-    writeln!(out, "needs_digit: {},", made.needs_digit)?;
+    writeln!(out, "behind: {:?}, needs_digit: {},", made.compiled.behind, made.needs_digit)?;
     writeln!(out, "is_whole: {},", made.compiled.is_whole)?;
     writeln!(out, "expression: {},", lazy(&made.source))?;
     writeln!(out, "tail: {},", option(made.compiled.tail.as_deref().map(lazy)))?;

@@ -2,8 +2,8 @@
 //! context, and the vault's own values.
 //!
 //! Almost every token has a few bytes that only it has, and something that has to stand around them: the beginning
-//! of a word, a long run, a name and an operator. [`blocks`] finds where that may be, 64 bytes at a time; [`keys`]
-//! says which rules have these bytes there; only those run their expression, anchored at that place ([`engine`]).
+//! of a word, a long run, a name and an operator. [`blocks`] and [`chunk`] find where that may be, 64 bytes at a time;
+//! [`keys`] says which rules have these bytes there; only those run their expression, anchored at that place ([`engine`]).
 //! Which bytes and which surroundings those are follows from the expression ([`lane`]), when the program is built.
 //! Every expression is a finite automaton with a bound, so the time is linear on every input. A text is read line by
 //! line (a very long line in overlapping pieces), which makes the result of a stream independent of how it was cut
@@ -15,10 +15,13 @@
 
 #[cfg(test)]
 mod adversarial;
+#[cfg(any(test, fuzzing))]
+mod behind;
 mod blocks;
 #[cfg(any(test, fuzzing))]
 mod buckets;
 mod checksum;
+mod chunk;
 #[cfg(any(test, fuzzing))]
 mod compiler;
 pub(crate) mod context;
@@ -30,6 +33,7 @@ mod filter;
 mod joined;
 mod keys;
 mod known;
+mod kubernetes;
 mod lane;
 mod letters;
 mod lines;
@@ -80,7 +84,7 @@ impl LeakDetector {
 
     /// The ids of all rules.
     pub(crate) fn ids() -> impl Iterator<Item = Arc<str>> {
-        let own = [private_key::RULE, known::RULE];
+        let own = [private_key::RULE, known::RULE, kubernetes::RULE];
         SHIPPED.iter().map(|rule| &*rule.id).chain(own).map(Arc::from)
     }
 
@@ -142,6 +146,8 @@ impl LeakDetector {
     fn report(&self, found: Found, text: &[u8], signals: &mut Vec<Signal>) {
         let keys = private_key::find(text, &found.key_openings).into_iter();
         signals.extend(keys.map(|span| private_key::signal(&self.prints, &text[span.clone()], span)));
+        let values = kubernetes::find(text, &found.secret_kinds).into_iter();
+        signals.extend(values.map(|span| kubernetes::signal(&self.prints, &text[span.clone()], span)));
         signals.extend(found.secrets.into_iter().map(|(index, span, severity)| {
             let rule = &SHIPPED[usize::from(index)];
             Signal {

@@ -1,5 +1,5 @@
 //! A text as bit masks, 64 bytes at a time: which bytes are letters and digits, which belong to a run of
-//! token characters, where a key may begin.
+//! token characters, where a line ends, where a key may begin.
 //!
 //! With AVX2, found at run time, a block takes a few instructions for each mask; without it the same
 //! tables are read byte by byte. Both give the same masks, and a test holds them to that.
@@ -8,9 +8,10 @@
 mod avx2;
 mod sets;
 
+use super::chunk::Chunk;
 use super::filter::{Filter, HEAD};
 use super::lane::fold;
-use sets::{FORMS, KINDS, Set};
+use sets::{FORMS, KINDS, SIGNS, Set};
 
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 64;
@@ -26,8 +27,10 @@ pub(super) struct Masks {
     pub(super) digit: u64,
     /// Those, and `=`: values.
     pub(super) value: u64,
-    /// A backslash.
+    /// A backslash, a percent sign, a line feed.
     pub(super) escape: u64,
+    pub(super) percent: u64,
+    pub(super) line_end: u64,
     /// A key of the filter may begin here.
     pub(super) key: u64,
 }
@@ -45,6 +48,15 @@ pub(super) struct Forms {
     /// `0`, and what makes a line end or a tabulator with it.
     pub(super) zero: u64,
     pub(super) blank: u64,
+}
+
+/// [`Chunk::settle`], with what this processor has for counting bits.
+pub(super) fn settle(chunk: &mut Chunk, goes_on: bool) {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::settle(chunk, goes_on) {
+        return;
+    }
+    chunk.settle(goes_on);
 }
 
 /// The masks of `blocks.len()` blocks of `text` from `from` on; what lies behind its end counts as zeros.
@@ -106,7 +118,8 @@ fn block<'a>(text: &'a [u8], at: usize, end: &'a mut Block) -> &'a Block {
 
 /// One block, byte by byte.
 fn portable(block: &Block, filter: &Filter) -> Masks {
-    Masks { key: portable_keys(block, filter), ..KINDS.map(|set| portable_set(block, set)).into() }
+    let sign = |sign| (0..BLOCK).fold(0, |mask, at| mask | u64::from(block[at] == sign) << at);
+    Masks::of(KINDS.map(|set| portable_set(block, set)), SIGNS.map(sign), portable_keys(block, filter))
 }
 
 fn portable_keys(block: &Block, filter: &Filter) -> u64 {
@@ -131,8 +144,7 @@ fn portable_set(block: &Block, set: Set) -> u64 {
 /// True when a text begins with four base64 digits that stand for printable text.
 pub(super) fn is_group(text: &[u8]) -> bool {
     let [first, second, third, ..] = FORMS;
-    let [_, _, digit, ..] = KINDS;
-    matches!(text, [a, b, c, d, ..] if first.has(*a) && second.has(*b) && third.has(*c) && digit.has(*d))
+    matches!(text, [a, b, c, d, ..] if first.has(*a) && second.has(*b) && third.has(*c) && is_digit(*d))
 }
 
 /// True when a text begins with two hexadecimal digits that stand for printable text.
@@ -143,12 +155,17 @@ pub(super) fn is_pair(text: &[u8]) -> bool {
 
 /// True for a base64 digit, of either alphabet.
 pub(super) fn is_digit(byte: u8) -> bool {
-    KINDS[2].has(byte)
+    let [_, _, digit] = KINDS;
+    digit.has(byte)
 }
 
-impl From<[u64; 5]> for Masks {
-    fn from([alnum, run, digit, value, escape]: [u64; 5]) -> Self {
-        Self { alnum, run, digit, value, escape, key: 0 }
+impl Masks {
+    /// From those of [`KINDS`], of [`SIGNS`] and of the filter.
+    #[inline]
+    fn of(kinds: [u64; 3], signs: [u64; 4], key: u64) -> Self {
+        let [alnum, run, digit] = kinds;
+        let [padding, escape, percent, line_end] = signs;
+        Self { alnum, run, digit, value: digit | padding, escape, percent, line_end, key }
     }
 }
 

@@ -5,17 +5,17 @@
 //! move on while that makes the buckets admit less of ordinary text. It runs when the program is built.
 
 use super::filter::{Filter, HEAD};
-use super::lane::{CREDENTIALS, Key, Lane, OPENINGS, fold};
+use super::lane::{CREDENTIALS, Key, Lane, OPENINGS, SECRET_KINDS, fold};
 
 /// Buckets of a filter: the bits of two bytes.
 const BUCKETS: usize = 16;
 /// So often all keys are tried in every other bucket.
 const MOST_ROUNDS: usize = 8;
 
-/// The filters of an engine for rules in these lanes: for keys that may stand anywhere, with those of private keys and
-/// credentials, and for keys around long runs.
+/// The filters of an engine for rules in these lanes: for keys that may stand anywhere, with those of private keys, of
+/// credentials and of Secrets, and for keys around long runs.
 pub(super) fn filters<'a>(lanes: impl Iterator<Item = &'a Lane>) -> [Filter; 2] {
-    let words = OPENINGS.iter().chain(&CREDENTIALS);
+    let words = OPENINGS.iter().chain(&CREDENTIALS).chain(&SECRET_KINDS);
     let mut anywhere: Vec<Key> = words.map(|word| Key::of(word.bytes())).collect();
     let mut near = Vec::new();
     for lane in lanes {

@@ -6,9 +6,10 @@
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
 
+use super::behind;
 use super::lane::{
-    CREDENTIALS, KEY, Key, Keys, LONG_DIGITS, LONG_RUN, LONGEST, Lane, RUN, VALUE, VALUE_WITHIN, fold,
-    is_operator, is_wordy,
+    Behind, CREDENTIALS, KEY, Key, Keys, LONG_DIGITS, LONG_RUN, LONGEST, Lane, RUN, VALUE, VALUE_WITHIN,
+    fold, is_operator, is_wordy,
 };
 
 /// The most bytes between a name and its credential.
@@ -36,6 +37,7 @@ pub(super) struct Compiled {
     pub(super) is_whole: bool,
     /// One of these follows the words that the key begins, if there are any.
     pub(super) operators: Vec<u8>,
+    pub(super) behind: Behind,
 }
 
 /// Finds the lane of an expression. `name` is given where it begins with the name of something to which a value
@@ -58,7 +60,14 @@ pub(super) fn compile(source: &str, name: Option<&str>, literals: &[String]) -> 
     let tail = tail.map(|tail| tail.to_string());
     let operators = from.and_then(|from| operators(&parts[from..])).unwrap_or_default();
     let is_whole = hir.properties().explicit_captures_len() == 0;
-    Ok(Compiled { lane, longest, tail, is_whole, operators })
+    let rest = match (&lane, from) {
+        // Behind the name and its credential, which end in this part at the latest.
+        (Lane::Named { .. }, _) => parts.iter().position(|part| !is_all(part, is_wordy)).map(|last| last + 1),
+        (Lane::Line(_), _) => None,
+        (_, from) => from,
+    };
+    let behind = rest.map(|rest| behind::of(&parts[rest..])).unwrap_or_default();
+    Ok(Compiled { lane, longest, tail, is_whole, operators, behind })
 }
 
 /// Expressions read bytes and know no Unicode classes.
@@ -229,7 +238,7 @@ fn by_word(hir: &Hir, parts: &[&Hir]) -> Option<Lane> {
 
 /// True when a value stands close behind the beginning of parts.
 fn has_value(parts: &[&Hir]) -> bool {
-    run_ahead(parts, |byte| is_digit(byte) || byte == b'=', VALUE, VALUE_WITHIN).is_some()
+    run_ahead(parts, is_value, VALUE, VALUE_WITHIN).is_some()
 }
 
 /// How far behind the beginning of every match a long run begins at most.
@@ -239,7 +248,7 @@ fn long_run(parts: &[&Hir]) -> Option<usize> {
 
 /// How far behind the beginning of every match at least `least` characters of a class begin at most, if that is no more
 /// than `limit`.
-fn run_ahead(parts: &[&Hir], class: fn(u8) -> bool, least: usize, limit: usize) -> Option<usize> {
+pub(super) fn run_ahead(parts: &[&Hir], class: fn(u8) -> bool, least: usize, limit: usize) -> Option<usize> {
     let mut before = 0;
     for (index, part) in parts.iter().enumerate() {
         let mut run = 0;
@@ -275,7 +284,7 @@ fn by_line(hir: &Hir, literals: &[String]) -> Option<(Lane, Option<usize>)> {
         .find(|end| holds(&Hir::concat(parts[..*end].iter().map(|part| (*part).clone()).collect()), &words));
     let before = held.and_then(|end| parts[..end].iter().map(|part| part.properties().maximum_len()).sum());
     Some(match before {
-        Some(before) if before <= FARTHEST => (Lane::Anywhere { keys, before }, Some(0)),
+        Some(before) if before <= FARTHEST => (Lane::Anywhere { keys, before }, None),
         _ => (Lane::Line(keys), None),
     })
 }
@@ -487,6 +496,11 @@ fn is_token(byte: u8) -> bool {
 /// A digit of base64, of either alphabet.
 fn is_digit(byte: u8) -> bool {
     is_token(byte) || matches!(byte, b'+' | b'/')
+}
+
+/// A digit of base64, or what fills them up.
+pub(super) fn is_value(byte: u8) -> bool {
+    is_digit(byte) || byte == b'='
 }
 
 /// True when every byte of every match is one of a class.

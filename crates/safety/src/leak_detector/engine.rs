@@ -8,26 +8,26 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr2, memchr3, memrchr};
 
-use super::blocks::{self, BLOCK, Masks};
+use super::blocks::{self, BLOCK};
+use super::chunk::{CHUNK, Chunk};
 use super::filter::Filter;
 use super::joined;
 use super::keys::KeyTable;
-use super::lane::{CREDENTIALS, Key, Lane, OPENINGS, is_operator, is_wordy};
+use super::lane::{Behind, CREDENTIALS, Key, Lane, OPENINGS, SECRET_KINDS, is_operator, is_wordy};
 use super::private_key;
 use super::rules::LeakRule;
-use super::runs::{Starts, reach, wide};
 use super::stretches::{Stretch, Stretches, places};
 use crate::finding::Severity;
 
-/// Blocks that are read at a time: their masks fit into the first cache.
-const CHUNK: usize = 128;
 /// Blocks that are searched at a time for keys around long runs.
 const SEARCHED: usize = 8;
 /// Stand for the opening lines of private keys and for the credentials, in the table of keys that stand anywhere.
 const PRIVATE_KEY: u16 = u16::MAX;
 const CREDENTIAL: u16 = u16::MAX - 1;
+/// Stands there for what may be the kind of a Secret of Kubernetes.
+const SECRET_KIND: u16 = u16::MAX - 2;
 /// After so many misses on one line, and more than one in a share of a match's length, the rest of the line is
 /// searched in one go: an expression that gives up late would else read the same bytes over and over.
 const MOST_MISSES: usize = 8;
@@ -40,12 +40,12 @@ pub(super) struct Engine {
     /// Keys that may stand anywhere.
     filter: Filter,
     anywhere: KeyTable,
-    /// Keys at the beginning of a word, in front of a value and with a run behind them.
+    /// Keys at the beginning of a word, with a run behind them or a value not far away.
     words: KeyTable,
-    runs: KeyTable,
-    /// Names in front of a credential, and the farthest that one is.
-    named: KeyTable,
-    farthest_name: usize,
+    /// Names in front of a credential, and the farthest that one is: those of rules that assign a value to it, and the
+    /// others.
+    assigned_value: (KeyTable, usize),
+    named: (KeyTable, usize),
     /// Keys around a long run.
     near_filter: Filter,
     near: KeyTable,
@@ -65,6 +65,10 @@ pub(super) struct Found {
     pub(super) stretches: Vec<Stretch>,
     /// Places on lines that end with the name of a value that may stand on the next.
     pub(super) openings: Vec<usize>,
+    /// Where the kind of a Secret of Kubernetes may stand, in order.
+    pub(super) secret_kinds: Vec<usize>,
+    /// Where percent signs stand.
+    pub(super) percents: Vec<usize>,
 }
 
 /// How far a rule has come.
@@ -78,22 +82,25 @@ struct Progress {
     has_literal: Option<bool>,
     /// How often its expression found nothing at a key on that line.
     misses: usize,
+    /// Where on that line the next of the signs, or of the digits, stands that its matches hold, once somebody asked.
+    sign: Option<usize>,
 }
 
 impl Engine {
     /// An engine for rules, with the filters that were made for their lanes.
     pub(super) fn new(rules: &[LeakRule], filters: [Filter; 2]) -> Self {
         let mut tables: [Vec<(Key, u16)>; 5] = Default::default();
-        let [anywhere, words, runs, named, near] = &mut tables;
-        let (mut farthest_name, mut farthest_before, mut farthest_behind) = (0, 0, 0);
+        let [anywhere, words, assigned_value, named, near] = &mut tables;
+        let (mut farthest_names, mut farthest_before, mut farthest_behind) = ([0; 2], 0, 0);
         for (index, rule) in (0u16..).zip(rules) {
             let (table, keys) = match &rule.lane {
-                Lane::Run(keys) => (&mut *runs, keys),
-                Lane::Word { keys, .. } => (&mut *words, keys),
+                Lane::Run(keys) | Lane::Word { keys, .. } => (&mut *words, keys),
                 Lane::Anywhere { keys, .. } | Lane::Line(keys) => (&mut *anywhere, keys),
-                Lane::Named { keys, within, .. } => {
-                    farthest_name = farthest_name.max(*within);
-                    (&mut *named, keys)
+                Lane::Named { keys, within, assigned } => {
+                    let with_both = *assigned && rule.behind.value;
+                    let farthest = &mut farthest_names[usize::from(with_both)];
+                    *farthest = *within.max(farthest);
+                    (if with_both { &mut *assigned_value } else { &mut *named }, keys)
                 }
                 Lane::Near { keys, before, within } => {
                     farthest_before = farthest_before.max(*within);
@@ -105,15 +112,15 @@ impl Engine {
         }
         anywhere.extend(OPENINGS.map(|opening| (Key::of(opening.bytes()), PRIVATE_KEY)));
         anywhere.extend(CREDENTIALS.map(|credential| (Key::of(credential.bytes()), CREDENTIAL)));
+        anywhere.extend(SECRET_KINDS.map(|kind| (Key::of(kind.bytes()), SECRET_KIND)));
         let [filter, near_filter] = filters;
-        let [anywhere, words, runs, named, near] = tables.map(|keys| KeyTable::new(&keys));
+        let [anywhere, words, assigned_value, named, near] = tables.map(|keys| KeyTable::new(&keys));
         Self {
             filter,
             anywhere,
             words,
-            runs,
-            named,
-            farthest_name,
+            assigned_value: (assigned_value, farthest_names[1]),
+            named: (named, farthest_names[0]),
             near_filter,
             near,
             farthest_before,
@@ -140,22 +147,26 @@ impl Engine {
             progress: Vec::new(),
             line: 0..0,
         };
-        let mut masks = [Masks::default(); CHUNK + 2];
-        let mut starts = [Starts::default(); CHUNK + 1];
-        let mut before = Masks::default();
-        for from in (0..text.len()).step_by(CHUNK * BLOCK) {
-            let blocks = (text.len() - from).div_ceil(BLOCK).min(CHUNK);
-            blocks::read(text, from, &self.filter, &mut masks[..blocks + 2]);
-            for (starts, masks) in starts.iter_mut().zip(masks[..blocks + 2].windows(2)) {
-                *starts = Starts::of(&masks[0], &masks[1]);
+        let mut chunk = Chunk::new();
+        for from in (0..text.len()).step_by(CHUNK) {
+            chunk.read(text, from, &self.filter);
+            chunk.keys.keep(|at| self.anywhere.may_be_at(text, from + at));
+            chunk.words.keep(|at| self.words.may_be_at(text, from + at));
+            for at in chunk.keys.iter() {
+                reading.anywhere(&chunk, from + at, &mut found);
             }
-            for index in 0..blocks {
-                let (at, here) = (from + index * BLOCK, masks[index]);
-                reading.block(at, [&before, &here], [&starts[index], &starts[index + 1]], &mut found);
-                if starts[index].digits != 0 {
-                    stretches.block(text, at, wide(here.digit, masks[index + 1].digit));
+            for at in chunk.words.iter() {
+                reading.word(&chunk, from + at);
+            }
+            found.percents.extend(chunk.percents.iter().map(|at| from + at));
+            for (at, starts, digits) in chunk.blocks() {
+                if starts.long != 0 {
+                    let last = BLOCK - 1 - starts.long.leading_zeros() as usize;
+                    reading.long_run(at + starts.long.trailing_zeros() as usize..at + last);
                 }
-                before = here;
+                if starts.value != 0 {
+                    stretches.block(text, at, digits);
+                }
             }
             reading.verify(&mut found);
         }
@@ -179,65 +190,66 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Notes the candidates of one block: the masks of the one before it and its own, the starts of its own and of the
-    /// one behind it.
-    #[inline]
-    fn block(&mut self, from: usize, masks: [&Masks; 2], starts: [&Starts; 2], found: &mut Found) {
-        let [before, here] = masks;
-        for at in places(here.key, from) {
-            self.anywhere(at, found);
-        }
-        // A letter behind an escape such as `\n` begins a word too.
-        let begins = here.alnum & !(here.alnum << 1 | before.alnum >> 63)
-            | here.alnum & (here.escape << 2 | before.escape >> 62);
-        let (engine, text, [here, behind]) = (self.engine, self.text, starts);
-        let (rules, candidates) = (self.rules, &mut self.candidates);
-        for at in places(begins & reach(here.value, behind.value), from) {
-            engine.words.at(text, at, |rule| {
-                if operator_follows(&rules[usize::from(rule)].operators, &text[at..]) {
-                    candidates.push((at, rule));
-                }
-            });
-        }
-        for at in places(begins & here.run, from) {
-            engine.runs.at(text, at, |rule| candidates.push((at, rule)));
-        }
-        if here.long != 0 {
-            let last = BLOCK - 1 - here.long.leading_zeros() as usize;
-            self.long_run(from + here.long.trailing_zeros() as usize..from + last);
-        }
+    /// Notes the rules whose key stands at the beginning `at` of a word.
+    fn word(&mut self, chunk: &Chunk, at: usize) {
+        let (engine, text, rules, candidates) = (self.engine, self.text, self.rules, &mut self.candidates);
+        engine.words.at(text, at, |index| {
+            let rule = &rules[usize::from(index)];
+            let stands = match rule.lane {
+                Lane::Run(_) => chunk.has_run(at),
+                _ => chunk.has_value_near(at),
+            };
+            if stands && goes_on(rule, chunk, at) && operator_follows(&rule.operators, &text[at..]) {
+                candidates.push((at, index));
+            }
+        });
     }
 
     /// Notes the rules whose key stands at `at`, wherever that is.
-    fn anywhere(&mut self, at: usize, found: &mut Found) {
-        let (engine, text, rules) = (self.engine, self.text, self.rules);
+    fn anywhere(&mut self, chunk: &Chunk, at: usize, found: &mut Found) {
+        let (engine, text, rules, candidates) = (self.engine, self.text, self.rules, &mut self.candidates);
         let mut is_credential = false;
-        engine.anywhere.at(text, at, |rule| match rule {
+        engine.anywhere.at(text, at, |index| match index {
             PRIVATE_KEY if private_key::opens(&text[at..]) => found.key_openings.push(at),
             PRIVATE_KEY => {}
             CREDENTIAL => is_credential = true,
-            _ if operator_follows(&rules[usize::from(rule)].operators, &text[at..]) => {
-                self.candidates.push((at, rule));
+            SECRET_KIND => found.secret_kinds.push(at),
+            index => {
+                let rule = &rules[usize::from(index)];
+                if goes_on(rule, chunk, at) && operator_follows(&rule.operators, &text[at..]) {
+                    candidates.push((at, index));
+                }
             }
-            _ => {}
         });
         if is_credential {
             if joined::may_open(&text[at..]) {
                 found.openings.push(at);
             }
-            let is_assigned = is_assigned(&text[at..]);
-            let first = at.saturating_sub(engine.farthest_name);
+            self.credential(chunk, at);
+        }
+    }
+
+    /// Notes the rules whose name stands at the credential at `at` or in front of it.
+    fn credential(&mut self, chunk: &Chunk, at: usize) {
+        let (engine, text, rules, candidates) = (self.engine, self.text, self.rules, &mut self.candidates);
+        let is_assigned = is_assigned(&text[at..]);
+        let mut names = |(table, farthest): &(KeyTable, usize)| {
+            let first = at.saturating_sub(*farthest);
             let words = text[first..at].iter().rev().take_while(|byte| is_wordy(**byte)).count();
             for place in at - words..=at {
-                engine.named.at(text, place, |rule| {
-                    if let Lane::Named { within, assigned, .. } = rules[usize::from(rule)].lane
+                table.at(text, place, |index| {
+                    if let Lane::Named { within, assigned, .. } = rules[usize::from(index)].lane
                         && place + within >= at
                         && (is_assigned || !assigned)
                     {
-                        self.candidates.push((place, rule));
+                        candidates.push((place, index));
                     }
                 });
             }
+        };
+        names(&engine.named);
+        if is_assigned && chunk.has_value(at) {
+            names(&engine.assigned_value);
         }
     }
 
@@ -294,13 +306,16 @@ impl Reading<'_> {
             self.progress[usize::from(index)] = progress;
             return;
         }
-        let before = match rule.lane {
-            Lane::Anywhere { before, .. } | Lane::Near { before, .. } | Lane::Word { before, .. } => before,
-            _ => 0,
-        };
-        let key = at - start;
+        let (before, key) = (rule.lane.before(), at - start);
         if progress.line != start + 1 {
-            progress = Progress { line: start + 1, has_literal: None, misses: 0, ..progress };
+            progress = Progress { at: progress.at, line: start + 1, ..Progress::default() };
+        }
+        if progress.sign.is_none_or(|sign| sign < key) {
+            progress.sign = Some(next_sign(line, key, &rule.behind));
+        }
+        if progress.sign == Some(line.len()) {
+            self.progress[usize::from(index)] = progress;
+            return;
         }
         while progress.at <= at {
             let often = progress.misses >= MOST_MISSES && progress.misses * rule.longest > MISS_SHARE * key;
@@ -336,6 +351,25 @@ pub(super) fn line_around(text: &[u8], at: usize) -> Range<usize> {
     let start = memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
     let end = memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline);
     start..end
+}
+
+/// True when a value may stand behind the key at `at`, or a rule needs none.
+fn goes_on(rule: &LeakRule, chunk: &Chunk, at: usize) -> bool {
+    !rule.behind.value || chunk.has_value(at)
+}
+
+/// Where the first of the signs, or a digit, stands from a place on, or the end of the line; the place itself where
+/// neither is needed.
+fn next_sign(line: &[u8], from: usize, needed: &Behind) -> usize {
+    let rest = &line[from..];
+    let next = match needed.signs {
+        [0, ..] if needed.digit => rest.iter().position(u8::is_ascii_digit),
+        [0, ..] => Some(0),
+        [a, 0, _] => memchr(a, rest),
+        [a, b, 0] => memchr2(a, b, rest),
+        [a, b, c] => memchr3(a, b, c, rest),
+    };
+    next.map_or(line.len(), |at| from + at)
 }
 
 /// False when no value can be assigned to the credential that begins a text: what follows its word is no operator.

@@ -1,30 +1,36 @@
-//! Which rules have a key at a place: a bitmap that says no, and a table behind it.
+//! Which rules have a key at a place: a small table that says no, and a larger one behind it.
 
 use super::lane::{KEY, Key};
 
-/// Bits of the bitmap for each key, so that few other texts share one, and the most of them: 8 KiB, at home in the first
-/// cache.
-const BITS_EACH: usize = 32;
-const MOST_BITS: usize = 1 << 16;
+/// Slots of the larger table for each key, so that few other texts share one, and the most of them.
+const SLOTS_EACH: usize = 32;
+const MOST_SLOTS: usize = 1 << 16;
 
 /// Rules by key.
 pub(super) struct KeyTable {
+    heads: Heads,
     /// The keys of four bytes and more, and those of three.
     longer: Rows<4>,
     shorter: Rows<3>,
 }
 
+/// The first four bytes of keys: for each hash of the first three, a bit for each fourth that goes on.
+struct Heads(Box<[u64; HEADS]>);
+
+/// 8 KiB, at home in the first cache.
+const HEADS: usize = 1 << 10;
+
 /// Keys that are known by their first `N` bytes.
 struct Rows<const N: usize> {
-    /// A bit for those bytes of each key.
-    bits: Vec<u64>,
-    /// How far to the right a hash is shifted for its bit.
-    shift: u32,
-    /// For each bit, its first row.
+    /// For each hash of those bytes, the first row with it, or [`NONE`].
     first: Vec<u16>,
-    /// In the order of their bits.
+    /// How far to the right a hash is shifted.
+    shift: u32,
+    /// In the order of their hashes.
     rows: Vec<Row>,
 }
+
+const NONE: u16 = u16::MAX;
 
 #[derive(Clone, Copy)]
 struct Row {
@@ -45,73 +51,95 @@ impl KeyTable {
                 rule: *rule,
             })
         };
-        Self { longer: Rows::new(rows(false).collect()), shorter: Rows::new(rows(true).collect()) }
+        let mut heads = Heads(Box::new([0; HEADS]));
+        keys.iter().for_each(|(key, _)| heads.add(key));
+        Self { heads, longer: Rows::new(rows(false).collect()), shorter: Rows::new(rows(true).collect()) }
+    }
+
+    /// False where no rule has a key at `at`; true where one does, and seldom else.
+    #[inline]
+    pub(super) fn may_be_at(&self, text: &[u8], at: usize) -> bool {
+        self.heads.has(load(text, at))
     }
 
     /// Calls `found` with each rule that has a key at `at`.
     #[inline]
     pub(super) fn at(&self, text: &[u8], at: usize, mut found: impl FnMut(u16)) {
-        let folded = load(text, at) | u64::from_le_bytes([0x20; KEY]);
-        self.longer.at(folded, &mut found);
-        self.shorter.at(folded, &mut found);
+        let folded = load(text, at);
+        if self.heads.has(folded) {
+            self.longer.at(folded, &mut found);
+            self.shorter.at(folded, &mut found);
+        }
+    }
+}
+
+impl Heads {
+    fn add(&mut self, key: &Key) {
+        let (index, bit) = Self::place(u64::from_le_bytes(key.bytes));
+        self.0[index] |= if key.length == 3 { u64::MAX } else { 1 << bit };
+    }
+
+    #[inline]
+    fn has(&self, folded: u64) -> bool {
+        let (index, bit) = Self::place(folded);
+        self.0[index] >> bit & 1 == 1
+    }
+
+    /// The hash of three bytes, and a number for the fourth: of its bits one is always set and the highest never in
+    /// text.
+    #[inline]
+    fn place(folded: u64) -> (usize, u32) {
+        let [first, second, third, fourth, ..] = folded.to_le_bytes();
+        let hash = u32::from_le_bytes([first, second, third, 0]).wrapping_mul(0x9e37_79b1);
+        (hash as usize >> (u32::BITS - HEADS.ilog2()), u32::from(fourth & 31 | fourth >> 1 & 32))
     }
 }
 
 impl<const N: usize> Rows<N> {
     fn new(mut rows: Vec<Row>) -> Self {
-        if rows.is_empty() {
-            return Self { bits: Vec::new(), shift: 0, first: Vec::new(), rows };
-        }
-        let bits = (rows.len() * BITS_EACH).next_power_of_two().clamp(64, MOST_BITS);
-        let mut table = Self {
-            bits: vec![0; bits / 64],
-            shift: 32 - bits.trailing_zeros(),
-            first: vec![0; bits],
-            rows: Vec::new(),
-        };
-        rows.sort_unstable_by_key(|row| (table.bit(row.key), row.key, row.rule));
-        for (index, row) in rows.iter().enumerate().rev() {
-            let bit = table.bit(row.key);
-            table.bits[bit / 64] |= 1 << (bit % 64);
-            table.first[bit] = u16::try_from(index).unwrap_or(u16::MAX);
+        let slots = (rows.len() * SLOTS_EACH).next_power_of_two().clamp(64, MOST_SLOTS);
+        let mut table =
+            Self { first: vec![NONE; slots], shift: u32::BITS - slots.trailing_zeros(), rows: Vec::new() };
+        rows.sort_unstable_by_key(|row| (table.slot(row.key), row.key, row.rule));
+        for (index, row) in (0u16..).zip(&rows) {
+            let slot = table.slot(row.key);
+            let first = &mut table.first[slot];
+            *first = index.min(*first);
         }
         table.rows = rows;
         table
     }
 
     #[inline]
-    fn bit(&self, folded: u64) -> usize {
+    fn slot(&self, folded: u64) -> usize {
         let first = (folded << (64 - 8 * N) >> (64 - 8 * N)) as u32;
         (first.wrapping_mul(0x9e37_79b1) >> self.shift) as usize
     }
 
     #[inline]
     fn at(&self, folded: u64, found: &mut impl FnMut(u16)) {
-        if self.bits.is_empty() {
-            return;
-        }
-        let bit = self.bit(folded);
-        if self.bits[bit / 64] >> (bit % 64) & 1 == 1 {
-            self.look_up(folded, bit, found);
+        let slot = self.slot(folded);
+        if self.first[slot] != NONE {
+            self.look_up(folded, slot, found);
         }
     }
 
     #[inline(never)]
-    fn look_up(&self, folded: u64, bit: usize, found: &mut impl FnMut(u16)) {
-        for row in &self.rows[usize::from(self.first[bit])..] {
+    fn look_up(&self, folded: u64, slot: usize, found: &mut impl FnMut(u16)) {
+        for row in &self.rows[usize::from(self.first[slot])..] {
             if folded & row.mask == row.key {
                 found(row.rule);
-            } else if self.bit(row.key) != bit {
+            } else if self.slot(row.key) != slot {
                 break;
             }
         }
     }
 }
 
-/// The bytes from `at` on; zeros behind the end.
+/// The folded bytes from `at` on; zeros behind the end.
 #[inline]
 fn load(text: &[u8], at: usize) -> u64 {
-    match text.get(at..).and_then(|rest| rest.first_chunk()) {
+    let bytes = match text.get(at..).and_then(|rest| rest.first_chunk()) {
         Some(bytes) => u64::from_le_bytes(*bytes),
         None => {
             let mut padded = [0; KEY];
@@ -119,7 +147,8 @@ fn load(text: &[u8], at: usize) -> u64 {
             padded[..rest.len()].copy_from_slice(rest);
             u64::from_le_bytes(padded)
         }
-    }
+    };
+    bytes | u64::from_le_bytes([0x20; KEY])
 }
 
 #[cfg(test)]

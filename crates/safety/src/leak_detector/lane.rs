@@ -26,6 +26,9 @@ pub(super) const CREDENTIALS: [&str; 13] = [
     "key", "token", "secret", "pass", "auth", "pat", "pwd", "cred", "login", "appid", "app_id", "sid", "hec",
 ];
 
+/// What the kind of a Secret of Kubernetes begins with, in YAML and in JSON.
+pub(super) const SECRET_KINDS: [&str; 2] = ["kind: Secret", "\"kind\""];
+
 /// What every opening line of a private key holds one of.
 pub(super) const OPENINGS: [&str; 3] = ["PRIVATE KEY", "PuTTY-User-Key-File-", JWK_TYPE];
 /// The member that every JSON Web Key has.
@@ -60,6 +63,27 @@ pub(super) enum Lane {
     Anywhere { keys: Keys, before: usize },
     /// The expression has no key of its own; one of the rule's literals stands on the line.
     Line(Keys),
+}
+
+impl Lane {
+    /// The most bytes between the beginning of a match and the key.
+    pub(super) fn before(&self) -> usize {
+        match self {
+            Self::Word { before, .. } | Self::Near { before, .. } | Self::Anywhere { before, .. } => *before,
+            Self::Run(_) | Self::Named { .. } | Self::Line(_) => 0,
+        }
+    }
+}
+
+/// What every match of a rule has behind its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Behind {
+    /// At least [`VALUE`] characters of a value.
+    pub(super) value: bool,
+    /// A decimal digit.
+    pub(super) digit: bool,
+    /// One of these signs; zeros are none.
+    pub(super) signs: [u8; 3],
 }
 
 impl Key {

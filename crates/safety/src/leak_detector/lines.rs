@@ -1,9 +1,9 @@
-//! How much of a buffer can be read for good: whole lines, overlapping pieces of very long ones, private keys only
-//! as a whole, and a line that ends with the name of a value only with the next.
+//! How much of a buffer can be read for good: whole lines, overlapping pieces of very long ones, private keys and
+//! Secrets of Kubernetes only as a whole, and a line that ends with the name of a value only with the next.
 
 use memchr::memrchr;
 
-use super::{joined, lane, private_key};
+use super::{joined, kubernetes, lane, private_key};
 
 /// A line longer than this is read in pieces.
 pub(super) const LONG_LINE: usize = 64 * 1024;
@@ -62,16 +62,21 @@ fn long_line(buffer: &[u8], whole: usize) -> Option<usize> {
     None
 }
 
-/// Holds back a private key that has begun and not ended.
+/// Holds back a private key or a Secret of Kubernetes that has begun and not ended, and one that the other's beginning
+/// would cut.
 fn held(buffer: &[u8], whole: usize, finished: bool) -> Cut {
-    if finished {
-        return Cut { read: whole, accept: whole };
-    }
-    match private_key::undecided(&buffer[..whole]) {
-        Some(begin) => {
-            let line = memrchr(b'\n', &buffer[..begin]).map_or(0, |newline| newline + 1);
-            Cut { read: line, accept: line }
+    /// One holds the other so often in nothing that was not made for it.
+    const MOST_HOLDS: usize = 8;
+    let mut end = whole;
+    for _ in 0..if finished { 0 } else { MOST_HOLDS } {
+        let settled = &buffer[..end];
+        let key = private_key::undecided(settled)
+            .map(|begin| memrchr(b'\n', &settled[..begin]).map_or(0, |newline| newline + 1));
+        let settled = &settled[..key.unwrap_or(end)];
+        match kubernetes::undecided(settled).or(key) {
+            Some(start) => end = start,
+            None => break,
         }
-        None => Cut { read: whole, accept: whole },
     }
+    Cut { read: end, accept: end }
 }

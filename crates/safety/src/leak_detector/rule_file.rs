@@ -6,6 +6,7 @@ use super::compiler::{self, Compiled, NAME_GAP};
 use super::lane::CREDENTIALS;
 
 /// The rule files, in the order in which their rules are tried.
+#[cfg_attr(fuzzing, allow(dead_code, reason = "fuzz targets bring rules of their own"))]
 pub(super) const FILES: [&str; 14] = [
     "standards.toml",
     "cloud.toml",
@@ -96,12 +97,11 @@ impl Written {
         if self.literals.iter().any(|literal| literal.len() < 3) {
             return Err(format!("{}: wants literals of three bytes or more", self.id));
         }
-        let compiled = compiler::compile(&source, self.name.as_deref(), &self.literals);
-        Ok(Ready {
-            source,
-            compiled: compiled.map_err(|error| format!("{}: {error}", self.id))?,
-            needs_digit: !is_password && sides.is_some(),
-        })
+        let mut compiled = compiler::compile(&source, self.name.as_deref(), &self.literals)
+            .map_err(|error| format!("{}: {error}", self.id))?;
+        let needs_digit = !is_password && sides.is_some();
+        compiled.behind.digit = needs_digit && compiled.lane.before() == 0;
+        Ok(Ready { source, compiled, needs_digit })
     }
 }
 

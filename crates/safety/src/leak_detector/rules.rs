@@ -15,7 +15,7 @@ use regex_automata::{Anchored, Input};
 use super::checksum::Checksum;
 use super::context;
 use super::filter::Filter;
-use super::lane::{Key, Lane};
+use super::lane::{Behind, Key, Lane};
 use crate::finding::{Kind, Severity};
 
 /// Text that is part of the program, but for rules of tests.
@@ -34,6 +34,8 @@ pub(super) struct LeakRule {
     pub(super) longest: usize,
     /// One of these has to follow the name, with nothing but a word between, if there are any.
     pub(super) operators: Cow<'static, [u8]>,
+    /// What every match has behind its key.
+    pub(super) behind: Behind,
     /// The whole match is the secret.
     pub(super) is_whole: bool,
     /// A value without a form of its own that has no digit is a word.
@@ -212,6 +214,7 @@ mod written {
             lane: made.compiled.lane,
             longest: made.compiled.longest,
             operators: made.compiled.operators.into(),
+            behind: made.compiled.behind,
             is_whole: made.compiled.is_whole,
             needs_digit: made.needs_digit,
             expression: Lazy::new(made.source.into()),

@@ -7,7 +7,6 @@ use std::ops::Range;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use memchr::memchr_iter;
 
 use super::engine::Found;
 use super::joined;
@@ -75,7 +74,7 @@ pub(super) fn of(text: &[u8], found: &Found) -> Vec<View> {
             views.push(View { text, name: "joined", places: Places::Each(places) });
         }
     }
-    percent(text, &mut views);
+    percent(text, &found.percents, &mut views);
     views
 }
 
@@ -98,10 +97,10 @@ fn hex(text: &[u8], stretch: Range<usize>) -> View {
 }
 
 /// Pieces without spaces and quotes that hold a percent escape, whole.
-fn percent(text: &[u8], views: &mut Vec<View>) {
+fn percent(text: &[u8], signs: &[usize], views: &mut Vec<View>) {
     let escape = |at: usize| text.get(at..at + 3).and_then(|three| byte(&[three[1], three[2]]));
     let mut done = 0;
-    for at in memchr_iter(b'%', text) {
+    for &at in signs {
         if at < done || escape(at).is_none() {
             continue;
         }
@@ -144,10 +143,10 @@ mod tests {
             let whole = view.original(&(0..view.text.len()));
             (view.name, String::from_utf8(view.text).unwrap(), whole)
         };
-        of(text.as_bytes(), &Found { stretches: stretches::of(text.as_bytes()), ..Found::default() })
-            .into_iter()
-            .map(show)
-            .collect()
+        let stretches = stretches::of(text.as_bytes());
+        let percents = memchr::memchr_iter(b'%', text.as_bytes()).collect();
+        let found = Found { stretches, percents, ..Found::default() };
+        of(text.as_bytes(), &found).into_iter().map(show).collect()
     }
 
     #[test]

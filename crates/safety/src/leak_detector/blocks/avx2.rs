@@ -6,11 +6,30 @@ use std::arch::x86_64::{
     _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::sets::{FORMS, KINDS, Set};
+use super::super::chunk::Chunk;
+use super::sets::{FORMS, KINDS, SIGNS, Set};
 use super::{BLOCK, Block, Filter, Forms, HEAD, Masks, PADDING, block};
 
 /// Bytes of a register.
 const LANE: usize = 32;
+
+/// [`Chunk::settle`], compiled for processors that count bits in one instruction, where this is one.
+#[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
+pub(super) fn settle(chunk: &mut Chunk, goes_on: bool) -> bool {
+    let can = is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("lzcnt")
+        && is_x86_feature_detected!("popcnt");
+    if can {
+        // SAFETY: `settle_counting` needs nothing but what this processor was just found to have.
+        unsafe { settle_counting(chunk, goes_on) };
+    }
+    can
+}
+
+#[target_feature(enable = "bmi1,lzcnt,popcnt")]
+fn settle_counting(chunk: &mut Chunk, goes_on: bool) {
+    chunk.settle(goes_on);
+}
 
 /// Fills `blocks`, or says that this processor cannot.
 #[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
@@ -48,8 +67,7 @@ fn read_all(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Masks]) {
     let mut end = PADDING;
     for (index, masks) in blocks.iter_mut().enumerate() {
         let block = block(text, from + index * BLOCK, &mut end);
-        let kinds = Masks::from(kinds.find(block));
-        *masks = Masks { key: tables.find(block), ..kinds };
+        *masks = Masks::of(kinds.find(block), signs(block), tables.find(block));
     }
 }
 
@@ -145,6 +163,21 @@ impl Tables {
         }
         mask
     }
+}
+
+/// The bytes of a block that are each of the [`SIGNS`].
+#[target_feature(enable = "avx2")]
+#[inline]
+fn signs(block: &Block) -> [u64; SIGNS.len()] {
+    let mut masks = [0; SIGNS.len()];
+    for at in [0, LANE] {
+        let bytes = load(block, at);
+        for (sign, mask) in SIGNS.into_iter().zip(&mut masks) {
+            let equal = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(sign.cast_signed()));
+            *mask |= u64::from(_mm256_movemask_epi8(equal).cast_unsigned()) << at;
+        }
+    }
+    masks
 }
 
 /// The low and the high half of every byte.

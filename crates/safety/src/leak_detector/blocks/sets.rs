@@ -4,14 +4,15 @@
 #[derive(Clone, Copy)]
 pub(super) struct Set(pub(super) [u8; 16]);
 
-/// Letters and digits, token characters, base64 digits, those with the sign that fills them up, the backslash.
-pub(super) const KINDS: [Set; 5] = {
-    const ALNUM: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let alnum = Set::of(ALNUM);
+/// Letters and digits, token characters, base64 digits.
+pub(super) const KINDS: [Set; 3] = {
+    let alnum = Set::of(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
     let run = alnum.with(b"_-");
-    let digit = run.with(b"+/");
-    [alnum, run, digit, digit.with(b"="), Set::of(b"\\")]
+    [alnum, run, run.with(b"+/")]
 };
+
+/// What fills base64 up, what begins an escape in a string, what begins one in an address, what ends a line.
+pub(super) const SIGNS: [u8; 4] = *b"=\\%\n";
 
 /// The base64 digits that begin, go on in the second, and in the third place of a group that stands for three bytes
 /// under 128, the first of them from the tabulator on; the hexadecimal digits that begin a pair for a printable
