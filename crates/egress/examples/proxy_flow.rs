@@ -29,7 +29,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use types::{Host, HostName};
@@ -55,7 +55,8 @@ async fn main() -> Result<(), Failure> {
     let to = serve(&authority).await?;
     println!("{to} {}", ca.display());
     let mut line = String::new();
-    tokio::io::BufReader::new(tokio::io::stdin()).read_line(&mut line).await?;
+    // Nothing else is to be done meanwhile.
+    std::io::stdin().read_line(&mut line)?;
     let [proxy, token, trusted, process] = line.split_whitespace().collect::<Vec<_>>()[..] else {
         return Err("not ADDRESS TOKEN CA PROCESS".into());
     };
