@@ -117,6 +117,17 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
+#[test]
+fn a_secret_of_kubernetes_is_found_across_every_cut() {
+    let text = b"a: b\ndata:\n  pin: QmxhdTQy\nkind: Secret\n---\nb: c\n";
+    let known = vault(VALUE);
+    let whole = run(text, &[], &known);
+    assert_eq!(whole.1, [(kubernetes::RULE.to_owned(), 18..26)]);
+    for cut in 0..text.len() {
+        assert_eq!(run(text, &[cut], &known), whole, "{cut}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
