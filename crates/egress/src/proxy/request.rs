@@ -103,8 +103,8 @@ impl Shared {
         let mut revoked = self.clone().revoked(permit.effect());
         if permit.effect().capture.is_some() {
             return tokio::select! {
-                answer = self.captured(permit, message, &asked) => answer,
-                refusal = &mut revoked => answer::refused(&refusal, Some(&asked)),
+                answer = self.captured(permit, message, asked) => answer,
+                refusal = &mut revoked => answer::refused(&refusal, Some(asked)),
             };
         }
         let sent = tokio::select! {

@@ -183,6 +183,7 @@ async fn there_and_back(world: &World, name: &HostName, version: http::Version, 
 /// Client, proxy and server in one process: `cargo nextest run -p egress --run-ignored only a02_five_gigabytes --no-capture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes; for the figures in docs/benchmarks.md"]
+#[allow(clippy::disallowed_macros, reason = "a measurement is printed")]
 async fn a02_five_gigabytes_there_and_back_in_flat_memory() {
     for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
         let name = host();
