@@ -51,9 +51,10 @@ impl Egress {
             let answer = timeout_at(deadline, read(arriving, effect.response)).await;
             let answer = answer.map_err(|_| Failure::Timeout)??;
             let length = answer.len();
-            let taken = vault.take(taking, head.status, answer).await?;
-            self.learn(&vault).await?;
-            Ok((head.status, taken, length))
+            let status = head.status;
+            let taken =
+                self.storing(vault.clone(), async move { vault.take(taking, status, answer).await }).await?;
+            Ok((status, taken, length))
         };
         match exchange.await {
             Ok((status, taken, length)) => {

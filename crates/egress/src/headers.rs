@@ -21,18 +21,19 @@ pub struct Message {
     pub body: Payload,
 }
 
-/// How each message of a gRPC body is compressed by itself.
-const GRPC_ENCODING: &str = "grpc-encoding";
+/// How each message of a body is compressed by itself: in gRPC, and in the streams of Connect.
+const MESSAGE_ENCODINGS: [&str; 2] = ["grpc-encoding", "connect-content-encoding"];
 
 /// Headers that frame a message or negotiate a connection. We do both ourselves; a sender's library
 /// sets them out of habit.
-const FRAMING: [HeaderName; 9] = [
+const FRAMING: [HeaderName; 10] = [
     header::ACCEPT_ENCODING,
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::EXPECT,
     // What is not named is not used: messages come back as they are.
     HeaderName::from_static("grpc-accept-encoding"),
+    HeaderName::from_static("connect-accept-encoding"),
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
@@ -132,7 +133,7 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
     if routes(&spelt) {
         return refuse(&rules::ROUTING_HEADER);
     }
-    if spelt == header::CONTENT_ENCODING.as_str() || spelt == GRPC_ENCODING {
+    if spelt == header::CONTENT_ENCODING.as_str() || MESSAGE_ENCODINGS.contains(&&*spelt) {
         // A program's body is decoded to be scanned, and sent as it is; which encodings can be is for the payload to say.
         let can_be = *name == header::CONTENT_ENCODING && matches!(effect.caller, Caller::Client { .. });
         return match value.as_bytes().eq_ignore_ascii_case(b"identity") {
@@ -261,11 +262,12 @@ pub(crate) fn trailing(mut trailers: HeaderMap) -> HeaderMap {
     trailers
 }
 
-/// True for a body of messages behind prefixes: gRPC, and gRPC-Web but where it is text.
+/// True for a body of messages behind prefixes: gRPC, gRPC-Web but where it is text, and the streams of Connect.
 pub(crate) fn is_in_messages(headers: &HeaderMap) -> bool {
     let media = media_type(headers);
     let kind = media.split(|byte| *byte == b'+').next().unwrap_or_default();
-    [&b"application/grpc"[..], b"application/grpc-web"].iter().any(|own| kind.eq_ignore_ascii_case(own))
+    let own = [&b"application/grpc"[..], b"application/grpc-web", b"application/connect"];
+    own.iter().any(|own| kind.eq_ignore_ascii_case(own))
 }
 
 /// True for a stream of events (WHATWG HTML, server-sent events).
@@ -348,6 +350,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("te", "gzip"),
             ("grpc-accept-encoding", "gzip"),
+            ("connect-accept-encoding", "gzip"),
             ("grpc-encoding", "identity"),
             ("trailer", "x"),
             ("expect", "100-continue"),
@@ -415,7 +418,7 @@ mod tests {
 
     #[test]
     fn c06_c11_nothing_hides_from_the_scanner() {
-        for name in ["content-encoding", "content_encoding", "grpc-encoding"] {
+        for name in ["content-encoding", "content_encoding", "grpc-encoding", "connect-content-encoding"] {
             assert_eq!(send(&[], &[(name, "gzip")]).unwrap_err(), "egress.encoded-body", "{name}");
         }
         let ranged = [("range", "bytes=0-9"), ("if-range", "x")];

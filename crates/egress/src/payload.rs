@@ -101,6 +101,14 @@ impl Payload {
         }
     }
 
+    /// A whole body as it leaves, where that is not what it stands for; else nothing.
+    pub(crate) fn encoded(&self, headers: &HeaderMap) -> Result<&[u8], Refusal> {
+        Ok(match (self, encoding(headers)?) {
+            (Self::Whole(bytes), Some(_)) => bytes,
+            _ => &[],
+        })
+    }
+
     /// The credentials that a body brings along which stands for these bytes.
     pub(crate) fn brought(plain: &[u8], headers: &HeaderMap) -> Vec<Carried> {
         let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());

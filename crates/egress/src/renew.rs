@@ -4,6 +4,8 @@
 //! The answer is full of values that the leak detector does not know yet. So it is not passed on: its bytes go to
 //! [`secrets::Vault::capture`], and whoever asked is told the names of what was stored.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt as _;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use policy::Permit;
@@ -45,8 +47,10 @@ impl Egress {
             receive::refuse_encoded(&head.headers)?;
             let answer = read(arriving, most).await?;
             let length = answer.len();
-            let captured = vault.capture(capture, head.status, answer).await?;
-            self.learn(&vault).await?;
+            let status = head.status;
+            let captured = self
+                .storing(vault.clone(), async move { vault.capture(capture, status, answer).await })
+                .await?;
             Ok((captured, length))
         };
         match exchange.await {
@@ -59,11 +63,21 @@ impl Egress {
         }
     }
 
-    pub(crate) async fn learn(&self, vault: &Vault) -> Result<(), Refusal> {
-        let known =
-            vault.known_values().await.map_err(|_| Refusal::new(&secrets::rules::NOT_READ, "values"))?;
-        self.safety.learn(known);
-        Ok(())
+    /// Has an answer stored, and teaches the scanners what the vault holds then, also where a part of it could not be
+    /// stored. Once begun it comes to its end, whoever stops waiting: a value that is stored is looked for.
+    pub(crate) async fn storing<T: Send + 'static>(
+        &self,
+        vault: Arc<Vault>,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let safety = self.safety.clone();
+        let unread = || Refusal::new(&secrets::rules::NOT_READ, "values");
+        let stored = tokio::spawn(async move {
+            let stored = work.await;
+            safety.learn(vault.known_values().await.map_err(|_| unread())?);
+            stored
+        });
+        stored.await.map_err(|_| unread())?
     }
 }
 

@@ -209,7 +209,9 @@ impl Egress {
     fn scan_out(&self, request: &Request<Payload>) -> Result<usize, SendError> {
         let body = request.body().plain(request.headers())?;
         let head = headers::head_of_request(request);
-        for bytes in [&head[..], &body] {
+        // What an encoded body is decoded to leaves out names and comments (RFC 1952, 2.3).
+        let encoded = request.body().encoded(request.headers())?;
+        for bytes in [&head[..], &body, encoded] {
             self.safety.scan_bytes(bytes, Channel::Outbound).map_err(|blocked| blocked.refusal)?;
         }
         Ok(head.len() + request.body().len())

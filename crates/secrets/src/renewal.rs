@@ -107,6 +107,7 @@ impl Vault {
         let in_use = async |name: &SecretName| {
             self.reader.secret(&self.tenant, name).await.map(|row| row.map(|row| row.version))
         };
+        self.accepts(std::iter::once(&answer.access).chain(&answer.refresh)).map_err(failed)?;
         let mut replaced = None;
         // First, for the old one may be worth nothing from now on.
         if let Some(token) = answer.refresh {

@@ -177,6 +177,15 @@ impl Vault {
             .map_err(|error| lost(name, error))
     }
 
+    /// Whether values can be stored: of several, all are looked at before the first is stored.
+    pub(crate) fn accepts<'a>(&self, values: impl IntoIterator<Item = &'a Plain>) -> Result<(), VaultError> {
+        for value in values {
+            value.check()?;
+            Fingerprints::of(self.fingerprint_key.as_bytes(), value.expose()).map_err(ValueError::Weak)?;
+        }
+        Ok(())
+    }
+
     /// What stands in a record for a value: 128 bits of an HMAC under a key of this vault. Whoever has the log alone
     /// cannot test a guess against it, and whoever has the vault can ([`Vault::told_of`]).
     pub(crate) fn digest(&self, value: &Plain) -> String {

@@ -56,6 +56,7 @@ impl Vault {
             Read::Refused(word) => return Ok(Taken::Refused(word)),
         };
         let failed = |error: VaultError| Refusal::new(&rules::NOT_CAPTURED, error.to_string());
+        self.accepts(tokens.iter().map(|(_, _, value)| value)).map_err(failed)?;
         let mut stored = Vec::new();
         // The access token last, which is used first: whoever finds it new finds the others new too.
         for (member, name, value) in tokens.into_iter().rev() {

@@ -75,7 +75,9 @@ impl Shared {
             Err(refusal) => return self.refuse(refusal, &of).await,
         };
         let asked = target.to_string();
-        let question = question(target, claims, &headers, (&payload, &plain));
+        // What will be said in a WebSocket is as unknown as the rest of a body that streams.
+        let body = (upgrade.is_none() && matches!(payload, Payload::Whole(_))).then_some(&plain);
+        let question = question(target, claims, &headers, (body, &plain));
         let permit = match self.policy.decide_proxied(&self.run, question).await {
             Ok(permit) => permit,
             // An address that holds a secret is not repeated.
@@ -101,8 +103,8 @@ impl Shared {
         let mut revoked = self.clone().revoked(permit.effect());
         if permit.effect().capture.is_some() {
             return tokio::select! {
-                answer = self.captured(permit, message, &asked) => answer,
-                refusal = &mut revoked => answer::refused(&refusal, Some(&asked)),
+                answer = self.captured(permit, message, asked) => answer,
+                refusal = &mut revoked => answer::refused(&refusal, Some(asked)),
             };
         }
         let sent = tokio::select! {
@@ -176,15 +178,11 @@ fn question(
     target: Target,
     claims: Vec<SecretUse>,
     headers: &HeaderMap,
-    (payload, plain): (&Payload, &Bytes),
+    (body, plain): (Option<&Bytes>, &Bytes),
 ) -> Asked {
-    let body = match payload {
-        Payload::Whole(_) => Some(plain.clone()),
-        Payload::Stream(_) => None,
-    };
     let mut brought = credential_detect::carried(headers, target.query());
     brought.extend(Payload::brought(plain, headers));
-    Asked { target, claims, headers: headers.clone(), brought, body }
+    Asked { target, claims, headers: headers.clone(), brought, body: body.cloned() }
 }
 
 /// The scheme and the authority of a request, on which everything in it that names a host has to agree.

@@ -88,8 +88,8 @@ pub struct ScreenedBody {
     leaks: LeakStream,
     /// Where messages end, in a body of messages, and the rule that stops one that is compressed by itself.
     messages: Option<(Messages, &'static Rule)>,
-    /// What is passed on where that is not what was read.
-    originals: Option<Originals>,
+    /// What is passed on where that is not what was read, and its own reading.
+    originals: Option<(Originals, LeakStream)>,
     watch: Option<Watch>,
     limit: limits::Bytes,
     received: u64,
@@ -136,7 +136,8 @@ impl Safety {
 
 impl Safety {
     /// Reads a body on its way out while it streams. Nothing of it is altered: what may not leave ends it. One that is
-    /// encoded is read as what it stands for, and leaves as it is, no further than it was read.
+    /// encoded is read as what it stands for, and leaves as it is, no further than it was read; it is read as it is too,
+    /// for decoders pass over names and comments (RFC 1952, 2.3).
     pub fn outgoing_body<S>(
         self: &Arc<Self>,
         stream: S,
@@ -149,7 +150,8 @@ impl Safety {
     {
         let mut body = self.body(stream, Source::Model, encoding, limit, trace);
         body.leaks = LeakStream::new(self.known(), Channel::Outbound, Source::Model);
-        body.originals = encoding.map(|_| Originals::default());
+        body.originals = encoding
+            .map(|_| (Originals::default(), LeakStream::new(self.known(), Channel::Outbound, Source::Model)));
         body
     }
 }
@@ -211,8 +213,12 @@ impl ScreenedBody {
 
     /// Looks for what the vault holds now.
     fn know(&mut self) -> Result<(), BodyFault> {
-        let known = self.safety.known();
-        self.leaks.know(&self.safety.rulebook, known).map_err(|_| self.stopped())
+        let (rules, known) = (&self.safety.rulebook, self.safety.known());
+        let mut read = self.leaks.know(rules, known.clone());
+        if let Some((_, leaks)) = &mut self.originals {
+            read = read.and(leaks.know(rules, known));
+        }
+        read.map_err(|_| self.stopped())
     }
 
     /// Decodes and reads the next bytes from the network.
@@ -282,20 +288,36 @@ impl ScreenedBody {
         result: Result<(), BodyFault>,
         out: &mut Vec<u8>,
     ) -> Result<(), BodyFault> {
-        let Some(originals) = &mut self.originals else { return result };
+        let Some((originals, own)) = &mut self.originals else { return result };
         out.clear();
         result?;
-        match bytes {
-            Some(bytes) => originals.add(bytes, self.decoder.decoded()).map_err(|_| BodyFault::Encoding)?,
-            None => originals.finish(),
+        let (leaks, rules, mut read) = (&self.safety.leaks, &self.safety.rulebook, Vec::new());
+        let own_result = match bytes {
+            Some(bytes) => {
+                let result = own.push(leaks, rules, &bytes, &mut read);
+                originals.add(bytes, self.decoder.decoded());
+                result
+            }
+            None => {
+                originals.finish();
+                own.finish(leaks, rules, &mut read)
+            }
+        };
+        let released = (self.leaks.released() as u64, own.released() as u64);
+        match own_result {
+            Ok(()) => originals.release(released, out).map_err(|_| BodyFault::Encoding),
+            Err(_) => Err(self.stopped()),
         }
-        originals.release(self.leaks.released() as u64, out);
-        Ok(())
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let own = self.originals.iter().flat_map(|(_, leaks)| leaks.findings());
+        self.leaks.findings().iter().chain(own).cloned().collect()
     }
 
     fn stopped(&self) -> BodyFault {
         let mut report = Report::clean();
-        report.findings = self.leaks.findings().to_vec();
+        report.findings = self.findings();
         report.verdict = Verdict::Block;
         report.severity =
             report.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::None);
@@ -307,7 +329,7 @@ impl ScreenedBody {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let findings = self.leaks.findings().to_vec();
+        let findings = self.findings();
         let worst = findings.iter().max_by_key(|finding| (finding.action, finding.severity));
         let verdict = match (verdict, worst) {
             (Verdict::Allow, Some(worst)) => worst.action.into(),

@@ -443,6 +443,37 @@ async fn bodies_are_decoded_and_read_in_every_encoding() {
     }
 }
 
+/// One raw block of zstd, and then bytes that belong to nothing.
+#[tokio::test]
+async fn what_follows_the_end_of_an_encoded_body_is_not_gathered() {
+    let mut body = vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, 16, 16 << 3 | 1, 0, 0];
+    body.extend_from_slice(b"0123456789abcdef");
+    body.resize(4 << 20, 0);
+    let (result, end) = collect(cut(&body, 1000), Some(Encoding::Zstd)).await;
+    assert!(matches!(result, Err(BodyFault::Encoding)) && end.received <= 2000, "{}", end.received);
+}
+
+/// What a decoder passes over leaves with the rest, so it is read with the rest.
+#[tokio::test]
+async fn an_encoded_body_on_its_way_out_is_read_as_it_is_too() {
+    use std::io::Write as _;
+    for (comment, leaves) in [("nothing", true), (VALUE, false)] {
+        let mut encoder =
+            flate2::GzBuilder::new().comment(comment).write(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(b"text").unwrap();
+        let body = encoder.finish().unwrap();
+        for size in [1, 7, body.len()] {
+            let pieces = Pieces(cut(&body, size));
+            let limit = limits::Bytes::mib(1);
+            let out = safety().outgoing_body(pieces, Some(Encoding::Gzip), limit, Trace::off());
+            match out.collect().await {
+                Ok(sent) => assert!(leaves && sent.into_inner() == body),
+                Err(fault) => assert!(!leaves && matches!(fault, BodyFault::Blocked(_)), "{fault}"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn bodies_end_at_their_bounds_and_say_how() {
     let bomb = gzip(&vec![0u8; 7 << 20]);

@@ -137,6 +137,27 @@ async fn c14_an_answer_that_cannot_be_captured_whole_is_not_passed_on() {
     }
 }
 
+/// A token that no scanner could recognise is not stored, nor is the other one beside it.
+#[tokio::test]
+async fn c14_of_two_tokens_both_are_stored_or_none() {
+    for (access, reaches) in [("a".repeat(32), false), (token(), true)] {
+        let (name, refresh) = (host(), token());
+        let answer = json(format!(r#"{{"access_token":"{access}","refresh_token":"{refresh}"}}"#));
+        let upstream = upstream(&name, &refresh, answer).await;
+        let rules = format!(
+            "[[allow]]\nhost = \"{name}\"\ncapture = {{ access_token = \"KEY\", refresh_token = \"NEXT\" }}\n"
+        );
+        let world = World::new(leads_to(&upstream, &name), Reach::parse(rules.as_bytes()).unwrap()).await;
+        let given = world.inside(name.as_str(), &asks(&name)).await;
+        assert_eq!(given.status, if reaches { 200 } else { 403 }, "{given:?}");
+        let records = world.close().await;
+        let stored = records.iter().filter(|entry| {
+            entry.record.kind == types::Kind::Secret && entry.record.field(Field::Secret) == Some("NEXT")
+        });
+        assert_eq!(stored.count(), usize::from(reaches));
+    }
+}
+
 #[tokio::test]
 async fn c14_a_word_of_the_protocol_is_passed_on_alone() {
     let (name, said) = (host(), token());

@@ -90,6 +90,22 @@ async fn c06_what_is_hidden_by_compression_does_not_leave() {
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
 }
 
+/// A decoder passes over the comment of a gzip (RFC 1952, 2.3.1).
+#[tokio::test]
+async fn c06_what_a_decoder_passes_over_is_read_too() {
+    let name = host();
+    let (upstream, world) = world(&name).await;
+    for count in [20, 20_000] {
+        let builder = flate2::GzBuilder::new().comment(world.key.clone());
+        let mut encoder = builder.write(Vec::new(), Compression::fast());
+        encoder.write_all(lines(count).as_bytes()).unwrap();
+        let body = encoder.finish().unwrap();
+        let told = post(&world, &name, "gzip", &body).await;
+        assert_eq!(told, (403, "leaks.known-value".to_owned()), "{} bytes", body.len());
+    }
+    assert!(upstream.requests().is_empty());
+}
+
 #[tokio::test]
 async fn c06_a_value_late_in_a_long_compressed_body_cuts_it_off() {
     for (is_key, code) in [(true, "leaks.known-value"), (false, "egress.placeholder")] {

@@ -208,6 +208,7 @@ async fn c10_a_message_that_is_compressed_by_itself_passes_neither_way() {
     let server = EchoServer::start(&name, Version::HTTP_2, ok).await;
     let world = World::new(server.config.clone(), reach(&[name.as_str()])).await;
     let compressed = Bytes::from_static(&[1, 0, 0, 0, 1, 7]);
+    let compressed_again = compressed.clone();
     // Whole, and nothing is sent.
     let request = grpc(name.as_str(), "/S/M").body(whole(compressed.clone())).unwrap();
     let answer = answer_to(&world, request, Version::HTTP_2).await.unwrap();
@@ -225,6 +226,12 @@ async fn c10_a_message_that_is_compressed_by_itself_passes_neither_way() {
     if let Ok(answer) = answer_to(&world, request, Version::HTTP_2).await {
         assert!(timeout(TIME, answer.into_body().collect()).await.unwrap().is_err());
     }
+    // In a stream of Connect, which has the same prefixes.
+    let mut request = grpc(name.as_str(), "/S/M").body(whole(compressed_again)).unwrap();
+    request.headers_mut().insert("content-type", "application/connect+proto".parse().unwrap());
+    let answer = answer_to(&world, request, Version::HTTP_2).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
     let rules = world.refusals().await;
-    assert_eq!(rules, ["egress.encoded-body", "egress.encoded-body", "egress.disguised-body"]);
+    let (sent, came) = ("egress.encoded-body", "egress.disguised-body");
+    assert_eq!(rules, [sent, sent, came, sent]);
 }

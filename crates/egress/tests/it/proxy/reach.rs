@@ -1,5 +1,7 @@
 //! Where clients may go (attacks A04, A06, A09, N04 to N06, N12, N13, P01, P02, M08, R16, R17, S01, S08, S11, T09, X04).
 
+use std::time::Duration;
+
 use egress::Config;
 use egress::loopback::{Loopback, reply};
 use http::StatusCode;
@@ -354,4 +356,27 @@ async fn p05_a_batch_is_refused_where_a_rule_takes_one_call_a_request() {
     assert_eq!(world.inside(name.as_str(), &post("/rpc", call)).await.status, 200);
     assert_eq!(world.inside(name.as_str(), &post("/rpc", "")).await.status, 200);
     assert_eq!(world.inside(name.as_str(), &post("/other", &batch)).await.status, 200);
+}
+
+/// What a WebSocket will carry is not known when it is opened: it is neither one call nor what an owner approved.
+#[tokio::test]
+async fn t13_a_websocket_opens_under_no_rule_that_looks_at_each_request() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    for (rule, code) in [("single", "policy.not-single"), ("ask", policy::rules::HELD_UNSEEN.id)] {
+        let rules = format!("[[allow]]\nhost = \"{name}\"\n{rule} = true\n");
+        let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+        let world = World::waiting(leads_to(&upstream, &name), rules, Duration::from_millis(1)).await;
+        let opens = format!(
+            "GET / HTTP/1.1\r\nHost: {name}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+        stream.write_all(opens.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer[..read.unwrap().unwrap()]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(code), "{rule}: {answer}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
 }

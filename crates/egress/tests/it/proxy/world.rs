@@ -78,7 +78,7 @@ impl World {
         Self::with(config, reach, None, Bounds::default()).await
     }
 
-    /// A proxy with a secret `KEY`, granted for one place.
+    /// A proxy with a secret `KEY`, and one `NEXT` that has no value yet; the first granted for one place.
     pub(super) async fn with_secret(config: Config, reach: Reach, granted: Granted<'_>) -> Self {
         Self::with(config, reach, Some(granted), Bounds::default()).await
     }
@@ -132,7 +132,8 @@ impl World {
         safety.learn(vault.known_values().await.unwrap());
         let vault = Arc::new(vault);
         let egress = Arc::new(Egress::new(config, safety, Some(vault.clone())).unwrap());
-        let run = Run::open(Turn::begin(Trace::off()), reach, vec![secret]);
+        let run =
+            Run::open(Turn::begin(Trace::off()), reach, vec![secret, SecretName::parse("NEXT").unwrap()]);
         let run = Arc::new(run.asking(wait, Box::new(|_| {})));
         let authority = Authority::new().unwrap();
         let parts = Parts { egress, policy: policy.clone(), run, authority, bounds };

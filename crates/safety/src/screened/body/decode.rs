@@ -243,6 +243,7 @@ struct Zstd {
 const ZSTD_WINDOW: u64 = 8 << 20;
 /// RFC 8878, 3.1.1: magic number and the longest frame header.
 const ZSTD_HEADER: usize = 4 + 14;
+const ZSTD_CHECKSUM: usize = 4;
 
 impl Zstd {
     fn new(sink: Sink) -> Self {
@@ -277,7 +278,11 @@ impl Zstd {
             self.pending.drain(..used.min(length));
             self.drain()?;
         }
-        Ok(())
+        // What follows the last block is at most its checksum.
+        match self.pending.len() <= ZSTD_CHECKSUM {
+            true => Ok(()),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// Length of the next block with its header, and of the checksum after the last one, when all
@@ -300,8 +305,7 @@ impl Zstd {
     fn finish(&mut self) -> io::Result<()> {
         self.advance()?;
         self.drain()?;
-        // What follows the last block is at most its checksum.
-        match self.frame.is_finished() && self.pending.len() <= 4 {
+        match self.frame.is_finished() {
             true => Ok(()),
             false => Err(io::ErrorKind::UnexpectedEof.into()),
         }

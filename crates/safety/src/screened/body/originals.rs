@@ -11,29 +11,34 @@ const MOST_HELD: usize = 1024 * 1024;
 /// Pieces in the order in which they came.
 #[derive(Default)]
 pub(super) struct Originals {
-    /// Each with how many decoded bytes there are with all that it stands for; `None` while a decoder may hold some of it
-    /// back.
-    pieces: VecDeque<(Bytes, Option<u64>)>,
+    pieces: VecDeque<Piece>,
+    came: u64,
     decoded: u64,
     held: usize,
 }
 
-/// More than [`MOST_HELD`] bytes stand for nothing.
+struct Piece {
+    bytes: Bytes,
+    /// How many bytes came with it.
+    came: u64,
+    /// How many decoded bytes there are with all that it stands for; `None` while a decoder may hold some of it back.
+    decoded: Option<u64>,
+}
+
+/// More than [`MOST_HELD`] bytes would be held.
+#[derive(Debug)]
 pub(super) struct Stuck;
 
 impl Originals {
     /// Adds a piece, after which there are so many decoded bytes. What came of it tells that all of those before it are
     /// through the decoder, and nothing of itself.
-    pub(super) fn add(&mut self, piece: Bytes, decoded: u64) -> Result<(), Stuck> {
+    pub(super) fn add(&mut self, bytes: Bytes, decoded: u64) {
         if decoded > self.decoded {
             self.settle(decoded);
         }
-        self.held += piece.len();
-        self.pieces.push_back((piece, None));
-        match self.held > MOST_HELD && self.pieces.iter().all(|(_, end)| end.is_none()) {
-            true => Err(Stuck),
-            false => Ok(()),
-        }
+        self.held += bytes.len();
+        self.came += bytes.len() as u64;
+        self.pieces.push_back(Piece { bytes, came: self.came, decoded: None });
     }
 
     /// Everything is through the decoder and released.
@@ -43,18 +48,20 @@ impl Originals {
 
     fn settle(&mut self, decoded: u64) {
         self.decoded = decoded;
-        self.pieces.iter_mut().for_each(|(_, end)| *end = end.or(Some(decoded)));
+        self.pieces.iter_mut().for_each(|piece| piece.decoded = piece.decoded.or(Some(decoded)));
     }
 
-    /// Appends the pieces of which everything was released.
-    pub(super) fn release(&mut self, released: u64, out: &mut Vec<u8>) {
-        while let Some((piece, Some(end))) = self.pieces.front()
-            && *end <= released
+    /// Appends the pieces of which everything was released: of what they stand for, and of the bytes themselves.
+    pub(super) fn release(&mut self, (decoded, came): (u64, u64), out: &mut Vec<u8>) -> Result<(), Stuck> {
+        let is_released =
+            |piece: &Piece| piece.came <= came && piece.decoded.is_some_and(|end| end <= decoded);
+        while self.pieces.front().is_some_and(is_released)
+            && let Some(piece) = self.pieces.pop_front()
         {
-            out.extend_from_slice(piece);
-            self.held -= piece.len();
-            self.pieces.pop_front();
+            out.extend_from_slice(&piece.bytes);
+            self.held -= piece.bytes.len();
         }
+        if self.held > MOST_HELD { Err(Stuck) } else { Ok(()) }
     }
 }
 
@@ -62,30 +69,41 @@ impl Originals {
 mod tests {
     use super::*;
 
-    fn released(originals: &mut Originals, released: u64) -> String {
+    fn released(originals: &mut Originals, decoded: u64, came: u64) -> String {
         let mut out = Vec::new();
-        originals.release(released, &mut out);
+        originals.release((decoded, came), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_piece_is_held_until_what_it_stands_for_was_released() {
         let mut originals = Originals::default();
-        assert!(originals.add("a".into(), 10).is_ok());
+        originals.add("a".into(), 10);
         // Its end may be in the decoder still.
-        assert_eq!(released(&mut originals, 10), "");
-        assert!(originals.add("b".into(), 10).is_ok() && originals.add("c".into(), 30).is_ok());
-        assert_eq!(released(&mut originals, 29), "");
-        assert_eq!(released(&mut originals, 30), "ab");
+        assert_eq!(released(&mut originals, 10, 1), "");
+        originals.add("b".into(), 10);
+        originals.add("c".into(), 30);
+        assert_eq!(released(&mut originals, 29, 3), "");
+        assert_eq!(released(&mut originals, 30, 1), "a");
+        assert_eq!(released(&mut originals, 30, 3), "b");
         originals.finish();
-        assert_eq!(released(&mut originals, 30), "c");
+        assert_eq!(released(&mut originals, 30, 3), "c");
     }
 
     #[test]
     fn what_stands_for_nothing_is_not_held_without_end() {
-        let mut originals = Originals::default();
-        let piece = Bytes::from(vec![0; MOST_HELD / 2]);
-        assert!(originals.add(piece.clone(), 0).is_ok() && originals.add(piece.clone(), 0).is_ok());
-        assert!(originals.add(piece, 0).is_err());
+        // Neither at the beginning nor behind something that waits to be released.
+        for waits in [0, 20] {
+            let mut originals = Originals::default();
+            originals.add("a".into(), 10);
+            originals.add("b".into(), 10 + waits);
+            let piece = Bytes::from(vec![0; MOST_HELD / 2]);
+            let mut held = || {
+                originals.add(piece.clone(), 10 + waits);
+                originals.release((10, u64::MAX), &mut Vec::new())
+            };
+            assert!(held().is_ok());
+            assert!(held().and_then(|()| held()).is_err(), "{waits}");
+        }
     }
 }
