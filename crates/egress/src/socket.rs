@@ -303,6 +303,10 @@ impl Stop {
                 let detail = format!("a message of more than {} bytes", limits::MAX_SOCKET_MESSAGE);
                 End::refused(Refusal::new(&rules::TOO_LARGE, detail), CloseCode::Size)
             }
+            Self::Fault(BodyFault::TooLarge(most)) => End::refused(
+                Refusal::new(&rules::TOO_LARGE, format!("messages of more than {most}")),
+                CloseCode::Size,
+            ),
             Self::Fault(fault) => End::of(fault),
         }
     }
@@ -354,4 +358,24 @@ where
         while let Some(Ok(_)) = from.next().await {}
     };
     let _ = timeout(CLOSE_TIME, said).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever said too much is named in the record: a client's is a refusal, an upstream's a failure.
+    #[test]
+    fn t13_too_much_is_laid_to_the_side_that_said_it() {
+        let fault = || Stop::Fault(BodyFault::TooLarge(Limit::kib(1)));
+        let own = fault().of_client();
+        assert_eq!(own.last.unwrap().code, CloseCode::Size);
+        assert!(
+            matches!(own.outcome, Outcome::Error(SendError::Refused(refusal)) if refusal.rule.id == rules::TOO_LARGE.id)
+        );
+        let theirs = fault().of_upstream();
+        assert_eq!(theirs.last.unwrap().code, CloseCode::Size);
+        let failure = Failure::Upstream(UpstreamFault::BodyTooLarge);
+        assert!(matches!(theirs.outcome, Outcome::Error(SendError::Failed(found)) if found == failure));
+    }
 }

@@ -1,11 +1,9 @@
 //! An upstream that gives a body back while it still arrives, in either version of HTTP.
 
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use egress::ca::Authority;
-use egress::{Config, Exception};
+use egress::Config;
 use http::{HeaderMap, Request, Response, Version};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -13,10 +11,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
-use types::{Host, HostName, Port};
+use types::HostName;
+
+use crate::listener::Listener;
 
 type Echo = Response<UnsyncBoxBody<Bytes, hyper::Error>>;
 
@@ -34,31 +32,12 @@ impl EchoServer {
         version: Version,
         trailers: fn(&HeaderMap) -> HeaderMap,
     ) -> Self {
-        let authority = Authority::new().unwrap();
-        let identity = authority.issue(&Host::Name(name.clone())).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(identity.chain, identity.key)
-            .unwrap();
-        tls.alpn_protocols =
-            vec![if version == Version::HTTP_2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let exception = Exception {
-            host: name.clone(),
-            port: Port::new(443).unwrap(),
-            address: listener.local_addr().unwrap(),
-            ca: Some(authority.pem().as_bytes().to_vec()),
-        };
-        let config = Config { exceptions: vec![exception], ..Config::default() };
+        let protocol = if version == Version::HTTP_2 { "h2" } else { "http/1.1" };
+        let (listener, config) = Listener::of(name, &[protocol]).await;
         let heads = Arc::<Mutex<Vec<HeaderMap>>>::default();
         let seen = heads.clone();
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let Ok(stream) = acceptor.accept(stream).await else { continue };
+            while let Some(stream) = listener.next().await {
                 let (seen, stream) = (seen.clone(), TokioIo::new(stream));
                 let service = service_fn(move |request| {
                     let answer = echo(request, trailers, &seen);

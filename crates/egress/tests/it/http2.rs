@@ -1,26 +1,24 @@
 //! Upstreams that speak HTTP/2.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use egress::ca::Authority;
 use egress::error::UpstreamFault;
 use egress::loopback::{Loopback, Reply, reply, reply_in_frames};
-use egress::{Config, Exception, Failure, Message, Payload, SendError, Upload};
+use egress::{Config, Failure, Message, Payload, SendError, Upload};
 use futures_util::{StreamExt as _, stream};
 use h2::Reason;
 use h2::server::{Connection, SendResponse};
 use http::{HeaderMap, Request, StatusCode, Version};
 use http_body::Frame;
 use safety::BodyFault;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use types::{Host, HostName, Port, Verdict};
+use types::{Host, HostName, Verdict};
 
+use crate::listener::Listener;
 use crate::world::{Setup, World, headers, host};
 
 const KNOWN: &str = "leaks.known-value";
@@ -171,30 +169,11 @@ type Script = fn(usize) -> Step;
 
 impl Scripted {
     async fn start(name: &HostName, script: Script) -> Self {
-        let authority = Authority::new().unwrap();
-        let identity = authority.issue(&Host::Name(name.clone())).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(identity.chain, identity.key)
-            .unwrap();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let exception = Exception {
-            host: name.clone(),
-            port: Port::new(443).unwrap(),
-            address: listener.local_addr().unwrap(),
-            ca: Some(authority.pem().as_bytes().to_vec()),
-        };
-        let config = Config { exceptions: vec![exception], ..Config::default() };
+        let (listener, config) = Listener::of(name, &["h2"]).await;
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let seen = (connections.clone(), requests.clone());
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let Ok(stream) = acceptor.accept(stream).await else { continue };
+            while let Some(stream) = listener.next().await {
                 seen.0.fetch_add(1, Ordering::SeqCst);
                 let requests = seen.1.clone();
                 tokio::spawn(async move { serve(stream, script, &requests).await });

@@ -15,6 +15,7 @@ mod echo_server;
 mod echoes;
 mod http2;
 mod kept;
+mod listener;
 mod memory;
 mod name_server;
 mod names;

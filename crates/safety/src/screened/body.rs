@@ -51,6 +51,12 @@ pub enum BodyFault {
 }
 
 impl BodyFault {
+    /// What was found ends it.
+    fn of_findings(findings: Vec<Finding>) -> Self {
+        let severity = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::None);
+        Self::Blocked(Blocked::by(Report { findings, verdict: Verdict::Block, severity, ..Report::clean() }))
+    }
+
     /// The refusal, when a rule ended the body.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
@@ -316,12 +322,7 @@ impl ScreenedBody {
     }
 
     fn stopped(&self) -> BodyFault {
-        let mut report = Report::clean();
-        report.findings = self.findings();
-        report.verdict = Verdict::Block;
-        report.severity =
-            report.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::None);
-        BodyFault::Blocked(Blocked::by(report))
+        BodyFault::of_findings(self.findings())
     }
 
     /// Says once how it ended.

@@ -1,19 +1,16 @@
 //! WebSockets, read message by message (attacks T13, C04, C08, C19).
 
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use egress::ca::Authority;
+use egress::Config;
 use egress::loopback::{Loopback, reply};
-use egress::{Config, Exception};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::server::{Request as Asked, Response as Agreed};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -21,9 +18,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async};
-use types::{Field, Host, HostName, Port, Verdict};
+use types::{Field, Host, HostName, Verdict};
 
 use super::world::{Granted, World, leads_to, reach};
+use crate::listener::Listener;
 use crate::raw::Raw;
 use crate::world::host;
 
@@ -45,31 +43,12 @@ fn echo(_: &HeaderMap, message: &Message) -> Vec<Message> {
 
 impl Server {
     pub(super) async fn start(name: &HostName, answer: Answer) -> Self {
-        let authority = Authority::new().unwrap();
-        let identity = authority.issue(&Host::Name(name.clone())).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(identity.chain, identity.key)
-            .unwrap();
         // It would speak HTTP/2, too, if it was offered.
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let exception = Exception {
-            host: name.clone(),
-            port: Port::new(443).unwrap(),
-            address: listener.local_addr().unwrap(),
-            ca: Some(authority.pem().as_bytes().to_vec()),
-        };
-        let config = Config { exceptions: vec![exception], ..Config::default() };
+        let (listener, config) = Listener::of(name, &["h2", "http/1.1"]).await;
         let (heads, heard) = (Arc::<Mutex<Vec<HeaderMap>>>::default(), Arc::<Mutex<Vec<Message>>>::default());
         let seen = (heads.clone(), heard.clone());
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let Ok(stream) = acceptor.accept(stream).await else { continue };
+            while let Some(stream) = listener.next().await {
                 let (heads, heard) = seen.clone();
                 tokio::spawn(async move {
                     let mut own = HeaderMap::new();

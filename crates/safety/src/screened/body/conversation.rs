@@ -7,10 +7,10 @@ use std::sync::Arc;
 use types::Source;
 
 use super::BodyFault;
-use crate::finding::{Action, Finding, Report, Severity};
+use crate::finding::{Action, Finding};
 use crate::leak_detector::LeakStream;
 use crate::screened::Screened;
-use crate::{Blocked, Channel, Safety};
+use crate::{Channel, Safety};
 
 /// What one side says. After a fault nothing more of it may be released.
 pub struct Conversation {
@@ -41,7 +41,7 @@ impl Conversation {
             .know(rules, self.safety.known())
             .and_then(|()| self.leaks.push(leaks, rules, bytes, &mut value))
             .and_then(|()| self.leaks.boundary(leaks, rules, &mut value));
-        read.map_err(|_| self.stopped())?;
+        read.map_err(|_| BodyFault::of_findings(self.leaks.findings().to_vec()))?;
         let new = &self.leaks.findings()[before..];
         let flagged = new.iter().any(|finding| finding.action >= Action::Flag);
         let (source, generation) = (self.source.clone(), self.safety.generation());
@@ -56,15 +56,6 @@ impl Conversation {
     /// What was found.
     pub fn findings(&self) -> &[Finding] {
         self.leaks.findings()
-    }
-
-    fn stopped(&self) -> BodyFault {
-        let mut report = Report::clean();
-        report.findings = self.leaks.findings().to_vec();
-        report.verdict = types::Verdict::Block;
-        report.severity =
-            report.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::None);
-        BodyFault::Blocked(Blocked::by(report))
     }
 }
 
