@@ -14,7 +14,10 @@ use audit::checkpoint::Signer;
 use audit::{Audit, Log};
 use store::{Reader, Server, Writer};
 use testkit::Postgres;
-use types::{Field, Kind, Record, TurnId, Verdict};
+
+mod records;
+
+use records::{fill, record};
 
 const ALONE: usize = 500;
 const TASKS: usize = 64;
@@ -66,7 +69,7 @@ async fn measure((reader, writer): (Reader, Writer), folder: &Path) {
     writeln!(out, "{TASKS} tasks, durable records         {together:>10.0}/s   {count} records").unwrap();
 
     let total = total();
-    fill(&audit, total).await;
+    fill(&audit, total.saturating_sub(ALONE + TASKS * EACH)).await;
     drop(audit);
     drain.finish().await;
     let start = Instant::now();
@@ -85,34 +88,6 @@ async fn measure((reader, writer): (Reader, Writer), folder: &Path) {
 
 fn total() -> usize {
     std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(MILLION)
-}
-
-/// More records until there are so many, in as many hands as the queue is long.
-async fn fill(audit: &Audit, total: usize) {
-    let rest = total.saturating_sub(ALONE + TASKS * EACH);
-    let tasks: Vec<_> = (0..1_000)
-        .map(|task| {
-            let audit = audit.clone();
-            let share = rest / 1_000 + usize::from(task < rest % 1_000);
-            tokio::spawn(async move {
-                for count in 0..share {
-                    audit.record(record(count)).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
-}
-
-fn record(count: usize) -> Record {
-    Record::new(Kind::Request, Verdict::Allow)
-        .of_turn(TurnId::new())
-        .with(Field::Actor, "tool weather")
-        .with(Field::Target, "GET https://api.weather.com/v1/forecast")
-        .with(Field::Rule, "policy.grant")
-        .with(Field::Count, count)
 }
 
 /// Medians of the disk's own sync and of one record, taken in turn.

@@ -15,10 +15,10 @@ use audit::checkpoint::Signer;
 use audit::{Against, Audit, Drain, Log, merkle};
 use store::{Mutation, Reader, Server, Writer};
 use testkit::{Database, Postgres};
-use types::{Field, Kind, Record, TurnId, Verdict};
 
-/// So many hands record at once, in groups as large as a transaction takes.
-const HANDS: usize = 1_000;
+mod records;
+
+use records::fill;
 
 fn say(line: std::fmt::Arguments<'_>) {
     let mut out = std::io::stdout();
@@ -131,30 +131,4 @@ impl Place {
             }
         }
     }
-}
-
-async fn fill(audit: &Audit, total: usize) {
-    let tasks: Vec<_> = (0..HANDS)
-        .map(|hand| {
-            let audit = audit.clone();
-            let share = total / HANDS + usize::from(hand < total % HANDS);
-            tokio::spawn(async move {
-                for count in 0..share {
-                    audit.record(record(count)).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
-}
-
-fn record(count: usize) -> Record {
-    Record::new(Kind::Request, Verdict::Allow)
-        .of_turn(TurnId::new())
-        .with(Field::Actor, "tool weather")
-        .with(Field::Target, "GET https://api.weather.com/v1/forecast")
-        .with(Field::Rule, "policy.grant")
-        .with(Field::Count, count)
 }
