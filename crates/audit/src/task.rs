@@ -2,11 +2,12 @@
 //! answers each waiting caller only then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use store::{AuditRow, Batch, LeaseQuestion, Lost, Mutation, NewRecord, Writer};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep};
 use types::{Digest, Field, Kind, Record, RefusalId, Verdict};
 
 use crate::chain;
@@ -38,9 +39,10 @@ pub(crate) async fn run(
 ) {
     let mut group = Vec::with_capacity(GROUP);
     let (mut recorded, mut known) = (false, None);
+    let mut pause = Box::pin(sleep(COMPANY));
     while queue.recv_many(&mut group, GROUP).await > 0 {
         if group.iter().all(|job| job.answer.is_none()) {
-            let _ = timeout(COMPANY, gathered(&mut queue, &mut group)).await;
+            accompanied(&mut queue, &mut group, pause.as_mut()).await;
         }
         recorded |= group.iter().any(|job| !matches!(job.work, Work::Seal(_)));
         write_group((&mut writer, &mut known), &mut group, &losses, &mut sealer, false).await;
@@ -53,6 +55,27 @@ pub(crate) async fn run(
         write_group((&mut writer, &mut known), &mut group, &losses, &mut sealer, true).await;
     }
     writer.close().await;
+}
+
+/// Holds a group of records for which nobody waits back for one that somebody waits for. The pause is one for all groups:
+/// to set it for each would wake whoever waits for the earliest of all pauses.
+async fn accompanied(queue: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>, mut pause: Pin<&mut Sleep>) {
+    let until = Instant::now() + COMPANY;
+    if pause.is_elapsed() {
+        pause.as_mut().reset(until);
+    }
+    let mut gathered = pin!(gathered(queue, group));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut gathered => return,
+            () = pause.as_mut() => {}
+        }
+        if Instant::now() >= until {
+            return;
+        }
+        pause.as_mut().reset(until);
+    }
 }
 
 /// Adds to a group of records for which nobody waits until somebody does, or the group is full. Whatever is dropped of
