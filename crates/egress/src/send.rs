@@ -170,7 +170,7 @@ impl Egress {
             format!("{} headers, record {}", request.headers().len(), permit.seq().get())
         })?;
         let since = Instant::now();
-        let pinned = self.resolver.pin(&effect.target.endpoint).await;
+        let pinned = self.resolver.pin(&effect.target.endpoint, &effect.caller).await;
         let pinned = account.step("resolve", since, pinned, |pinned| pinned.verdict())?;
         let since = Instant::now();
         let scanned = self.scan_out(&request);

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use types::limits;
 use types::{
     CallId, Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
-    SecretName, SecretUse, Target, Verdict,
+    SecretName, SecretUse, Site, Target, Verdict,
 };
 
 use crate::decide::{InForce, Policy, not_recorded};
@@ -47,6 +47,7 @@ const MOST_LETTERS: usize = 1024;
 /// What the clients of one proxy, or one program in a container, may do: the authority for their permits.
 pub struct Run {
     id: CallId,
+    site: Site,
     turn: Turn,
     reach: RwLock<Arc<Reach>>,
     secrets: Vec<SecretName>,
@@ -85,11 +86,13 @@ struct Judged {
 }
 
 impl Run {
-    /// A run whose program may go where `reach` says and may stand placeholders of `secrets` in its requests.
-    pub fn open(turn: Turn, reach: Reach, secrets: Vec<SecretName>) -> Self {
+    /// A run whose program runs at `site`, may go where `reach` says and may stand placeholders of `secrets` in its
+    /// requests.
+    pub fn open(turn: Turn, site: Site, reach: Reach, secrets: Vec<SecretName>) -> Self {
         let reach = RwLock::new(Arc::new(reach));
         Self {
             id: CallId::new(),
+            site,
             turn,
             reach,
             secrets,
@@ -157,7 +160,7 @@ impl Run {
     }
 
     fn caller(&self) -> Caller {
-        Caller::Client { run: self.id }
+        Caller::Client { run: self.id, site: self.site }
     }
 
     fn record(&self, verdict: Verdict) -> Record {
@@ -229,7 +232,7 @@ impl Policy {
             inject: used.inject.clone(),
         };
         let wishes: Vec<SecretWish> = secrets.iter().map(wish).collect();
-        let (name, digest) = Caller::Client { run: CallId::new() }.identity();
+        let (name, digest) = Caller::proxy_identity();
         self.granted(&name, &digest, target, &wishes.iter().collect::<Vec<_>>()).await.map(drop)
     }
 

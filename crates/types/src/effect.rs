@@ -107,11 +107,23 @@ pub enum Caller {
     Client {
         /// The run of the program, or of the proxy where it serves any client.
         run: CallId,
+        /// Where it runs.
+        site: Site,
     },
     /// The vault itself, to a place that gives it a new token.
     Vault,
     /// The audit log, to the owner's collector.
     Log,
+}
+
+/// Where a program behind the proxy runs. What the owner lets programs of this machine reach inside is not thereby
+/// within reach of what was locked into a container.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Site {
+    /// On this machine, where it could reach everything that this one can.
+    Machine,
+    /// In a container, whose one way out is the proxy.
+    Container,
 }
 
 impl Caller {
@@ -133,10 +145,15 @@ impl Caller {
         match self {
             Self::Tool { tool, digest, .. } => (tool.clone(), *digest),
             Self::Agent => (ToolName::agent(), Digest::of(b"ironclaw agent")),
-            Self::Client { .. } => (ToolName::proxy(), Digest::of(b"ironclaw proxy")),
+            Self::Client { .. } => Self::proxy_identity(),
             Self::Vault => (ToolName::vault(), Digest::of(b"ironclaw vault")),
             Self::Log => (ToolName::log(), Digest::of(b"ironclaw log")),
         }
+    }
+
+    /// The same for whoever speaks to the proxy: grants to it serve every program behind it.
+    pub fn proxy_identity() -> (ToolName, Digest) {
+        (ToolName::proxy(), Digest::of(b"ironclaw proxy"))
     }
 }
 
