@@ -102,7 +102,8 @@ impl Excepted {
             return Ok(Pinned { sockets: vec![self.address], excepted: true });
         }
         let class = classify(self.address.ip());
-        let detail = format!("{endpoint} leads to {} ({class}) by exception; nothing was sent", self.address.ip());
+        let detail =
+            format!("{endpoint} leads to {} ({class}) by exception; nothing was sent", self.address.ip());
         Err(Refusal::new(&rules::NOT_FROM_CONTAINER, detail).widened_by(format!(
             "if commands in containers may reach it, add containers = true to the [[egress.exception]] for {endpoint} \
              in the configuration: ironclaw config explain egress.exception.containers"
@@ -250,7 +251,11 @@ mod tests {
     async fn s01_w18_literal_addresses_are_judged_too() {
         let resolver = Resolver::new(&[], &[]).unwrap();
         for literal in ["127.0.0.1", "[::1]", "0x7f.1", "169.254.169.254", "[::ffff:10.0.0.1]", "0"] {
-            assert_eq!(rule(resolver.pin(&endpoint(literal), &Caller::Agent).await), "egress.address", "{literal}");
+            assert_eq!(
+                rule(resolver.pin(&endpoint(literal), &Caller::Agent).await),
+                "egress.address",
+                "{literal}"
+            );
         }
         let pinned = resolver.pin(&endpoint("[::ffff:93.184.216.34]:8443"), &Caller::Agent).await.unwrap();
         assert_eq!(pinned.sockets().collect::<Vec<_>>(), ["93.184.216.34:8443".parse().unwrap()]);

@@ -71,6 +71,13 @@ pub static DISGUISED_BODY: Rule = Rule {
     says: "the answer is compressed without saying so and cannot be scanned",
 };
 
+/// An answer that brings tokens, from a place other than those of its host whose tokens the owner has captured.
+pub static UNCAPTURED_TOKEN: Rule = Rule {
+    id: "egress.uncaptured-token",
+    layer: Layer::Egress,
+    says: "the answer brings a token, and the tokens of this host are captured at another path",
+};
+
 /// A request that two programs could read differently, or that is no request to a proxy.
 pub static MALFORMED: Rule = Rule {
     id: "egress.malformed",

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use types::limits;
 use types::{
     CallId, Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
-    SecretName, SecretUse, Site, Target, Verdict,
+    SecretName, SecretUse, Site, Target, Tokens, Verdict,
 };
 
 use crate::decide::{InForce, Policy, not_recorded};
@@ -304,7 +304,11 @@ impl Policy {
             target: target.clone(),
             response: if rule.capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
             time: if rule.capture.is_some() { CAPTURED_TIME } else { PROXIED_TIME },
-            capture: rule.capture.clone(),
+            tokens: match &rule.capture {
+                Some(into) => Tokens::Capture(into.clone()),
+                None if reach.captures_at(target.host()) => Tokens::Refuse,
+                None => Tokens::PassOn,
+            },
         };
         match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
             cedar::Answer::Permit(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: rule.ask }),

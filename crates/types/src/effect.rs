@@ -182,8 +182,29 @@ pub struct Outbound {
     pub response: Bytes,
     /// The time for the whole exchange.
     pub time: Duration,
-    /// What the tokens in the answer become; without it the answer is passed on as it is.
-    pub capture: Option<TokensInto>,
+    /// What becomes of tokens in the answer.
+    pub tokens: Tokens,
+}
+
+/// What becomes of the tokens in the answer of a token endpoint (RFC 6749, 5.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tokens {
+    /// They are passed on, unless the leak detector takes them for keys.
+    PassOn,
+    /// None may come: the owner has those of this host captured where they are expected, and this is another place.
+    Refuse,
+    /// They become secrets, and nothing of the answer is passed on.
+    Capture(TokensInto),
+}
+
+impl Tokens {
+    /// The secrets that they become, if any do.
+    pub fn into_secrets(&self) -> Option<&TokensInto> {
+        match self {
+            Self::Capture(into) => Some(into),
+            Self::PassOn | Self::Refuse => None,
+        }
+    }
 }
 
 /// The secrets that the tokens in the answer of a token endpoint become (RFC 6749, 5.1; OpenID Connect Core, 3.1.3.3).

@@ -19,7 +19,7 @@ pub mod trace;
 
 pub use digest::Digest;
 pub use effect::{
-    Caller, Command, Confinement, Injection, Lane, Outbound, SecretUse, Site, TokensInto, ToolCall,
+    Caller, Command, Confinement, Injection, Lane, Outbound, SecretUse, Site, Tokens, TokensInto, ToolCall,
 };
 pub use grant::Grant;
 pub use host::{Endpoint, Host, HostName, Port};

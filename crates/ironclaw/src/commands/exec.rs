@@ -74,7 +74,8 @@ async fn confined(
     let (sandbox, policy) = tokio::join!(sandbox(&command, base, terminal), policy);
     let (sandbox, policy) = (sandbox?, policy?);
     let permit = decide(command, turn, &policy, base).await?;
-    let (proxy, _beside) = reaching.proxy(Site::Container, vault, policy, turn.clone(), base, terminal).await?;
+    let (proxy, _beside) =
+        reaching.proxy(Site::Container, vault, policy, turn.clone(), base, terminal).await?;
     let proxy = Arc::new(proxy);
     if args.terminal {
         let raw = tty::Raw::enter(terminal)?;

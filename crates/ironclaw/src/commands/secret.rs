@@ -7,8 +7,7 @@ use http::Method;
 use secrets::{Plain, VaultError};
 use serde_json::json;
 use types::{
-    Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, SecretName, Target, Tenant,
-    ToolName,
+    Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, SecretName, Target, Tenant, ToolName,
 };
 
 use crate::cli;

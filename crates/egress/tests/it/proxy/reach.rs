@@ -68,7 +68,11 @@ async fn s12_an_exception_is_for_no_container_unless_it_says_so() {
     let asks = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
     let world = World::contained(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
     let refused = world.inside(name.as_str(), &asks).await;
-    assert_eq!((refused.status, refused.code()), (403, "egress.not-from-container".to_owned()), "{refused:?}");
+    assert_eq!(
+        (refused.status, refused.code()),
+        (403, "egress.not-from-container".to_owned()),
+        "{refused:?}"
+    );
     assert!(!refused.body.contains("127.0.0.1") && !refused.body.contains("containers ="), "{refused:?}");
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
     let settled = world.settled().await;

@@ -138,8 +138,12 @@ impl World {
         safety.learn(vault.known_values().await.unwrap());
         let vault = Arc::new(vault);
         let egress = Arc::new(Egress::new(config, safety, Some(vault.clone())).unwrap());
-        let run =
-            Run::open(Turn::begin(Trace::off()), site, reach, vec![secret, SecretName::parse("NEXT").unwrap()]);
+        let run = Run::open(
+            Turn::begin(Trace::off()),
+            site,
+            reach,
+            vec![secret, SecretName::parse("NEXT").unwrap()],
+        );
         let run = Arc::new(run.asking(wait, Box::new(|_| {})));
         let authority = Authority::new().unwrap();
         let parts = Parts { egress, policy: policy.clone(), run, authority, bounds };
