@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use types::{
-    CallId, Command, Confinement, Digest, Field, Lane, Refusal, SecretName, Source, ToolCall, ToolName,
+    CallId, Command, Confinement, Digest, Field, Lane, Refusal, SecretName, Site, Source, ToolCall, ToolName,
     Trace, Verdict,
 };
 use wasm::CallError;
@@ -206,7 +206,7 @@ impl Shell {
     fn proxy(&self, scope: &Scope) -> Result<Proxy, RunError> {
         let authority = Authority::over(&self.may.reach);
         let secrets = self.may.secrets.keys().cloned().collect();
-        let run = Run::open(scope.turn().clone(), self.may.reach.clone(), secrets);
+        let run = Run::open(scope.turn().clone(), Site::Container, self.may.reach.clone(), secrets);
         let parts = Parts {
             egress: self.egress.clone(),
             policy: self.policy.clone(),

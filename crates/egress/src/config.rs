@@ -37,6 +37,8 @@ pub struct Exception {
     pub address: SocketAddr,
     /// The PEM text of the authorities that may vouch for this host, in place of the public ones.
     pub ca: Option<Vec<u8>>,
+    /// Whether it holds for programs in containers, too, where the address is not public.
+    pub containers: bool,
 }
 
 /// Why a configuration was refused.

@@ -53,7 +53,7 @@ mod tests {
     use std::time::Duration;
 
     use types::limits::Bytes;
-    use types::{Caller, Injection, SecretName, SecretUse, Target};
+    use types::{Caller, Injection, SecretName, SecretUse, Target, Tokens};
 
     use super::*;
 
@@ -66,7 +66,7 @@ mod tests {
             secrets: secrets.to_vec(),
             response: Bytes::kib(1),
             time: Duration::from_secs(1),
-            capture: None,
+            tokens: Tokens::PassOn,
         };
         let refused = refuse_clear_text(&effect("http://a.example/", std::slice::from_ref(&used)));
         assert_eq!(refused.unwrap_err().rule.id, "egress.clear-text");

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Uri, response};
 use types::limits::{Bytes as Limit, MAX_REQUEST_BODY};
-use types::{Caller, Injection, Outbound, Refusal, Rule, Target};
+use types::{Caller, Injection, Outbound, Refusal, Rule, Target, Tokens};
 
 use crate::payload::Payload;
 use crate::{limits, rules};
@@ -148,8 +148,10 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
     if *name == header::TE {
         return Ok(value.as_bytes().eq_ignore_ascii_case(b"trailers"));
     }
-    // Two halves of an answer could each hide half of an echoed secret from the scanner.
-    let halves = !effect.secrets.is_empty() && is_one_of(&[header::RANGE, header::IF_RANGE]);
+    // Two halves of an answer could each hide half of an echoed secret from the scanner, or what a token is called from
+    // its value.
+    let is_watched = !effect.secrets.is_empty() || effect.tokens != Tokens::PassOn;
+    let halves = is_watched && is_one_of(&[header::RANGE, header::IF_RANGE]);
     Ok(!is_one_of(&FRAMING) && !halves)
 }
 
@@ -314,7 +316,7 @@ pub(crate) fn incoming<B>(effect: &Outbound, parts: response::Parts, body: B) ->
 mod tests {
     use std::time::Duration;
 
-    use types::{CallId, Caller, Digest, SecretName, SecretUse, ToolName};
+    use types::{CallId, Digest, SecretName, SecretUse, ToolName};
 
     use super::*;
 
@@ -331,7 +333,7 @@ mod tests {
             secrets: secrets.iter().map(used).collect(),
             response: Limit::kib(1),
             time: Duration::from_secs(1),
-            capture: None,
+            tokens: Tokens::PassOn,
         }
     }
 

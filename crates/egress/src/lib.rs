@@ -11,6 +11,7 @@
 //! - `link`, `pool`: a connection on which HTTP/1.1 or HTTP/2 is spoken, and where it waits.
 //! - `receive`: what comes back is scanned before its reader sees it.
 //! - `socket`: a WebSocket, read message by message both ways.
+//! - `token_watch`: tokens that come from another place than the one where they are captured.
 //! - `renew`: the vault's own request for a new token, whose answer the vault alone reads.
 //! - `account`: trace and audit record of every request, allowed, refused or failed.
 //! - [`proxy`]: the same door for programs, as an HTTP proxy that ends their TLS and reads each request.
@@ -39,6 +40,7 @@ pub mod rules;
 mod send;
 mod socket;
 mod tls;
+mod token_watch;
 mod wire;
 
 pub use config::{Config, ConfigError, Exception};

@@ -133,13 +133,14 @@ impl Loopback {
         self.ca.as_deref()
     }
 
-    /// The exception that leads requests for `host` and `port` here.
+    /// The exception that leads requests for `host` and `port` here, from anywhere but a container.
     pub fn exception(&self, host: &HostName, port: Port) -> Exception {
         Exception {
             host: host.clone(),
             port,
             address: self.addr,
             ca: self.ca.clone().map(String::into_bytes),
+            containers: false,
         }
     }
 

@@ -17,11 +17,19 @@ use types::{Outbound, Refusal, Source};
 
 use crate::account::Account;
 use crate::error::{Failure, SendError, UpstreamFault};
+use crate::token_watch::TokenWatch;
 use crate::wire::Arriving;
 use crate::{headers, rules};
 
 /// Scans a head and reads how its body is encoded.
-pub(crate) fn screen_head(safety: &Safety, head: &response::Parts) -> Result<Option<Encoding>, SendError> {
+pub(crate) fn screen_head(
+    safety: &Safety,
+    effect: &Outbound,
+    head: &response::Parts,
+) -> Result<Option<Encoding>, SendError> {
+    if let Some(mut watch) = TokenWatch::of(effect) {
+        watch.read(&headers::fields(&head.headers))?;
+    }
     scan_fields(safety, &head.headers).map_err(|blocked| blocked.refusal)?;
     encoding(&head.headers).map_err(SendError::Failed)
 }
@@ -45,6 +53,10 @@ pub(crate) fn body(
     let origin = Source::Web(effect.target.host().clone());
     let trace = account.trace().clone();
     let body = safety.body(stream, origin, encoding, effect.response, trace);
+    let body = match TokenWatch::of(effect) {
+        Some(mut watch) => body.watched(Box::new(move |plain| watch.read(plain))),
+        None => body,
+    };
     let body = match ends {
         Ends::Once => body,
         Ends::Lines => body.by_lines(),

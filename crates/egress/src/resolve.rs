@@ -13,7 +13,7 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use types::{Endpoint, Host, HostName, Port, Refusal};
+use types::{Caller, Endpoint, Host, HostName, Port, Refusal, Site};
 
 use crate::address::{Class, classify};
 use crate::config::{ConfigError, Exception};
@@ -24,7 +24,13 @@ use crate::{limits, rules};
 pub(crate) struct Resolver {
     /// `None` where the machine has no name server: then only exceptions and addresses lead anywhere.
     dns: Option<TokioResolver>,
-    exceptions: HashMap<(HostName, Port), SocketAddr>,
+    exceptions: HashMap<(HostName, Port), Excepted>,
+}
+
+/// Where an exception leads, and whether it leads there from a container.
+struct Excepted {
+    address: SocketAddr,
+    containers: bool,
 }
 
 /// Addresses that passed the check. Only [`Resolver::pin`] makes one, and only its addresses are
@@ -46,20 +52,21 @@ impl Resolver {
             }
             let place = (exception.host.clone(), exception.port);
             let address = SocketAddr::new(exception.address.ip().to_canonical(), exception.address.port());
-            if table.insert(place, address).is_some() {
+            let containers = exception.containers || class.is_public();
+            if table.insert(place, Excepted { address, containers }).is_some() {
                 return Err(ConfigError::Twice { host: exception.host.clone(), port: exception.port });
             }
         }
         Ok(Self { dns: dns(servers)?, exceptions: table })
     }
 
-    /// Finds and judges the addresses of an endpoint.
-    pub(crate) async fn pin(&self, endpoint: &Endpoint) -> Result<Pinned, SendError> {
+    /// Finds and judges the addresses of an endpoint for whoever asks.
+    pub(crate) async fn pin(&self, endpoint: &Endpoint, caller: &Caller) -> Result<Pinned, SendError> {
         let addrs = match &endpoint.host {
             Host::Addr(addr) => vec![*addr],
             Host::Name(name) => {
-                if let Some(socket) = self.exceptions.get(&(name.clone(), endpoint.port)) {
-                    return Ok(Pinned { sockets: vec![*socket], excepted: true });
+                if let Some(excepted) = self.exceptions.get(&(name.clone(), endpoint.port)) {
+                    return excepted.pin(endpoint, caller).map_err(SendError::Refused);
                 }
                 self.lookup(name).await?
             }
@@ -77,6 +84,31 @@ impl Resolver {
             n if n > limits::MAX_ADDRESSES => Err(Failure::Dns(DnsFault::NoAnswer)),
             _ => Ok(addrs),
         }
+    }
+}
+
+impl Excepted {
+    /// What the owner opened to programs of this machine is not thereby open to one in a container (attack S12).
+    fn pin(&self, endpoint: &Endpoint, caller: &Caller) -> Result<Pinned, Refusal> {
+        let is_contained = match caller {
+            Caller::Client { site: Site::Container, .. } => true,
+            Caller::Client { site: Site::Machine, .. }
+            | Caller::Tool { .. }
+            | Caller::Agent
+            | Caller::Vault
+            | Caller::Log => false,
+        };
+        if !is_contained || self.containers {
+            return Ok(Pinned { sockets: vec![self.address], excepted: true });
+        }
+        let class = classify(self.address.ip());
+        let address = self.address.ip();
+        let why = "by an exception that is not for programs in containers; nothing was sent";
+        let detail = format!("{endpoint} leads to {address} ({class}) {why}");
+        Err(Refusal::new(&rules::NOT_FROM_CONTAINER, detail).widened_by(format!(
+            "if commands in containers may reach it, add containers = true to the [[egress.exception]] for {endpoint} \
+             in the configuration: ironclaw config explain egress.exception.containers"
+        )))
     }
 }
 
@@ -181,6 +213,8 @@ fn fault(error: &NetError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use types::CallId;
+
     use super::*;
 
     fn endpoint(text: &str) -> Endpoint {
@@ -190,7 +224,11 @@ mod tests {
     fn exception(host: &str, port: u16, addr: &str) -> Exception {
         let host = HostName::parse(host).unwrap();
         let address = SocketAddr::new(addr.parse().unwrap(), port);
-        Exception { host, port: Port::new(port).unwrap(), address, ca: None }
+        Exception { host, port: Port::new(port).unwrap(), address, ca: None, containers: false }
+    }
+
+    fn contained() -> Caller {
+        Caller::Client { run: CallId::new(), site: Site::Container }
     }
 
     fn rule(result: Result<Pinned, SendError>) -> &'static str {
@@ -214,9 +252,13 @@ mod tests {
     async fn s01_w18_literal_addresses_are_judged_too() {
         let resolver = Resolver::new(&[], &[]).unwrap();
         for literal in ["127.0.0.1", "[::1]", "0x7f.1", "169.254.169.254", "[::ffff:10.0.0.1]", "0"] {
-            assert_eq!(rule(resolver.pin(&endpoint(literal)).await), "egress.address", "{literal}");
+            assert_eq!(
+                rule(resolver.pin(&endpoint(literal), &Caller::Agent).await),
+                "egress.address",
+                "{literal}"
+            );
         }
-        let pinned = resolver.pin(&endpoint("[::ffff:93.184.216.34]:8443")).await.unwrap();
+        let pinned = resolver.pin(&endpoint("[::ffff:93.184.216.34]:8443"), &Caller::Agent).await.unwrap();
         assert_eq!(pinned.sockets().collect::<Vec<_>>(), ["93.184.216.34:8443".parse().unwrap()]);
     }
 
@@ -224,10 +266,35 @@ mod tests {
     async fn s12_an_exception_is_one_host_one_port_one_address() {
         let list = [exception("internal.example", 8443, "10.1.2.3")];
         let resolver = Resolver::new(&["127.0.0.1:9".parse().unwrap()], &list).unwrap();
-        let pinned = resolver.pin(&endpoint("INTERNAL.example.:8443")).await.unwrap();
+        let pinned = resolver.pin(&endpoint("INTERNAL.example.:8443"), &Caller::Agent).await.unwrap();
         assert_eq!(pinned.sockets().collect::<Vec<_>>(), ["10.1.2.3:8443".parse().unwrap()]);
         assert!(pinned.is_excepted());
-        assert_eq!(rule(resolver.pin(&endpoint("10.1.2.3:8443")).await), "egress.address");
+        assert_eq!(rule(resolver.pin(&endpoint("10.1.2.3:8443"), &Caller::Agent).await), "egress.address");
+    }
+
+    /// Where the owner says so it does, and where the address is public it says nothing about the inside.
+    #[tokio::test]
+    async fn s12_an_exception_that_leads_inside_holds_for_no_container_unless_it_says_so() {
+        let opened = Exception { containers: true, ..exception("opened.example", 443, "10.0.0.3") };
+        let list = [
+            exception("local.example", 443, "127.0.0.1"),
+            exception("inside.example", 443, "fd12::1"),
+            opened,
+            exception("pinned.example", 443, "93.184.216.34"),
+        ];
+        let resolver = Resolver::new(&["127.0.0.1:9".parse().unwrap()], &list).unwrap();
+        for name in ["local.example", "inside.example"] {
+            let Err(SendError::Refused(refusal)) = resolver.pin(&endpoint(name), &contained()).await else {
+                panic!("{name} was reached");
+            };
+            assert_eq!(refusal.rule.id, "egress.not-from-container");
+            assert!(refusal.widen.unwrap().contains(&format!("[[egress.exception]] for {name}:443")));
+            let outside = Caller::Client { run: CallId::new(), site: Site::Machine };
+            assert!(resolver.pin(&endpoint(name), &outside).await.unwrap().is_excepted());
+        }
+        for name in ["opened.example", "pinned.example"] {
+            assert!(resolver.pin(&endpoint(name), &contained()).await.unwrap().is_excepted(), "{name}");
+        }
     }
 
     #[test]

@@ -6,6 +6,13 @@ use types::{Layer, Rule};
 pub static ADDRESS: Rule =
     Rule { id: "egress.address", layer: Layer::Egress, says: "the host does not lead to a public address" };
 
+/// An address inside that the owner opened to programs of this machine, asked for from a container.
+pub static NOT_FROM_CONTAINER: Rule = Rule {
+    id: "egress.not-from-container",
+    layer: Layer::Egress,
+    says: "the host leads to an address inside, which programs in containers do not reach",
+};
+
 /// A connection that would end on this very machine.
 pub static SELF: Rule =
     Rule { id: "egress.self", layer: Layer::Egress, says: "the host leads back to this machine" };
@@ -62,6 +69,13 @@ pub static DISGUISED_BODY: Rule = Rule {
     id: "egress.disguised-body",
     layer: Layer::Egress,
     says: "the answer is compressed without saying so and cannot be scanned",
+};
+
+/// An answer that brings tokens, from a place other than those of its host whose tokens the owner has captured.
+pub static UNCAPTURED_TOKEN: Rule = Rule {
+    id: "egress.uncaptured-token",
+    layer: Layer::Egress,
+    says: "the answer brings a token, and the tokens of this host are captured at another path",
 };
 
 /// A request that two programs could read differently, or that is no request to a proxy.

@@ -108,7 +108,7 @@ impl Egress {
         let mut account = Account::open(&permit, trace);
         let deadline = account.deadline();
         let effect = permit.effect().clone();
-        if effect.capture.is_some() {
+        if effect.tokens.into_secrets().is_some() {
             // Its answer is the vault's: it takes [`Egress::capture`].
             let refusal = Refusal::new(&secrets::rules::NOT_CAPTURED, "nothing was sent");
             return Err(account.close_unsent(permit, refusal.into()).await);
@@ -133,7 +133,7 @@ impl Egress {
         account.connected(arriving.addr());
         account.answered(head.status, since);
         let since = Instant::now();
-        let encoding = receive::screen_head(&self.safety, &head);
+        let encoding = receive::screen_head(&self.safety, &effect, &head);
         let encoding = match account.leak_step("response head", since, encoding) {
             Ok(encoding) => encoding,
             Err(error) => return Err(account.close(settlement, error).await),
@@ -170,7 +170,7 @@ impl Egress {
             format!("{} headers, record {}", request.headers().len(), permit.seq().get())
         })?;
         let since = Instant::now();
-        let pinned = self.resolver.pin(&effect.target.endpoint).await;
+        let pinned = self.resolver.pin(&effect.target.endpoint, &effect.caller).await;
         let pinned = account.step("resolve", since, pinned, |pinned| pinned.verdict())?;
         let since = Instant::now();
         let scanned = self.scan_out(&request);

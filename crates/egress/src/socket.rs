@@ -37,6 +37,7 @@ use crate::error::{Failure, SendError, UpstreamFault};
 use crate::headers::{self, Message};
 use crate::payload::Watch;
 use crate::send::{Egress, Exchange};
+use crate::token_watch::TokenWatch;
 use crate::{limits, rules};
 
 /// How long a side may take to hear that it is over.
@@ -150,7 +151,9 @@ impl Socket {
         let origin = Source::Web(effect.target.host().clone());
         let mut out =
             Reader { watch: Some(watch), most: limits::MAX_UPLOAD, ..Reader::new(&safety, Source::Model) };
-        let mut back = Reader { most: effect.response, ..Reader::new(&safety, origin) };
+        let watch =
+            TokenWatch::of(&effect).map(|mut watch| -> Watch { Box::new(move |said| watch.read(said)) });
+        let mut back = Reader { watch, most: effect.response, ..Reader::new(&safety, origin) };
         let end = tokio::select! {
             stop = pump(&mut from_client, &mut to_upstream, &mut out) => stop.of_client(),
             stop = pump(&mut from_upstream, &mut to_client, &mut back) => stop.of_upstream(),

@@ -148,6 +148,8 @@ struct WrittenException {
     address: SocketAddr,
     #[serde(default)]
     ca: Option<PathBuf>,
+    #[serde(default)]
+    containers: bool,
 }
 
 #[derive(Deserialize)]
@@ -339,7 +341,7 @@ impl WrittenException {
             }
             None => None,
         };
-        Ok(Exception { host, port: endpoint.port, address: self.address, ca })
+        Ok(Exception { host, port: endpoint.port, address: self.address, ca, containers: self.containers })
     }
 }
 
@@ -403,6 +405,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.policy.permissions.len(), 1);
         assert_eq!(config.egress.exceptions[0].host.as_str(), "api.weather.com");
+        assert!(!config.egress.exceptions[0].containers);
         for bad in [
             "[tools.weather]\npermission = \"yes\"",
             "[tools.\"We ather\"]\npermission = \"ask\"",

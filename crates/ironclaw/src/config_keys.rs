@@ -68,6 +68,7 @@ keys! {
     "egress.exception.port": "The port in the request.", "none", "port = 443";
     "egress.exception.address": "Where it is dialled.", "none", "address = \"10.0.0.7:443\"";
     "egress.exception.ca": "A PEM file with the authority that signs this host's certificate.", "the machine's trust store", "ca = \"internal-ca.pem\"";
+    "egress.exception.containers": "Whether commands in containers may reach it too, where their own rules name the host.", "false", "containers = true";
     "sandbox": "The container in which commands run.", "Docker Engine, the image of ironclaw sandbox build-image", "[sandbox]\ndowngrades = [\"unverifiable-runtime\"]";
     "sandbox.engine": "The socket of Docker Engine.", "/var/run/docker.sock", "engine = \"/run/user/1000/docker.sock\"";
     "sandbox.image": "The image, by its digest: sha256:HEX or NAME@sha256:HEX. It is never pulled.", "the image of ironclaw sandbox build-image", "image = \"debian@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"";

@@ -259,7 +259,7 @@ mod tests {
     use std::time::Duration;
 
     use types::limits::Bytes;
-    use types::{Injection, SecretName, SecretUse, Target};
+    use types::{Injection, SecretName, SecretUse, Target, Tokens};
 
     use super::*;
 
@@ -271,7 +271,7 @@ mod tests {
             secrets: if secret { vec![used] } else { vec![] },
             response: Bytes::kib(1),
             time: Duration::from_secs(1),
-            capture: None,
+            tokens: Tokens::PassOn,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use types::limits::Bytes;
-use types::{Caller, Field, Kind, Layer, Outbound, Record, Refusal, Target, Verdict};
+use types::{Caller, Field, Kind, Layer, Outbound, Record, Refusal, Target, Tokens, Verdict};
 
 use crate::decide::{InForce, Policy, not_recorded};
 use crate::manifest::SecretWish;
@@ -60,7 +60,7 @@ impl Policy {
             target: target.clone(),
             response: ANSWER,
             time: TIME,
-            capture: None,
+            tokens: Tokens::PassOn,
         };
         let by = rules.engine.request(&outbound, turn.label(), &[]).permitted()?;
         Ok((outbound, by))

@@ -9,8 +9,8 @@ use serde_json::Value;
 use store::{ApprovalState, Mutation};
 use types::limits::Bytes;
 use types::{
-    Caller, Command, Confinement, Digest, Grant, Outbound, Refusal, Rule, SecretUse, Target, ToolCall,
-    ToolName,
+    Caller, Command, Confinement, Digest, Grant, Outbound, Refusal, Rule, SecretUse, Target, Tokens,
+    ToolCall, ToolName,
 };
 
 use crate::catalog::Tool;
@@ -93,7 +93,7 @@ impl Policy {
             secrets: self.granted(scope.tool(), scope.digest(), target, &wishes).await?,
             response: scope.limits().response,
             time: scope.limits().time,
-            capture: None,
+            tokens: Tokens::PassOn,
         };
         let by = rules.engine.request(&outbound, scope.turn().label(), brought).permitted()?;
         Ok((outbound, by))
@@ -121,7 +121,7 @@ impl Policy {
             target: target.clone(),
             response: MODEL_RESPONSE,
             time: MODEL_TIME,
-            capture: None,
+            tokens: Tokens::PassOn,
         };
         let by = rules.engine.request(&outbound, turn.label(), &[]).permitted()?;
         Ok((outbound, by))

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use types::limits;
 use types::{
     CallId, Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
-    SecretName, SecretUse, Target, Verdict,
+    SecretName, SecretUse, Site, Target, Tokens, Verdict,
 };
 
 use crate::decide::{InForce, Policy, not_recorded};
@@ -44,19 +44,30 @@ const MOST_NAMES: usize = 64;
 /// that hold as much as a label can, 16.
 const MOST_LETTERS: usize = 1024;
 
+/// How many quarters of either are used when the log says so, once a run.
+const NEAR: usize = 3;
+
 /// What the clients of one proxy, or one program in a container, may do: the authority for their permits.
 pub struct Run {
     id: CallId,
+    site: Site,
     turn: Turn,
     reach: RwLock<Arc<Reach>>,
     secrets: Vec<SecretName>,
-    /// Names under wildcards that were used.
-    names: Mutex<BTreeSet<Host>>,
+    names: Mutex<WildcardNames>,
     storm: Storm,
     /// How long a request waits for the owner, how many may, and who tells the owner.
     pub(crate) wait: Duration,
     pub(crate) held: Semaphore,
     teller: Option<Teller>,
+}
+
+/// Names under wildcards that were used.
+#[derive(Default)]
+struct WildcardNames {
+    used: BTreeSet<Host>,
+    /// Whether the owner was told that there are many.
+    told: bool,
 }
 
 /// Tells the owner of a request that waits.
@@ -85,11 +96,13 @@ struct Judged {
 }
 
 impl Run {
-    /// A run whose program may go where `reach` says and may stand placeholders of `secrets` in its requests.
-    pub fn open(turn: Turn, reach: Reach, secrets: Vec<SecretName>) -> Self {
+    /// A run whose program runs at `site`, may go where `reach` says and may stand placeholders of `secrets` in its
+    /// requests.
+    pub fn open(turn: Turn, site: Site, reach: Reach, secrets: Vec<SecretName>) -> Self {
         let reach = RwLock::new(Arc::new(reach));
         Self {
             id: CallId::new(),
+            site,
             turn,
             reach,
             secrets,
@@ -135,29 +148,41 @@ impl Run {
         &self.turn
     }
 
-    /// Counts a name that only a wildcard rule names.
-    fn use_name(&self, reach: &Reach, scheme: Scheme, endpoint: &Endpoint) -> Result<(), Refusal> {
+    /// Counts a name that only a wildcard rule names. Where many are used by now, it says so once.
+    fn count_name(
+        &self,
+        reach: &Reach,
+        scheme: Scheme,
+        endpoint: &Endpoint,
+    ) -> Result<Option<String>, Refusal> {
         if reach.names_alone(scheme, endpoint) {
-            return Ok(());
+            return Ok(None);
         }
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let letters = |host: &Host| match host {
             Host::Name(name) => name.as_str().split('.').next().map_or(0, str::len),
             Host::Addr(_) => 0,
         };
-        let before: usize = names.iter().map(letters).sum();
-        let is_full = names.len() >= MOST_NAMES || before + letters(&endpoint.host) > MOST_LETTERS;
-        if is_full && !names.contains(&endpoint.host) {
-            let detail = format!("{} names with {before} letters before {endpoint}", names.len());
+        if names.used.contains(&endpoint.host) {
+            return Ok(None);
+        }
+        let before: usize = names.used.iter().map(letters).sum();
+        let (number, length) = (names.used.len() + 1, before + letters(&endpoint.host));
+        if number > MOST_NAMES || length > MOST_LETTERS {
+            let detail = format!("{} names with {before} letters before {endpoint}", number - 1);
             let refusal = Refusal::new(&rules::WILDCARD_NAMES, detail);
             return Err(refusal.widened_by(format!("name the host by itself: --allow {endpoint}")));
         }
-        names.insert(endpoint.host.clone());
-        Ok(())
+        names.used.insert(endpoint.host.clone());
+        let is_near = 4 * number >= NEAR * MOST_NAMES || 4 * length >= NEAR * MOST_LETTERS;
+        let is_new = is_near && !std::mem::replace(&mut names.told, true);
+        Ok(is_new.then(|| {
+            format!("{number} of {MOST_NAMES} names, {length} of {MOST_LETTERS} letters with {endpoint}")
+        }))
     }
 
     fn caller(&self) -> Caller {
-        Caller::Client { run: self.id }
+        Caller::Client { run: self.id, site: self.site }
     }
 
     fn record(&self, verdict: Verdict) -> Record {
@@ -212,12 +237,25 @@ impl Policy {
     pub async fn admit_tunnel(&self, run: &Run, scheme: Scheme, endpoint: &Endpoint) -> Result<(), Refusal> {
         let reach = run.reach();
         let admitted = match reach.names(scheme, endpoint) {
-            true => run.use_name(&reach, scheme, endpoint),
+            true => self.use_name(run, &reach, scheme, endpoint).await,
             false => Err(reach::not_allowed(&rules::NOT_ALLOWED, scheme, endpoint, "")),
         };
         let Err(refusal) = admitted else { return Ok(()) };
         let (record, of) = (run.record(Verdict::Block), format!("CONNECT {endpoint}"));
         Err(self.refuse_run(run, record, refusal, &of, Instant::now()).await)
+    }
+
+    /// Uses a name that only a wildcard rule names, of which a run has a bounded number (attack X02).
+    async fn use_name(
+        &self,
+        run: &Run,
+        reach: &Reach,
+        scheme: Scheme,
+        endpoint: &Endpoint,
+    ) -> Result<(), Refusal> {
+        let Some(near) = run.count_name(reach, scheme, endpoint)? else { return Ok(()) };
+        let record = run.record(Verdict::Flag).with(Field::Rule, rules::WILDCARD_NAMES.id);
+        self.audit().record(record.with(Field::Reason, near)).await.map(drop).map_err(not_recorded)
     }
 
     /// Are the secrets of an exchange that is still going on still granted for it?
@@ -229,7 +267,7 @@ impl Policy {
             inject: used.inject.clone(),
         };
         let wishes: Vec<SecretWish> = secrets.iter().map(wish).collect();
-        let (name, digest) = Caller::Client { run: CallId::new() }.identity();
+        let (name, digest) = Caller::proxy_identity();
         self.granted(&name, &digest, target, &wishes.iter().collect::<Vec<_>>()).await.map(drop)
     }
 
@@ -260,7 +298,7 @@ impl Policy {
         let target = &asked.target;
         let reach = run.reach();
         let rule = reach.rule(target).map_err(|rule| refuse_target(rule, target))?;
-        run.use_name(&reach, target.scheme, &target.endpoint)?;
+        self.use_name(run, &reach, target.scheme, &target.endpoint).await?;
         let (name, digest) = run.caller().identity();
         if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
@@ -301,7 +339,11 @@ impl Policy {
             target: target.clone(),
             response: if rule.capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
             time: if rule.capture.is_some() { CAPTURED_TIME } else { PROXIED_TIME },
-            capture: rule.capture.clone(),
+            tokens: match &rule.capture {
+                Some(into) => Tokens::Capture(into.clone()),
+                None if reach.captures_at(target.host()) => Tokens::Refuse,
+                None => Tokens::PassOn,
+            },
         };
         match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
             cedar::Answer::Permit(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: rule.ask }),

@@ -136,6 +136,12 @@ impl Reach {
         self.0.iter().filter(alone).any(|rule| rule.scheme == scheme && rule.names(endpoint))
     }
 
+    /// True when some rule captures tokens of this host, whatever the port, method and path: which spellings of a path a
+    /// server takes for the captured one is for nobody else to know.
+    pub(crate) fn captures_at(&self, host: &Host) -> bool {
+        self.0.iter().any(|rule| rule.capture.is_some() && rule.host.covers(host))
+    }
+
     /// The rule for a target: of several, the one with the longest path, and of those the strictest.
     pub(crate) fn rule(&self, target: &Target) -> Result<&ReachRule, &'static Rule> {
         let covering = self.0.iter().filter(|rule| rule.covers(target));

@@ -10,7 +10,8 @@ use http::Method;
 use store::Mutation;
 use types::limits::Bytes;
 use types::{
-    Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Target, Verdict,
+    Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Target, Tokens,
+    Verdict,
 };
 
 use crate::decide::{InForce, Policy, not_recorded};
@@ -99,7 +100,7 @@ impl Policy {
             target,
             response: ANSWER,
             time: TIME,
-            capture: None,
+            tokens: Tokens::PassOn,
         };
         let by = rules.engine.request(&outbound, turn.label(), &[]).permitted()?;
         Ok((outbound, by))

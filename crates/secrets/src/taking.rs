@@ -38,7 +38,7 @@ pub enum Taken {
 impl Taking {
     /// What becomes of the answer to a permitted request; `None` where it is no token endpoint's.
     pub(crate) fn of(effect: &Outbound) -> Option<Self> {
-        effect.capture.clone().map(Self)
+        effect.tokens.into_secrets().cloned().map(Self)
     }
 }
 

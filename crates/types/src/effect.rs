@@ -107,11 +107,23 @@ pub enum Caller {
     Client {
         /// The run of the program, or of the proxy where it serves any client.
         run: CallId,
+        /// Where it runs.
+        site: Site,
     },
     /// The vault itself, to a place that gives it a new token.
     Vault,
     /// The audit log, to the owner's collector.
     Log,
+}
+
+/// Where a program behind the proxy runs. What the owner lets programs of this machine reach inside is not thereby
+/// within reach of what was locked into a container.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Site {
+    /// On this machine, where it could reach everything that this one can.
+    Machine,
+    /// In a container, whose one way out is the proxy.
+    Container,
 }
 
 impl Caller {
@@ -133,10 +145,15 @@ impl Caller {
         match self {
             Self::Tool { tool, digest, .. } => (tool.clone(), *digest),
             Self::Agent => (ToolName::agent(), Digest::of(b"ironclaw agent")),
-            Self::Client { .. } => (ToolName::proxy(), Digest::of(b"ironclaw proxy")),
+            Self::Client { .. } => Self::proxy_identity(),
             Self::Vault => (ToolName::vault(), Digest::of(b"ironclaw vault")),
             Self::Log => (ToolName::log(), Digest::of(b"ironclaw log")),
         }
+    }
+
+    /// The same for whoever speaks to the proxy: grants to it serve every program behind it.
+    pub fn proxy_identity() -> (ToolName, Digest) {
+        (ToolName::proxy(), Digest::of(b"ironclaw proxy"))
     }
 }
 
@@ -165,8 +182,29 @@ pub struct Outbound {
     pub response: Bytes,
     /// The time for the whole exchange.
     pub time: Duration,
-    /// What the tokens in the answer become; without it the answer is passed on as it is.
-    pub capture: Option<TokensInto>,
+    /// What becomes of tokens in the answer.
+    pub tokens: Tokens,
+}
+
+/// What becomes of the tokens in the answer of a token endpoint (RFC 6749, 5.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tokens {
+    /// They are passed on, unless the leak detector takes them for keys.
+    PassOn,
+    /// None may come: the owner has those of this host captured where they are expected, and this is another place.
+    Refuse,
+    /// They become secrets, and nothing of the answer is passed on.
+    Capture(TokensInto),
+}
+
+impl Tokens {
+    /// The secrets that they become, if any do.
+    pub fn into_secrets(&self) -> Option<&TokensInto> {
+        match self {
+            Self::Capture(into) => Some(into),
+            Self::PassOn | Self::Refuse => None,
+        }
+    }
 }
 
 /// The secrets that the tokens in the answer of a token endpoint become (RFC 6749, 5.1; OpenID Connect Core, 3.1.3.3).

@@ -18,7 +18,9 @@ pub mod target;
 pub mod trace;
 
 pub use digest::Digest;
-pub use effect::{Caller, Command, Confinement, Injection, Lane, Outbound, SecretUse, TokensInto, ToolCall};
+pub use effect::{
+    Caller, Command, Confinement, Injection, Lane, Outbound, SecretUse, Site, Tokens, TokensInto, ToolCall,
+};
 pub use grant::Grant;
 pub use host::{Endpoint, Host, HostName, Port};
 pub use id::{CallId, FindingId, RefusalId, TurnId};

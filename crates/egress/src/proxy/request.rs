@@ -104,7 +104,7 @@ impl Shared {
         asked: &str,
     ) -> Response<Outward> {
         let mut revoked = self.clone().revoked(permit.effect());
-        if permit.effect().capture.is_some() {
+        if permit.effect().tokens.into_secrets().is_some() {
             return tokio::select! {
                 answer = self.captured(permit, message, asked) => answer,
                 refusal = &mut revoked => answer::refused(&refusal, Some(asked)),

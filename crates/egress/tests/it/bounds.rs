@@ -177,6 +177,7 @@ async fn a01_an_upstream_that_never_shakes_hands() {
         port: types::Port::new(443).unwrap(),
         address: listener.local_addr().unwrap(),
         ca: None,
+        containers: false,
     };
     let config = egress::Config { exceptions: vec![exception], ..egress::Config::default() };
     let world = World::new(Setup { time_ms: 500, ..Setup::open(&name) }, config).await;

@@ -65,6 +65,7 @@ impl Scripted {
             port: Port::new(80).unwrap(),
             address: listener.local_addr().unwrap(),
             ca: None,
+            containers: false,
         };
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (tell, ended) = mpsc::unbounded_channel();

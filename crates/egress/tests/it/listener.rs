@@ -35,6 +35,7 @@ impl Listener {
             port: Port::new(443).unwrap(),
             address: listener.local_addr().unwrap(),
             ca: Some(authority.pem().as_bytes().to_vec()),
+            containers: false,
         };
         (Self { acceptor, listener }, Config { exceptions: vec![exception], ..Config::default() })
     }

@@ -151,7 +151,7 @@ fn target(folder: &Path) -> (HostName, Exception, u64) {
     let host = HostName::parse(host).unwrap();
     let (port, address) = (Port::new(443).unwrap(), address.parse().unwrap());
     let ca = Some(std::fs::read(folder.join("ca.pem")).unwrap());
-    (host.clone(), Exception { host, port, address, ca }, rounds.parse().unwrap())
+    (host.clone(), Exception { host, port, address, ca, containers: false }, rounds.parse().unwrap())
 }
 
 /// Seals a value, sends a request with it, and so on; then closes all there is.

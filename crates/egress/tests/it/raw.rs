@@ -38,6 +38,7 @@ impl Raw {
             port: Port::new(443).unwrap(),
             address: listener.local_addr().unwrap(),
             ca: Some(authority.pem().as_bytes().to_vec()),
+            containers: false,
         };
         let config = Config { exceptions: vec![exception], ..Config::default() };
         let task = tokio::spawn(async move {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 /// Where programs may go, and with which keys.
 #[derive(Debug, Args)]
 pub struct Reaching {
-    /// A place that may be reached; repeat for several
+    /// A place that may be reached; repeat for several. One inside needs an exception in the configuration, too: ironclaw config explain egress.exception
     #[arg(long = "allow", value_name = "[METHOD,..:]HOST[:PORT][/PATH]")]
     pub allow: Vec<String>,
     /// More places, in a TOML file; proxy reads it again when it changes, exec once

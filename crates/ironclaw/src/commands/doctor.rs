@@ -306,8 +306,11 @@ fn network(config: &Config, checks: &mut Vec<Check>) {
         checks.push(Check::warn(
             "exception",
             format!(
-                "{}:{} is dialled at {}, by the configuration",
-                exception.host, exception.port, exception.address
+                "{}:{} is dialled at {}, by the configuration{}",
+                exception.host,
+                exception.port,
+                exception.address,
+                if exception.containers { ", also for commands in containers" } else { "" }
             ),
         ));
     }

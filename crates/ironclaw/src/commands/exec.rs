@@ -17,7 +17,7 @@ use container::{Ended, Finished, Recovered, RunError, Running, Sandbox};
 use policy::{Permit, Policy, Turn};
 use safety::{Channel, Untrusted};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use types::{CallId, Command, Confinement, Field, Kind, Record, Refusal, Source, Trace, Verdict};
+use types::{CallId, Command, Confinement, Field, Kind, Record, Refusal, Site, Source, Trace, Verdict};
 
 use super::reaching::Reaching;
 use crate::cli::{self, ExecPolicy};
@@ -74,7 +74,8 @@ async fn confined(
     let (sandbox, policy) = tokio::join!(sandbox(&command, base, terminal), policy);
     let (sandbox, policy) = (sandbox?, policy?);
     let permit = decide(command, turn, &policy, base).await?;
-    let (proxy, _beside) = reaching.proxy(vault, policy, turn.clone(), base, terminal).await?;
+    let (proxy, _beside) =
+        reaching.proxy(Site::Container, vault, policy, turn.clone(), base, terminal).await?;
     let proxy = Arc::new(proxy);
     if args.terminal {
         let raw = tty::Raw::enter(terminal)?;

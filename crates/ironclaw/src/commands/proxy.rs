@@ -9,7 +9,7 @@ use egress::proxy::Proxy;
 use policy::Turn;
 use serde_json::json;
 use tokio::net::TcpListener;
-use types::{Digest, Trace};
+use types::{Digest, Site, Trace};
 
 use super::reaching::Reaching;
 use crate::cli;
@@ -23,7 +23,7 @@ pub async fn run(args: &cli::Proxy, base: &Base, terminal: &Terminal) -> Outcome
     let vault = base.unlock(terminal).await?;
     let policy = policy(base, catalog(base, Vec::new()))?;
     let turn = Turn::begin(Trace::off());
-    let (proxy, _beside) = reaching.proxy(vault, policy, turn, base, terminal).await?;
+    let (proxy, _beside) = reaching.proxy(Site::Machine, vault, policy, turn, base, terminal).await?;
     let proxy = Arc::new(proxy);
     let listener = Listener::open(&args.listen).await?;
     write_certificate(&args.ca, proxy.ca_pem()).await?;

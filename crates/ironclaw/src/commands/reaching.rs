@@ -14,7 +14,7 @@ use policy::{Policy, Reach, Run, Turn};
 use safety::{Channel, Safety};
 use secrets::Vault;
 use tokio::io::AsyncReadExt as _;
-use types::{Refusal, SecretName, Tenant, TokensInto, ToolName, Trace};
+use types::{Refusal, SecretName, Site, Tenant, TokensInto, ToolName, Trace};
 
 use crate::cli;
 use crate::collector;
@@ -75,9 +75,10 @@ impl Reaching {
         !args.allow.is_empty() || args.rules.is_some() || !args.secrets.is_empty()
     }
 
-    /// The proxy for programs that may do this, and what goes on beside it as long as it is kept.
+    /// The proxy for programs at `site` that may do this, and what goes on beside it as long as it is kept.
     pub async fn proxy(
         &self,
+        site: Site,
         vault: Option<Arc<Vault>>,
         policy: Policy,
         turn: Turn,
@@ -92,7 +93,7 @@ impl Reaching {
         };
         let collector = collector::keep(base, policy.clone(), egress.clone(), terminal);
         let beside = Beside { _renewals: renewals, _collector: collector };
-        let run = Run::open(turn, self.reach.clone(), self.secrets.keys().cloned().collect());
+        let run = Run::open(turn, site, self.reach.clone(), self.secrets.keys().cloned().collect());
         let terminal = terminal.clone();
         let run = run.asking(
             None,

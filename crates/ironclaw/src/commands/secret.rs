@@ -7,8 +7,7 @@ use http::Method;
 use secrets::{Plain, VaultError};
 use serde_json::json;
 use types::{
-    CallId, Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, SecretName, Target, Tenant,
-    ToolName,
+    Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, SecretName, Target, Tenant, ToolName,
 };
 
 use crate::cli;
@@ -284,7 +283,7 @@ async fn digest_of(tool: &ToolName, base: &Base) -> Result<Digest, Failure> {
         return Ok(Caller::Agent.identity().1);
     }
     if *tool == ToolName::proxy() {
-        return Ok(Caller::Client { run: CallId::new() }.identity().1);
+        return Ok(Caller::proxy_identity().1);
     }
     if *tool == ToolName::vault() {
         return Ok(Caller::Vault.identity().1);

@@ -44,6 +44,7 @@ impl Joined {
         });
         let service = service.await;
         let other = installation.service(&forbidden, |_| reply(StatusCode::OK, "reached")).await;
+        installation.open_to_containers();
         installation.configure(&format!("{DEBIAN}{sandbox}"));
         let lock = std::fs::File::create(std::env::temp_dir().join("ironclaw-test-image.lock")).unwrap();
         lock.lock().unwrap();
@@ -198,6 +199,33 @@ for name in ['$OTHER', '$HOST']:
     assert_eq!(joined.service.received(), 0);
 }
 
+/// What the owner opened to the programs of this machine is not open to a command whose rules name it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s12_an_exception_holds_for_a_command_only_where_it_says_so() {
+    let mut joined = Joined::new().await;
+    let closed = format!("{}.example", random("closed-"));
+    let service = joined.installation.service(&closed, |_| reply(StatusCode::OK, "reached")).await;
+    joined.installation.configure(DEBIAN);
+    let script = format!(
+        "curl -sS https://{closed}/; curl -sS --noproxy '*' https://{closed}/ | cat; curl -sS https://{}/v1",
+        joined.host
+    );
+    let options = ["--allow", &closed, "--allow", &joined.host];
+    let ran = exec(&joined.installation, &options, &script);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    for line in &lines[..2] {
+        let told: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(told["error"]["code"], "egress.not-from-container", "{ran:#?}");
+        let id = told["error"]["refusal"].as_str().unwrap();
+        let explained = joined.installation.run(&["policy", "explain", id]).ok().stdout;
+        for said in ["by an exception that is not for programs in containers", "containers = true"] {
+            assert!(explained.contains(said), "{explained}");
+        }
+    }
+    assert_eq!(lines[2..], ["GET /v1 0"], "{ran:#?}");
+    assert_eq!((service.connections(), service.received()), (0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn real_clients_work_with_and_without_looking_for_a_proxy() {
     let joined = Joined::new().await;
@@ -247,6 +275,7 @@ async fn git_clones_over_https_inside() {
         }
     });
     let service = service.await;
+    installation.open_to_containers();
     installation.configure(DEBIAN);
     installation.run(&["sandbox", "build-image"]).ok();
     let allow = format!("GET:{host}/repo");

@@ -78,6 +78,7 @@ async fn a_command_of_the_agent_reaches_what_the_configuration_names_with_a_key_
     });
     let service = service.await;
     let unlisted = installation.service(&other, |_| reply(StatusCode::OK, "reached")).await;
+    installation.open_to_containers();
     let (secret, key) = (random("KEY_").to_uppercase(), random_key());
     installation.run_with(&["secret", "set", &secret], &key).ok();
     let grant = ["secret", "grant", &secret, "--tool", "proxy", "--host", &host, "--inject", "bearer"];

@@ -195,3 +195,57 @@ async fn c14_a_rule_that_captures_into_what_the_run_does_not_hold_sends_nothing(
     assert_eq!((refused.status, refused.code().as_str()), (403, policy::rules::SECRET_NOT_GRANTED.id));
     assert!(upstream.requests().is_empty());
 }
+
+/// A server that takes other spellings and methods for the place that is captured, and answers as it is told to.
+async fn lax(name: &HostName, answer: Response<String>) -> Loopback {
+    Loopback::https(&Host::Name(name.clone()), move |seen| {
+        if seen.uri().path().to_ascii_lowercase().starts_with("/token") {
+            let mut response = reply(answer.status(), answer.body().clone());
+            response.headers_mut().extend(answer.headers().clone());
+            return response;
+        }
+        reply(StatusCode::OK, r#"{"properties":{"access_token":{"type":"string"}}}"#)
+    })
+    .await
+    .unwrap()
+}
+
+/// A broader rule beside the one that captures lets requests through that a server takes for the captured one.
+#[tokio::test]
+async fn c14_a_token_from_another_spelling_of_the_captured_path_does_not_reach_the_program() {
+    let (name, token) = (host(), token());
+    let mut form = Response::new(format!("access_token={token}&token_type=bearer"));
+    form.headers_mut().insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
+    let mut moved = json("");
+    *moved.status_mut() = StatusCode::FOUND;
+    moved
+        .headers_mut()
+        .insert("location", format!("https://a.example/#access_token={token}").parse().unwrap());
+    let whole = format!(r#"{{"access_token":"{token}","token_type":"bearer"}}"#);
+    let padded = format!("{{\"scope\":\"{}\",\n\"refresh_token\" : \"{token}\"}}", "x".repeat(100_000));
+    for answer in [json(whole), json(padded), form, moved] {
+        let upstream = lax(&name, answer).await;
+        let world = capturing(&upstream, &name).await;
+        for (method, path) in [("POST", "/Token"), ("POST", "/tokens"), ("PUT", "/token"), ("GET", "/TOKEN")]
+        {
+            let asks = format!(
+                "{method} {path} HTTP/1.1\r\nHost: {name}\r\nRange: bytes=20-\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            let given = world.inside(name.as_str(), &asks).await;
+            assert!(
+                !given.body.contains(&token) && !given.head.contains(&token),
+                "{method} {path} {given:?}"
+            );
+        }
+        // What is written about tokens passes.
+        let schema = format!("GET /schema HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        let given = world.inside(name.as_str(), &schema).await;
+        assert!(given.status == 200 && given.body.contains("access_token"), "{given:?}");
+        let seen = upstream.requests();
+        assert_eq!(seen.len(), 5);
+        assert!(seen.iter().all(|request| !request.headers().contains_key("range")));
+        let records = world.settled().await;
+        let of = |record: &&types::Record| record.field(Field::Rule) == Some("egress.uncaptured-token");
+        assert_eq!(records.iter().filter(of).count(), 4, "{records:#?}");
+    }
+}

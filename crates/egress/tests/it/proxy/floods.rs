@@ -300,9 +300,20 @@ async fn x02_names_under_a_wildcard_are_bounded_before_they_are_looked_up() {
     world.tunnel(name("n0").as_str()).await;
     world.tunnel(name("named").as_str()).await;
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
-    // The tunnels that nothing was said in are told as such.
-    let refusals = world.refusals().await;
-    assert_eq!(refusals.iter().filter(|rule| *rule != "egress.not-tls").count(), 1, "{refusals:?}");
+    let entries = world.close().await;
+    let of_names = |verdict| {
+        let is = move |entry: &&audit::Entry| {
+            entry.record.verdict == verdict
+                && entry.record.field(Field::Rule) == Some("policy.wildcard-names")
+        };
+        entries.iter().filter(is).collect::<Vec<_>>()
+    };
+    assert_eq!(of_names(Verdict::Block).len(), 1);
+    // The owner could know before: once, when three quarters were used.
+    let near = of_names(Verdict::Flag);
+    assert_eq!(near.len(), 1, "{near:?}");
+    let (names, told) = (name("n47"), near[0].record.field(Field::Reason).unwrap());
+    assert_eq!(told, format!("48 of 64 names, 134 of 1024 letters with {names}:443"));
 }
 
 #[tokio::test]

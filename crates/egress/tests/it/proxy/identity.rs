@@ -232,6 +232,7 @@ async fn t16_an_upstream_that_wants_a_certificate_of_the_client_gets_nothing() {
         port: Port::new(443).unwrap(),
         address: listener.local_addr().unwrap(),
         ca: Some(authority.pem().as_bytes().to_vec()),
+        containers: false,
     };
     let serving = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();

@@ -60,6 +60,30 @@ async fn x04_r17_what_no_rule_names_is_refused_before_a_name_is_looked_up() {
     assert_eq!(world.refusals().await.len(), 6);
 }
 
+/// What the owner opened to the programs of this machine is not open to one in a container, whose rules name it.
+#[tokio::test]
+async fn s12_an_exception_is_for_no_container_unless_it_says_so() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let asks = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+    let world = World::contained(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    let refused = world.inside(name.as_str(), &asks).await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (403, "egress.not-from-container".to_owned()),
+        "{refused:?}"
+    );
+    assert!(!refused.body.contains("127.0.0.1") && !refused.body.contains("containers ="), "{refused:?}");
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    let settled = world.settled().await;
+    assert!(settled[0].field(Field::Widen).unwrap().contains("containers = true"), "{settled:?}");
+
+    let mut config = leads_to(&upstream, &name);
+    config.exceptions[0].containers = true;
+    let world = World::contained(config, reach(&[name.as_str()])).await;
+    assert_eq!(world.inside(name.as_str(), &asks).await.status, 200);
+}
+
 #[tokio::test]
 async fn n04_n05_n12_n13_t09_what_has_no_single_reading_is_400() {
     let name = host();

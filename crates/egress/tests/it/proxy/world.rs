@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use types::{
     CallId, Caller, Digest, Field, FindingId, Grant, HostName, Injection, Kind, PathPrefix, Port, Record,
-    SecretName, Tenant, ToolName, Trace, Verdict,
+    SecretName, Site, Tenant, ToolName, Trace, Verdict,
 };
 
 pub(super) struct World {
@@ -89,7 +89,7 @@ impl World {
         granted: Option<Granted<'_>>,
         bounds: Bounds,
     ) -> Self {
-        Self::made(config, reach, granted, bounds, None, None).await
+        Self::made(config, Site::Machine, reach, granted, bounds, None, None).await
     }
 
     /// A proxy whose decisions cannot be recorded: the disk under the log is gone.
@@ -98,16 +98,22 @@ impl World {
         let (_, writer) = store::open(&folder.path().join("data").join("gone.db")).await.unwrap();
         let (gone, _) = Audit::start(writer);
         folder.close().unwrap();
-        Self::made(config, reach, None, Bounds::default(), Some(gone), None).await
+        Self::made(config, Site::Machine, reach, None, Bounds::default(), Some(gone), None).await
     }
 
     /// A proxy whose requests wait so long for the owner.
     pub(super) async fn waiting(config: Config, reach: Reach, wait: Duration) -> Self {
-        Self::made(config, reach, None, Bounds::default(), None, Some(wait)).await
+        Self::made(config, Site::Machine, reach, None, Bounds::default(), None, Some(wait)).await
+    }
+
+    /// A proxy whose clients run in a container.
+    pub(super) async fn contained(config: Config, reach: Reach) -> Self {
+        Self::made(config, Site::Container, reach, None, Bounds::default(), None, None).await
     }
 
     async fn made(
         config: Config,
+        site: Site,
         reach: Reach,
         granted: Option<Granted<'_>>,
         bounds: Bounds,
@@ -132,8 +138,12 @@ impl World {
         safety.learn(vault.known_values().await.unwrap());
         let vault = Arc::new(vault);
         let egress = Arc::new(Egress::new(config, safety, Some(vault.clone())).unwrap());
-        let run =
-            Run::open(Turn::begin(Trace::off()), reach, vec![secret, SecretName::parse("NEXT").unwrap()]);
+        let run = Run::open(
+            Turn::begin(Trace::off()),
+            site,
+            reach,
+            vec![secret, SecretName::parse("NEXT").unwrap()],
+        );
         let run = Arc::new(run.asking(wait, Box::new(|_| {})));
         let authority = Authority::new().unwrap();
         let parts = Parts { egress, policy: policy.clone(), run, authority, bounds };
@@ -347,7 +357,7 @@ fn is_whole(bytes: &[u8]) -> bool {
 }
 
 fn grant(secret: &SecretName, granted: &Granted<'_>) -> Grant {
-    let (tool, digest) = Caller::Client { run: CallId::new() }.identity();
+    let (tool, digest) = Caller::proxy_identity();
     assert_eq!(tool, ToolName::proxy());
     Grant {
         tool,
