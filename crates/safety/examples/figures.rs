@@ -1,7 +1,7 @@
 //! Prints the figures of labelled files, and the time of one message:
 //! `cargo run --release -p safety --example figures -- leaks FILE...` (or `injection`, `flows`, `evasions`, `speed`, `show`). `files FILE...` counts what
 //! honest files would lose, `letters FILE...` makes the table of `leak_detector/letters.rs`; both read names of files from
-//! standard input when there is none.
+//! standard input when there is none. `--rules-alone` before the word leaves the model for attacks out.
 //! Files are JSON lines as `ironclaw eval` reads them, plain or gzipped.
 
 #![allow(clippy::disallowed_macros, reason = "a measuring program for developers, not part of the product")]
@@ -10,13 +10,18 @@ use std::io::Read as _;
 use std::time::Instant;
 
 use safety::eval::{self, Row};
-use safety::{Channel, Safety, Untrusted};
+use safety::{Channel, Config, Safety, Untrusted};
 use types::{Source, Trace};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let what = arguments.next().unwrap_or_default();
-    let safety = Safety::new(Default::default())?;
+    let mut what = arguments.next().unwrap_or_default();
+    let mut config = Config::default();
+    if what == "--rules-alone" {
+        config.thresholds.model_margin = i32::MAX;
+        what = arguments.next().unwrap_or_default();
+    }
+    let safety = Safety::new(config)?;
     if what == "files" || what == "letters" {
         let mut names: Vec<String> = arguments.collect();
         if names.is_empty() {
@@ -102,14 +107,16 @@ fn lines(file: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// One line for each row: label, id, and the rules that fired.
+/// One line for each row: label, id, and the rules that fired, with where.
 fn show(safety: &Safety, file: &str, rows: Vec<Row>) {
     for row in rows {
         let report = safety.inspect(&Untrusted::new(Source::Pipe, row.text.clone()), Channel::Result);
         let rules: Vec<String> = report
             .findings
             .iter()
-            .map(|finding| format!("{}/{}/{}", finding.rule, finding.severity, finding.view))
+            .map(|finding| {
+                format!("{}/{}/{}/{:?}", finding.rule, finding.severity, finding.view, finding.span)
+            })
             .collect();
         let text: String = row.text.chars().take(240).collect();
         println!(

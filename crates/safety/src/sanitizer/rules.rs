@@ -12,10 +12,12 @@ use super::words::{Words, Written};
 use crate::finding::Severity;
 
 /// One file for each family of attacks.
-pub(super) const FILES: [&str; 6] = [
+pub(super) const FILES: [&str; 8] = [
     include_str!("patterns/words.toml"),
     include_str!("patterns/takeover.toml"),
+    include_str!("patterns/personas.toml"),
     include_str!("patterns/tasks.toml"),
+    include_str!("patterns/steering.toml"),
     include_str!("patterns/delimiters.toml"),
     include_str!("patterns/ways_out.toml"),
     include_str!("patterns/languages.toml"),

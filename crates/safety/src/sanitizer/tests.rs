@@ -149,6 +149,38 @@ fn orders_in_data_are_found_where_an_imperative_stands() {
 }
 
 #[test]
+fn rules_find_their_examples_and_pass_honest_text_with_the_same_words() {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Examples {
+        fires: Vec<String>,
+        passes: Vec<String>,
+    }
+    let examples: std::collections::BTreeMap<String, Examples> =
+        toml::from_str(include_str!("patterns/examples.toml")).unwrap();
+    let fired = |text: &str, id: &str, data| scan_as(text, data).iter().any(|signal| *signal.rule == *id);
+    for (id, Examples { fires, passes }) in &examples {
+        assert!(!fires.is_empty() && !passes.is_empty(), "{id}");
+        for text in fires {
+            assert!(fired(text, id, true), "{id}: {text}");
+        }
+        for text in passes {
+            assert!(!fired(text, id, true), "{id}: {text}");
+        }
+    }
+    for file in [include_str!("patterns/personas.toml"), include_str!("patterns/steering.toml")] {
+        let file: toml::Table = toml::from_str(file).unwrap();
+        for rule in file["sequence"].as_array().unwrap() {
+            let id = rule["id"].as_str().unwrap();
+            let data = rule.get("scope").is_some();
+            let example = examples.get(id).unwrap_or_else(|| panic!("{id} has no example"));
+            let owners = example.fires.iter().all(|text| fired(text, id, false));
+            assert_eq!(owners, !data, "{id}: what is meant for data alone lets the owner say it");
+        }
+    }
+}
+
+#[test]
 fn an_escape_that_honest_programs_write_is_no_disguise() {
     let json = serde_json::json!({ "a": "one\ntwo \"three\"\nfour", "b": "Forget everything\nyou said" })
         .to_string();

@@ -14,10 +14,10 @@ use super::tokens::{Shape, Token, hashes};
 
 /// Classes that a word belongs to, one bit each.
 #[derive(Clone, Copy, Default)]
-struct Classes([u64; 6]);
+struct Classes([u64; 10]);
 
 impl Classes {
-    const BITS: usize = 6 * 64;
+    const BITS: usize = 10 * 64;
 
     fn one(bit: usize) -> Self {
         let mut classes = Self::default();
