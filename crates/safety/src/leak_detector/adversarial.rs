@@ -142,6 +142,8 @@ fn no_text_takes_more_than_linear_time() {
         ("line ends", "\n"),
         ("literals of rules by line", "okta kubeadm mailgun discord "),
         ("a million findings", "ghp_qWeRtY7uIoP3asdfghjklZXCVBNM12345678 "),
+        ("maps of Kubernetes", "data:\n# kind\n"),
+        ("objects on one line", "{\"kind\":{\"data\":"),
         ("findings on lines", "ghp_qWeRtY7uIoP3asdfghjklZXCVBNM12345678\n"),
     ] {
         grows_linearly(name, unit);

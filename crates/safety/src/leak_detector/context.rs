@@ -8,10 +8,12 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use memchr::memmem;
 
 use super::letters;
-use super::placeholder::{has_example_word, is_documented, is_made_up, is_masked, is_placeholder, is_row};
+use super::placeholder::{
+    counts_off, has_example_word, is_documented, is_made_up, is_masked, is_placeholder, is_row,
+};
 use super::surroundings::{
     is_code, is_parameter, is_quoted, is_setting, is_type, is_variable, names_credential, names_id,
-    names_public_key,
+    names_made_up, names_public_key,
 };
 
 /// Base64 with its padding or without.
@@ -52,6 +54,11 @@ impl Filter {
         let cut = ["...", "…", "####", "****"].iter().any(|mask| after.starts_with(mask.as_bytes()));
         let shown = is_documented(value) || has_example_word(value);
         if cut || shown || is_masked(value) || is_made_up(value) {
+            return false;
+        }
+        // What has the form of a vendor's token is taken for one; a name such as `token` alone is not enough.
+        let by_name = matches!(self, Self::Password | Self::Secret | Self::Key | Self::Argument);
+        if by_name && (counts_off(value) || names_made_up(line, span)) {
             return false;
         }
         match self {

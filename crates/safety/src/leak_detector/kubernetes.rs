@@ -3,15 +3,15 @@
 //! `kind: Secret` stands before its values or behind them (`kubectl get -o yaml` sorts), so lines are read as one block
 //! from the first of `kind: Secret`, `data:` and `stringData:` to the end of their document or object. Which lines
 //! belong together follows from their indentation, in JSON of one member a line too. JSON on one line is read by its
-//! braces.
+//! braces, and a line that is read in pieces is cut in front of an object that is small enough.
 
-mod inline;
+pub(super) mod inline;
 
 use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::placeholder::{has_example_word, is_masked, is_placeholder};
 use crate::finding::{Kind, Severity};
@@ -122,8 +122,8 @@ fn opens(text: &[u8], at: usize) -> bool {
         b"kind" => value == b"Secret",
         b"data" | b"stringData" if matches!(value, b"" | b"{") => {
             // Not known yet is good enough.
-            let child = Line::read(text, line.next);
-            line.next >= text.len() || child.column > line.column && !child.name.is_empty()
+            let child = lines(text, line.next..text.len()).find(|line| !is_aside(text, line));
+            child.is_none_or(|child| child.column > line.column && !child.name.is_empty())
         }
         _ => false,
     }
@@ -131,9 +131,14 @@ fn opens(text: &[u8], at: usize) -> bool {
 
 /// True when a line stands outside of a block whose members stand in a column.
 fn ends(text: &[u8], line: &Line, column: usize) -> bool {
+    let outside = line.column < column || line.is_item && line.column == column;
+    !is_aside(text, line) && (outside || text[line.start..line.next].trim_ascii().starts_with(b"---"))
+}
+
+/// True for an empty line and a comment.
+fn is_aside(text: &[u8], line: &Line) -> bool {
     let whole = text[line.start..line.next].trim_ascii();
-    let aside = whole.is_empty() || whole.starts_with(b"#");
-    !aside && (line.column < column || line.is_item && line.column == column || whole.starts_with(b"---"))
+    whole.is_empty() || whole.starts_with(b"#")
 }
 
 impl Block {
@@ -210,17 +215,34 @@ impl Line {
     }
 }
 
-/// A value without the spaces, the comma and the quotes around it.
+/// A value without the spaces, the comma, the comment and the quotes around it.
 fn unquoted(text: &[u8], span: Range<usize>) -> Range<usize> {
     let value = text[span.clone()].trim_ascii_start();
     let start = span.end - value.len();
-    let value = value.trim_ascii_end();
-    let value = value.strip_suffix(b",").unwrap_or(value).trim_ascii_end();
-    let inside = |quote: &[u8]| value.strip_prefix(quote)?.strip_suffix(quote);
-    match inside(b"\"").or_else(|| inside(b"'")) {
-        Some(inner) => start + 1..start + 1 + inner.len(),
-        None => start..start + value.len(),
+    if let Some(end) = closing(value) {
+        return start + 1..start + end;
     }
+    let comment =
+        memchr_iter(b'#', value).find(|at| at.checked_sub(1).is_none_or(|at| b" \t".contains(&value[at])));
+    let value = value[..comment.unwrap_or(value.len())].trim_ascii_end();
+    start..start + value.strip_suffix(b",").unwrap_or(value).trim_ascii_end().len()
+}
+
+/// Where the quotes around a value close, when nothing but a comma and a comment stands behind them.
+fn closing(value: &[u8]) -> Option<usize> {
+    let quote = *value.first().filter(|byte| matches!(byte, b'"' | b'\''))?;
+    let (mut last, mut end) = (0, None);
+    for at in memchr_iter(quote, &value[1..]).map(|at| at + 1) {
+        let escapes = value[last + 1..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        if quote == b'\'' || escapes % 2 == 0 {
+            end = Some(at);
+            break;
+        }
+        last = at;
+    }
+    let rest = value[end? + 1..].trim_ascii_start();
+    let rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
+    end.filter(|_| rest.is_empty() || rest.starts_with(b"#"))
 }
 
 fn lines(text: &[u8], span: Range<usize>) -> impl Iterator<Item = Line> {
@@ -250,6 +272,9 @@ mod tests {
         for text in [
             "apiVersion: v1\ndata:\n  pin: QmxhdTQy\n  username: YWRhbGJlcnQ=\nkind: Secret\nmetadata:\n  name: x\n",
             "kind: Secret\r\ndata:\r\n  pin: \"QmxhdTQy\"\r\n",
+            "kind: Secret # of the shop\ndata: # base64\n# Old.\n  pin: QmxhdTQy # rotate it\n  port: NTQzMg==\t# open\n",
+            "data:\n# Old.\n\n  pin: QmxhdTQy\nkind: Secret\n",
+            "kind: Secret\ndata:\n  pin: 'QmxhdTQy' # it's \"old\"\n  user: 'YWRh',\n",
             "items:\n- apiVersion: v1\n  kind: ConfigMap\n  data:\n    pin: QmxhdTQz\n- kind: Secret\n  data:\n    # Old.\n\n    pin: QmxhdTQy\n",
             "a: b\n---\nkind: Secret\ndata:\n  key: |\n    QmxhdTQy\n---\nkind: ConfigMap\ndata:\n  pin: QmxhdTQz\n",
             "{\n  \"data\": {\n    \"pin\": \"QmxhdTQy\",\n    \"host\": \"ZGIuaW50ZXJuYWw=\"\n  },\n  \"kind\": \"Secret\",\n  \"type\": \"Opaque\"\n}\n",
@@ -260,6 +285,8 @@ mod tests {
         }
         let plain = "kind: Secret\nstringData:\n  pin: 'Blau42'\n  port: 54321\n  cert: |\n    text of many words\ntype: Opaque\n";
         assert_eq!(values(plain), ["Blau42"]);
+        let signs = "kind: Secret\nstringData:\n  pin: Blau#42 # a sign\n  two: \"Rot \\\" # 42\" # quoted\n";
+        assert_eq!(values(signs), ["Blau#42", "Rot \\\" # 42"]);
         assert_eq!(values("{\"kind\":\"Secret\",\"stringData\":{\"pin\":\"Blau42\"}}"), ["Blau42"]);
     }
 

@@ -28,7 +28,10 @@ pub(super) fn settled(buffer: &[u8], finished: bool) -> Cut {
     };
     if let Some(start) = long_line(buffer, whole) {
         return match start {
-            0 => Cut { read: LONG_LINE, accept: LONG_LINE - OVERLAP },
+            0 => {
+                let accept = kubernetes::inline::cut(&buffer[..LONG_LINE], LONG_LINE - OVERLAP);
+                Cut { read: LONG_LINE, accept }
+            }
             _ => Cut { read: start, accept: start },
         };
     }

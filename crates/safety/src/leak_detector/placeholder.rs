@@ -21,6 +21,43 @@ pub(super) fn is_made_up(value: &[u8]) -> bool {
         || again.is_some_and(|run| run >= 14 && run * 3 >= value.len() * 2)
 }
 
+/// A value that counts: each of its letters follows the one before in the alphabet or on a keyboard, each digit the digit
+/// before, whatever stands between them (`a1b2c3d4e5f6`, `abcd1234efgh5678`, `0123456789abcdef`, `qwertyuiop12`); or a
+/// block of five characters and more that is there three times. Of random letters one in twenty does.
+pub(super) fn counts_off(value: &[u8]) -> bool {
+    const FEWEST: usize = 10;
+    let (mut steps, mut counted) = (0, 0);
+    let (mut letter, mut digit) = (None, None);
+    for byte in value.iter().map(u8::to_ascii_lowercase) {
+        let last = match byte {
+            b'a'..=b'z' => letter.replace(byte),
+            b'0'..=b'9' => digit.replace(byte),
+            _ => None,
+        };
+        let Some(last) = last else { continue };
+        steps += 1;
+        counted += usize::from(follows(last, byte));
+    }
+    counted >= FEWEST && counted * 4 >= steps * 3 || has_thrice(value)
+}
+
+/// The next letter of the alphabet, of hexadecimal or on a keyboard; the next digit.
+fn follows(last: u8, next: u8) -> bool {
+    const KEYBOARD: &[u8] = b"qwertyuiop asdfghjkl zxcvbnm";
+    next == last + 1
+        || matches!((last, next), (b'9', b'0') | (b'z' | b'f', b'a'))
+        || KEYBOARD.windows(2).any(|pair| pair == [last, next])
+}
+
+/// One block again and again, as most of the value.
+fn has_thrice(value: &[u8]) -> bool {
+    const LONGEST_BLOCK: usize = 16;
+    (5..=LONGEST_BLOCK.min(value.len() / 3)).any(|period| {
+        let run = longest(value, period, |last, next| next == last);
+        run >= 3 * period && run * 3 >= value.len() * 2
+    })
+}
+
 /// How many bytes the longest stretch has in which each is `alike` the one that stands `period` before it.
 fn longest(value: &[u8], period: usize, alike: impl Fn(u8, u8) -> bool) -> usize {
     let mut longest = period;
@@ -51,9 +88,10 @@ pub(super) fn has_example_word(value: &[u8]) -> bool {
     WORDS.iter().any(|word| memmem::find(&lower, word.as_bytes()).is_some())
 }
 
-/// Tokens that RFC 6749, 6750, 7009 and 7617 show, and everybody who explains them.
+/// Tokens that RFC 6749, 6750, 7009 and 7617 show, and everybody who explains them; the password of MongoDB's manual.
 pub(super) fn is_documented(value: &[u8]) -> bool {
-    const SHOWN: [&str; 6] = [
+    const SHOWN: [&str; 7] = [
+        "D1fficultP%40ssw0rd",
         "2YotnFZFEjr1zCsicMWpAA",
         "tGzv3JOkF0XG5Qx2TlKWIA",
         "czZCaGRSa3F0MzpnWDFmQmF0M2JW",
@@ -79,6 +117,7 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
     let word = word[colons..].strip_suffix(b"]").unwrap_or(&word[colons..]);
     NO_SECRET.iter().any(|no| no.as_bytes() == lower || no.as_bytes() == word)
         || STAND_IN.iter().any(|part| memmem::find(&lower, part.as_bytes()).is_some())
+        || value.iter().position(|byte| *byte == b'<').is_some_and(|at| value[at..].contains(&b'>'))
         || is_reference(value)
 }
 
@@ -111,6 +150,8 @@ fn is_reference(value: &[u8]) -> bool {
         [b'$', rest @ ..] if rest.contains(&b'$') => return true,
         [b'{' | b'<' | b'[' | b'/' | b'(' | b'&' | b'*', ..] => return true,
         [b'.', b'/' | b'.', ..] => return true,
+        // What a string is joined with: `"... '" . md5($x) . "'"`.
+        [b'.' | b'+', rest @ ..] if rest.contains(&b'(') => return true,
         _ => {}
     }
     WITHIN.iter().any(|part| memmem::find(value, part.as_bytes()).is_some())
@@ -188,7 +229,7 @@ const NO_SECRET: [&str; 67] = [
 ];
 
 /// Parts of values that say where the secret belongs.
-const STAND_IN: [&str; 13] = [
+const STAND_IN: [&str; 11] = [
     "...",
     "changeme",
     "change_me",
@@ -200,6 +241,36 @@ const STAND_IN: [&str; 13] = [
     "xxxx",
     "....",
     "****",
-    "<",
-    ">",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_counts_is_told_from_a_random_one() {
+        for value in [
+            "a1b2c3d4e5f6",
+            "0123456789abcdef",
+            "abcd1234efgh5678ijkl",
+            "AbCdEfGhIjKlMnOpQrStUvWxYz123456",
+            "ess_abc123def456ghi789jkl012mno345",
+            "a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6",
+            "qwertyuiop12345",
+            "secret7secret7secret7",
+        ] {
+            assert!(counts_off(value.as_bytes()), "{value}");
+        }
+        for value in [
+            "7b3e5d8c1a9f4e2b6c8d3a5e9f1b7c4d",
+            "Kp4Qx7Rm2Sn5Tb8Vw3Yz",
+            "deadbeefcafe",
+            "12345",
+            "hunter2",
+            "abcabcab",
+            "kT9wqXz01ab2Lm34Vc",
+        ] {
+            assert!(!counts_off(value.as_bytes()), "{value}");
+        }
+    }
+}

@@ -115,7 +115,9 @@ fn assignment(is_password: bool, name: &str, value: &str) -> String {
         true => r"[\w\-]{0,24}".to_owned(),
         false => format!(r"[\w.\- ]{{0,{NAME_GAP}}}?(?i:{})[\w.\-]{{0,16}}", CREDENTIALS.join("|")),
     };
-    let opening = r#"[ \t]{0,4}(?:[rbuf@$]?\\?["'`(]){0,2}(?:(?i:bearer|basic|token)[ \t])?"#;
+    // Tables are written in columns; of a vendor's name more is asked.
+    let spaces = if is_password { r"[ \t]{0,16}" } else { r"[ \t]{0,4}" };
+    let opening = format!(r#"{spaces}(?:[rbuf@$]?\\?["'`(]){{0,2}}(?:(?i:bearer|basic|token)[ \t])?"#);
     let between = match is_password {
         true => {
             format!(r#"(?:(?:[:?.+|]{{0,3}}=>?|:{{1,2}}|=>|>){opening}|[,(][ \t]?[rbu@]?["'])"#)
@@ -124,5 +126,5 @@ fn assignment(is_password: bool, name: &str, value: &str) -> String {
     };
     // `token: &str = "..."`, `var token string = "..."`.
     let declared = r"(?:[ \t]{0,2}:?[ \t]{0,2}&?(?:'static )?(?i:string|str)\b)?";
-    format!(r#"(?i:{name}){credential}["'`\]\\]{{0,3}}{declared}[ \t]{{0,4}}{between}(?P<secret>{value})"#)
+    format!(r#"(?i:{name}){credential}["'`\]\\]{{0,3}}{declared}{spaces}{between}(?P<secret>{value})"#)
 }

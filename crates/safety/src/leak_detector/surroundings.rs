@@ -67,6 +67,23 @@ pub(super) fn names_id(line: &[u8], span: &Range<usize>) -> bool {
     ["_id", "-id", "_ID", "-ID", "Id"].iter().any(|suffix| name.ends_with(suffix.as_bytes()))
 }
 
+/// `MOCK_ACCESS_TOKEN`, `fakePassword`; the token of a form on a page, which proves where the form came from and opens
+/// nothing by itself.
+pub(super) fn names_made_up(line: &[u8], span: &Range<usize>) -> bool {
+    const WORDS: [&str; 6] =
+        ["mock", "dummy", "fake", "authenticity", "__requestverification", "csrfmiddleware"];
+    let before = line[span.start.saturating_sub(64)..span.start].to_ascii_lowercase();
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let end = before.iter().rposition(|byte| byte.is_ascii_alphanumeric()).map_or(0, |last| last + 1);
+    // `name="authenticity_token" value="..."`: the attribute that is called value says nothing.
+    let name = before[..end].strip_suffix(b"value").map_or(&before[..end], |rest| {
+        let end = rest.iter().rposition(|byte| byte.is_ascii_alphanumeric()).map_or(0, |last| last + 1);
+        &rest[..end]
+    });
+    let start = name.iter().rposition(|byte| !word(byte)).map_or(0, |before| before + 1);
+    WORDS.iter().any(|word| memmem::find(&name[start..], word.as_bytes()).is_some())
+}
+
 /// `PublicKeyToken=...` of a .NET assembly.
 pub(super) fn names_public_key(line: &[u8], span: &Range<usize>) -> bool {
     let name = line[span.start.saturating_sub(24)..span.start].to_ascii_lowercase();

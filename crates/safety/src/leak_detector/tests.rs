@@ -128,6 +128,31 @@ fn a_secret_of_kubernetes_is_found_across_every_cut() {
     }
 }
 
+#[test]
+fn secrets_of_kubernetes_on_one_long_line_are_all_found_however_it_is_cut() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let item = |n: usize| {
+        let pin = STANDARD.encode(format!("Blau-{}", n * 7919 + 10_007));
+        let note = format!("\"metadata\":{{\"note\":\"{}\"}}", "of the shop ".repeat(n * 377 % 2500));
+        let data = format!("\"data\":{{\"pin\":\"{pin}\"}}");
+        let kind = "\"kind\":\"Secret\"";
+        match n % 2 {
+            0 => format!("{{{data},{note},{kind}}}"),
+            _ => format!("{{{kind},{note},{data}}}"),
+        }
+    };
+    let items: Vec<String> = (0..40).map(item).collect();
+    let text = format!("{{\"items\":[{}],\"kind\":\"List\"}}\n", items.join(","));
+    assert!(text.len() > 5 * lines::LONG_LINE);
+    let known = vault(VALUE);
+    let whole = run(text.as_bytes(), &[], &known);
+    assert_eq!(whole.1.len(), items.len());
+    for cut in [1, lines::LONG_LINE - 1, lines::LONG_LINE, 100_000, 200_001, text.len() - 1] {
+        assert_eq!(run(text.as_bytes(), &[cut, cut + 7], &known), whole, "{cut}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 

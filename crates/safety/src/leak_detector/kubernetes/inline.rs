@@ -1,10 +1,32 @@
 //! A Secret as JSON on one line: the object around `"kind":"Secret"`, and the members of its maps.
+//!
+//! A long line is read in pieces. A list of Secrets is cut between two of them ([`cut`]), so that each is read whole.
 
 use std::ops::Range;
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr2_iter, memmem};
 
 use super::is_secret;
+
+/// Where a piece of a long line is cut, at `most` or before: in front of the outermost object that is open there, if it
+/// may be a Secret and begins behind the first quarter of the piece, so that what is read again stays within bounds.
+pub(in super::super) fn cut(piece: &[u8], most: usize) -> usize {
+    const MEMBERS: [&[u8]; 3] = [b"\"kind\"", b"\"data\"", b"\"stringData\""];
+    let least = piece.len() / 4;
+    let (mut open, mut start) = (0usize, None);
+    for at in memchr2_iter(b'{', b'}', &piece[least..most]).map(|at| least + at) {
+        match piece[at] {
+            b'{' => {
+                start = start.filter(|_| open > 0).or(Some(at));
+                open += 1;
+            }
+            _ => open = open.saturating_sub(1),
+        }
+    }
+    let may_be_secret =
+        |start: &usize| MEMBERS.iter().any(|member| memmem::find(&piece[*start..], member).is_some());
+    start.filter(|_| open > 0).filter(may_be_secret).unwrap_or(most)
+}
 
 /// Appends the secret values of every Secret on the line at `span`.
 pub(super) fn values(text: &[u8], span: Range<usize>, found: &mut Vec<Range<usize>>) {
@@ -90,4 +112,24 @@ fn member(line: &[u8], from: usize) -> Option<(Range<usize>, Range<usize>)> {
     let name = string(from, b",")?;
     let value = string(name.end + 1, b":")?;
     Some((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn a_piece_is_cut_in_front_of_an_object_that_may_be_a_secret() {
+        let piece = |inner: &str| format!("{}{inner}{}", "x".repeat(40), "y".repeat(20));
+        for (inner, at) in [
+            ("{}, {\"kind\": {\"a\": ", 44),
+            ("}, {\"kind\": {}}", 48),
+            ("{\"name\": {\"a\": ", 48),
+            ("{\"a\": {\"data\": {} ", 40),
+        ] {
+            assert_eq!(cut(piece(inner).as_bytes(), 60), if at == 48 { 60 } else { at }, "{inner}");
+        }
+        // What begins in the first quarter stays.
+        assert_eq!(cut(b"{\"data\": {\"a\": \"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", 40), 40);
+    }
 }
