@@ -112,6 +112,36 @@ fn c01_a_value_of_the_vault_is_not_inside_and_is_not_printed() {
     assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran:?}");
 }
 
+#[test]
+fn what_is_printed_is_seen_while_the_command_goes_on() {
+    use std::io::Read as _;
+    let installation = ready("");
+    let folder = workspace(&installation);
+    // Shorter than what is held back for the sake of a value that could go on, with a silence before each.
+    let script = "while [ ! -e first ]; do sleep 0.02; done; sleep 0.3; echo hello; \
+                  while [ ! -e second ]; do sleep 0.02; done; sleep 0.3; echo bye; \
+                  while [ ! -e third ]; do sleep 0.02; done";
+    let arguments = ["exec", "--workspace", folder.to_str().unwrap(), "--", "sh", "-c", script];
+    let mut program = installation.start_under(&["env"], &arguments);
+    drop(program.stdin.take());
+    let mut stdout = program.stdout.take().unwrap();
+    let (to, printed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut piece = [0; 64];
+        while let Ok(length @ 1..) = stdout.read(&mut piece) {
+            let _ = to.send(String::from_utf8_lossy(&piece[..length]).into_owned());
+        }
+    });
+    let minute = std::time::Duration::from_secs(60);
+    for (file, line) in [("first", "hello\n"), ("second", "bye\n")] {
+        std::fs::write(folder.join(file), "").unwrap();
+        assert_eq!(printed.recv_timeout(minute).as_deref(), Ok(line));
+    }
+    std::fs::write(folder.join("third"), "").unwrap();
+    let ended = program.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
 /// A program that runs a command in the workspace, to be killed.
 #[allow(clippy::disallowed_methods, reason = "the program under test is a process that is killed")]
 fn running(installation: &Installation, options: &[&str], script: &str) -> std::process::Child {
