@@ -4,6 +4,7 @@
 //! person commits. Credential files are not read, because nothing an agent does for a person needs their text.
 //! Names are compared without regard to case, as some file systems do.
 
+use std::ffi::OsStr;
 use std::path::{Component, Path};
 
 use super::WorkspacePath;
@@ -185,14 +186,31 @@ const CREDENTIAL_FOLDERS: &[(&str, &str)] = &[
     (".password-store", "a password store"),
 ];
 
+/// How the folders are called that hold what commands left and that was moved away. No command writes them: what was
+/// looked at there and is moved back is what was looked at.
+pub const QUARANTINE: &str = "ironclaw-quarantine-";
+
+/// Why everything in a folder of this name, in lower case, is kept from being written.
+fn folder_named(name: &str) -> Option<&'static str> {
+    let quarantine = || name.starts_with(QUARANTINE).then_some("what was moved away is judged there");
+    named(GUARDED_FOLDERS, name).or_else(quarantine)
+}
+
+/// Why a folder of this name is no workspace for what writes in it, wherever it is.
+pub(crate) fn obeyed_folder(name: &OsStr) -> Option<&'static str> {
+    let name = name.to_string_lossy().to_lowercase();
+    let bare = || name.ends_with(".git").then_some("git runs its hooks and obeys its configuration");
+    folder_named(&name).or_else(bare)
+}
+
 /// Why a file is not written, if it is one that some program obeys.
 pub fn guarded(path: &WorkspacePath) -> Option<&'static str> {
     let names: Vec<String> = path.segments().map(str::to_lowercase).collect();
     let (file, folders) = names.split_last()?;
     folders
         .iter()
-        .find_map(|folder| named(GUARDED_FOLDERS, folder))
-        .or_else(|| named(GUARDED_FOLDERS, file))
+        .find_map(|folder| folder_named(folder))
+        .or_else(|| folder_named(file))
         .or_else(|| named(GUARDED_FILES, file))
         .or_else(|| credential_file(path))
 }
@@ -205,6 +223,8 @@ const GUARDED_IN_GIT: &[(&str, &str)] = &[
     ("commondir", "it redirects a git repository"),
     ("gitdir", "it redirects a git repository"),
     ("info", "git obeys its attributes"),
+    ("remotes", "git fetches from where it says, with the program that it names"),
+    ("branches", "git fetches from where it says"),
     // Of an operation that is not finished: what is to be done next, commands among it (`exec` in a to-do list).
     ("rebase-merge", "git runs what it lists when a rebase goes on"),
     ("rebase-apply", "git obeys it when a rebase or a mailbox goes on"),
@@ -220,7 +240,7 @@ pub(crate) fn obeyed(path: &Path, folder: bool) -> Option<&'static str> {
     let lower = |part: Component<'_>| part.as_os_str().to_string_lossy().to_lowercase();
     let names: Vec<String> = path.components().map(lower).collect();
     let name = names.last()?;
-    let anywhere = || named(GUARDED_FOLDERS, name).or_else(|| named(GUARDED_FILES, name));
+    let anywhere = || folder_named(name).or_else(|| named(GUARDED_FILES, name));
     // A repository without a working tree is called `name.git` by custom; elsewhere its HEAD gives it away.
     match names.iter().rposition(|name| name.ends_with(".git")) {
         Some(git) if git + 1 < names.len() => {
@@ -285,6 +305,7 @@ mod tests {
             ".claude/settings.json",
             "innocent/HEAD",
             ".jj/repo/config.toml",
+            "ironclaw-quarantine-0/0-notes",
             ".Rprofile",
             "sub/Jenkinsfile",
         ] {
@@ -308,6 +329,9 @@ mod tests {
             (".git/rebase-merge", true),
             (".git/worktrees/w/rebase-apply", true),
             (".git/Sequencer", true),
+            (".git/remotes", true),
+            (".git/branches", true),
+            ("ironclaw-quarantine-0", true),
             ("mirrors/a.git/hooks", true),
             ("a.git/config", false),
             ("a.git/HEAD", false),
@@ -325,6 +349,7 @@ mod tests {
             (".git/refs/heads/config", false),
             (".git/logs/refs/heads/hooks", false),
             (".git/refs/heads/sequencer", false),
+            (".git/refs/remotes", true),
             ("a.git", true),
             ("a.git/objects", true),
             ("rebase-merge", true),

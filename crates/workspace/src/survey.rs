@@ -18,7 +18,7 @@ use cap_fs_ext::DirExt as _;
 use cap_std::fs::{Dir, PermissionsExt as _, ReadDir};
 
 use crate::guard::obeyed;
-use crate::path::MAX_SEGMENTS;
+use crate::path::{MAX_SEGMENTS, Quoted};
 use crate::{SafeFolder, UnsafeFolder};
 
 pub use written::UnreadableSurvey;
@@ -85,11 +85,13 @@ impl Survey {
             }
             if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        match survey.parts().len() {
+        let parts = survey.parts();
+        match parts.iter().find(|part| part.path.to_str().is_none()) {
             _ if left == 0 => Err(UnsafeFolder::TooLarge),
             _ if all => Err(UnsafeFolder::Obeyed),
-            parts if parts > MAX_MOUNTS => Err(UnsafeFolder::TooManyGuarded),
-            _ => Ok(survey),
+            _ if parts.len() > MAX_MOUNTS => Err(UnsafeFolder::TooManyGuarded),
+            Some(part) => Err(UnsafeFolder::NotText(Quoted(part.path.clone()))),
+            None => Ok(survey),
         }
     }
 
@@ -446,7 +448,7 @@ mod tests {
         let (other, _) = folder(&["src/main.rs"]);
         mode(&other.path().join("src"), 0o311);
         let refused = SafeFolder::check(other.path(), &Surroundings::default()).unwrap_err();
-        assert_eq!(refused, UnsafeFolder::Closed);
+        assert_eq!(refused, UnsafeFolder::Closed(Quoted("src".into())));
         mode(&other.path().join("src"), 0o700);
         // Nothing is said of a folder that nobody can look into.
         mode(dir.path(), 0o000);
