@@ -4,8 +4,9 @@
 //! person commits. Credential files are not read, because nothing an agent does for a person needs their text.
 //! Names are compared without regard to case, as some file systems do.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::WorkspacePath;
 
@@ -235,14 +236,17 @@ const GUARDED_IN_GIT: &[(&str, &str)] = &[
 const GIT_DATA: &[&str] = &["objects", "refs", "logs"];
 
 /// Why a command may not change a name of its workspace, if some program obeys it. Unlike [`guarded`] this lets git
-/// itself work: of a git folder only what git runs or obeys is guarded. `folder` says what the last name is.
-pub(crate) fn obeyed(path: &Path, folder: bool) -> Option<&'static str> {
+/// itself work: of a git folder only what git runs or obeys is guarded. `folder` says what the last name is, and `gits` are
+/// folders that git uses as such though they are called otherwise.
+pub(crate) fn obeyed(path: &Path, folder: bool, gits: &BTreeSet<PathBuf>) -> Option<&'static str> {
     let lower = |part: Component<'_>| part.as_os_str().to_string_lossy().to_lowercase();
     let names: Vec<String> = path.components().map(lower).collect();
     let name = names.last()?;
     let anywhere = || folder_named(name).or_else(|| named(GUARDED_FILES, name));
-    // A repository without a working tree is called `name.git` by custom; elsewhere its HEAD gives it away.
-    match names.iter().rposition(|name| name.ends_with(".git")) {
+    // A repository without a working tree is called `name.git` by custom.
+    let called = names.iter().rposition(|name| name.ends_with(".git"));
+    let known = path.ancestors().skip(1).find(|above| gits.contains(*above));
+    match called.max(known.map(|git| git.components().count() - 1)) {
         Some(git) if git + 1 < names.len() => {
             let is_data = GIT_DATA.contains(&names[git + 1].as_str());
             let in_git = named(GUARDED_IN_GIT, name).filter(|_| !is_data);
@@ -320,6 +324,7 @@ mod tests {
 
     #[test]
     fn f02_of_a_git_folder_only_what_git_obeys_is_kept_from_commands() {
+        let gits = BTreeSet::from([PathBuf::from("store/main")]);
         for (name, folder) in [
             (".git/hooks", true),
             ("a/.git/config", false),
@@ -335,13 +340,16 @@ mod tests {
             ("mirrors/a.git/hooks", true),
             ("a.git/config", false),
             ("a.git/HEAD", false),
+            ("store/main/hooks", true),
+            ("store/main/config", false),
+            ("store/main/worktrees/w/gitdir", false),
             (".npmrc", false),
             (".git", false),
             (".vscode", true),
             ("a/b/.MCP.json", false),
             (".bashrc", false),
         ] {
-            assert!(obeyed(Path::new(name), folder).is_some(), "{name}");
+            assert!(obeyed(Path::new(name), folder, &gits).is_some(), "{name}");
         }
         for (name, folder) in [
             (".git", true),
@@ -353,11 +361,14 @@ mod tests {
             ("a.git", true),
             ("a.git/objects", true),
             ("rebase-merge", true),
+            ("store/main", true),
+            ("store/main/refs/heads/config", false),
+            ("store/config", false),
             ("config", false),
             ("src/hooks", true),
             (".env", false),
         ] {
-            assert!(obeyed(Path::new(name), folder).is_none(), "{name}");
+            assert!(obeyed(Path::new(name), folder, &gits).is_none(), "{name}");
         }
     }
 

@@ -7,22 +7,21 @@
 //! The folder is opened once, by its name; everything that is asked about it afterwards is asked of what was opened, so
 //! that whoever exchanges the name meanwhile changes nothing.
 
-use std::ffi::OsStr;
+mod content;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cap_fs_ext::{DirExt as _, MetadataExt as _};
+use cap_fs_ext::MetadataExt as _;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, FileTypeExt as _, ReadDir};
+use cap_std::fs::Dir;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::guard::obeyed_folder;
-use super::path::{MAX_SEGMENTS, Quoted};
-
-/// How many names are looked at before a folder is refused as too large to check. About one second.
-const MAX_CHECKED: usize = 200_000;
+use super::path::Quoted;
+use content::Mounts;
 
 /// Trees of the system that are no workspace, nor anything in them.
 const SYSTEM: &[&str] = &[
@@ -160,7 +159,7 @@ pub enum UnsafeFolder {
     #[error("the workspace holds too many files that some program obeys; choose a folder inside it")]
     TooManyGuarded,
     /// More names than can be checked.
-    #[error("the workspace holds more than {MAX_CHECKED} names, too many to check")]
+    #[error("the workspace holds more than {} names, too many to check", content::MAX_CHECKED)]
     TooLarge,
     /// A command is lent it that changes it, or that reads what this one would change.
     #[error("another command is at work in the workspace, in a folder of it or around it")]
@@ -178,7 +177,7 @@ impl SafeFolder {
     pub fn check(folder: &Path, around: &Surroundings) -> Result<Self, UnsafeFolder> {
         let safe = Self::open(folder, around)?;
         check_unobeyed(&safe.path)?;
-        safe.check_content(Mounts::Seen)?;
+        content::check(&safe.dir, Mounts::Seen)?;
         Ok(safe)
     }
 
@@ -197,7 +196,7 @@ impl SafeFolder {
                 Mounts::Refused
             }
         };
-        safe.check_content(mounts)?;
+        content::check(&safe.dir, mounts)?;
         Ok(safe)
     }
 
@@ -220,11 +219,6 @@ impl SafeFolder {
         }
         check_place(&safe.path, around)?;
         Ok(safe)
-    }
-
-    fn check_content(&self, mounts: Mounts) -> Result<(), UnsafeFolder> {
-        let names = self.dir.entries().map_err(|_| UnsafeFolder::NotAFolder)?;
-        ContentCheck { left: MAX_CHECKED, mounts }.look(names, &self.dir, Path::new(""), MAX_SEGMENTS)
     }
 
     /// Where it is.
@@ -359,76 +353,6 @@ pub(super) fn is_repository(folder: &Path) -> bool {
         std::fs::metadata(folder.join(name)).is_ok_and(|found| found.is_dir() == folder_wanted)
     };
     is("HEAD", false) && is("objects", true) && is("refs", true)
-}
-
-/// What is said to a mount inside a folder.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mounts {
-    /// It is looked into like a folder.
-    Seen,
-    /// A command that writes would write below it, where nobody looks.
-    Refused,
-}
-
-/// A look at all names of a folder for what is neither file, folder nor link.
-struct ContentCheck {
-    left: usize,
-    mounts: Mounts,
-}
-
-impl ContentCheck {
-    fn look(&mut self, names: ReadDir, folder: &Dir, at: &Path, levels: usize) -> Result<(), UnsafeFolder> {
-        for found in names {
-            let found = found.map_err(|_| UnsafeFolder::NotAFolder)?;
-            self.left = self.left.checked_sub(1).ok_or(UnsafeFolder::TooLarge)?;
-            let kind = found.file_type().map_err(|_| UnsafeFolder::NotAFolder)?;
-            let name = found.file_name();
-            let quoted = || Quoted(at.join(&name));
-            if self.mounts == Mounts::Refused && (kind.is_dir() || kind.is_file()) && is_mount(folder, &name)
-            {
-                return Err(UnsafeFolder::Mounted(quoted()));
-            }
-            if kind.is_dir() {
-                if levels == 0 {
-                    return Err(UnsafeFolder::TooLarge);
-                }
-                // Opening a folder takes no right to it (`O_PATH`); listing its names does. In one that keeps them to itself may be
-                // anything, and a command that knows a name gets to it, or takes the right that it needs where the folder is its own.
-                // One that is gone by now is none.
-                if let Ok(below) = folder.open_dir_nofollow(&name) {
-                    let names = below.entries().map_err(|_| UnsafeFolder::Closed(quoted()))?;
-                    self.look(names, &below, &at.join(&name), levels - 1)?;
-                }
-            } else if kind.is_socket() || kind.is_fifo() || kind.is_block_device() || kind.is_char_device() {
-                return Err(UnsafeFolder::Special(quoted()));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether something is mounted on a name (`STATX_ATTR_MOUNT_ROOT`, Linux 5.8). Older kernels tell it only of another file
-/// system, by its device.
-#[cfg(target_os = "linux")]
-fn is_mount(folder: &Dir, name: &OsStr) -> bool {
-    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
-    let look = |name: &OsStr| {
-        statx(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::BASIC_STATS)
-    };
-    let Ok(found) = look(name) else { return false };
-    let root = StatxAttributes::MOUNT_ROOT;
-    match found.stx_attributes_mask.contains(root) {
-        true => found.stx_attributes.contains(root),
-        false => look(OsStr::new(".")).is_ok_and(|folder| {
-            (folder.stx_dev_major, folder.stx_dev_minor) != (found.stx_dev_major, found.stx_dev_minor)
-        }),
-    }
-}
-
-/// Whether something is mounted on a name. Commands are confined on Linux only, so nobody asks.
-#[cfg(not(target_os = "linux"))]
-fn is_mount(_: &Dir, _: &OsStr) -> bool {
-    false
 }
 
 #[cfg(test)]
