@@ -19,7 +19,7 @@ pub struct Quarantine {
 impl Quarantine {
     /// The first few names, quoted and cut, with nothing in them that a terminal obeys or that hides from a reader, and how
     /// many more there are. They are still words of the command's choice, to be screened.
-    pub fn names(&self) -> (Vec<String>, usize) {
+    fn names(&self) -> (Vec<String>, usize) {
         let quote = |path: &PathBuf| Quoted(path.clone()).to_string();
         let names: Vec<String> = self.moved.iter().take(SHOWN).map(quote).collect();
         let more = self.moved.len() - names.len();
