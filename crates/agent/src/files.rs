@@ -38,7 +38,7 @@ pub struct Files {
 }
 
 /// Why a folder is no workspace.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct UnsafeWorkspace(#[from] UnsafeFolder);
 

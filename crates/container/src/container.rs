@@ -23,7 +23,7 @@ use crate::authority::Authority;
 use crate::config::Config;
 use crate::console::Console;
 use crate::control::{Control, Target};
-use crate::door::{Connection, Door};
+use crate::door::{Connection, Door, Lifeline};
 use crate::engine::Engine;
 use crate::ground::{Ground, refusal, waiting};
 use crate::image::Image;
@@ -337,11 +337,13 @@ impl Sandbox {
         outlet: mpsc::Sender<Connection>,
     ) -> Started {
         let (stop, stops) = mpsc::channel(1);
-        let control = Control::new(Target::Container(run.docker.clone(), run.id.clone()), stop);
+        let lifeline = Lifeline::default();
+        let target = Target::Container(run.docker.clone(), run.id.clone(), lifeline.clone());
+        let control = Control::new(target, stop);
         let (out, stdout) = mpsc::channel(PIECES);
         let (err, stderr) = mpsc::channel(PIECES);
         let pump = pump(attached.output, out, err, run.config.limits.output.0, control.clone());
-        let live = run.live(expected, settlement, pump, stops, outlet, control.clone());
+        let live = run.live(expected, settlement, pump, stops, outlet, control.clone(), lifeline);
         let outcome = Outcome::of(tokio::spawn(live));
         Started { stdout, stderr, stdin: attached.input, control, outcome, recovered }
     }

@@ -55,10 +55,16 @@ pub(crate) struct Door {
 /// What the first connection of a run tells.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lifeline {
+    begun: Arc<AtomicBool>,
     out_of_memory: Arc<AtomicBool>,
 }
 
 impl Lifeline {
+    /// Whether the command was let start. From then on the container's first process hears signals for it.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
     /// Whether the kernel ended a process of the container for want of memory.
     pub(crate) fn out_of_memory(&self) -> bool {
         self.out_of_memory.load(Ordering::Acquire)
@@ -127,7 +133,9 @@ impl Door {
                 let line = line(&mut stream, MAX_MOUNTED).await;
                 seen.push(line.and_then(|line| Mounted::parse(&line)).map_err(|_| &rules::SWAPPED)?);
             }
-            start(&mut stream, expected.agree(&seen)?).await.map_err(|_| &rules::DOOR)?;
+            let agreed = expected.agree(&seen)?;
+            lifeline.begun.store(true, Ordering::Release);
+            start(&mut stream, agreed).await.map_err(|_| &rules::DOOR)?;
             tokio::spawn(hold(stream, lifeline));
             return Ok(pid);
         }

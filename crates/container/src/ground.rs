@@ -126,6 +126,10 @@ pub(crate) fn refusal(fault: UnsafeFolder) -> Refusal {
             "wait until that command has ended, or choose another folder with --workspace DIR"
         }
         UnsafeFolder::Changed => "end what changes the workspace, and try again",
+        UnsafeFolder::Special(_) => "remove it, or choose another folder with --workspace DIR",
+        UnsafeFolder::Mounted(_) => "unmount it, or choose another folder with --workspace DIR",
+        UnsafeFolder::InObeyed { .. } => "choose the folder around it with --workspace DIR",
+        UnsafeFolder::NotText(_) => "rename it, or choose another folder with --workspace DIR",
         _ => "choose another folder with --workspace DIR",
     };
     Refusal::new(rule, fault.to_string()).widened_by(widen)

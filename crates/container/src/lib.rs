@@ -45,7 +45,7 @@ mod unfit;
 pub use config::{Config, Downgrade, Limits};
 pub use console::Console;
 pub use container::{Ended, Finished, Inside, OnTerminal, Outcome, RunError, Running, Sandbox, Size};
-pub use control::Control;
+pub use control::{Control, code_of};
 pub use door::{Connection, Dialled};
 pub use engine::{Engine, Standing};
 pub use image::{Image, ImageError};

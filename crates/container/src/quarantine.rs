@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
+use workspace::Quoted;
+
 /// Names that are told; of more the number is.
 const SHOWN: usize = 8;
-
-/// The longest name that is told whole, in characters.
-const LONGEST: usize = 120;
 
 /// Names that appeared in a workspace during a run and that some program would obey, and the folder that they were moved to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -20,13 +19,8 @@ pub struct Quarantine {
 impl Quarantine {
     /// The first few names, quoted and cut, with nothing in them that a terminal obeys or that hides from a reader, and how
     /// many more there are. They are still words of the command's choice, to be screened.
-    pub fn names(&self) -> (Vec<String>, usize) {
-        let quote = |path: &PathBuf| {
-            let name = path.to_string_lossy();
-            let cut: String = name.chars().take(LONGEST).collect();
-            let more = if cut.len() < name.len() { "..." } else { "" };
-            format!("{cut:?}{more}")
-        };
+    fn names(&self) -> (Vec<String>, usize) {
+        let quote = |path: &PathBuf| Quoted(path.clone()).to_string();
         let names: Vec<String> = self.moved.iter().take(SHOWN).map(quote).collect();
         let more = self.moved.len() - names.len();
         (names, more)

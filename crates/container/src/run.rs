@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use policy::Settlement;
 use tokio::sync::mpsc;
-use types::Rule;
 
 use crate::authority::Authority;
 use crate::config::{Config, Downgrade};
@@ -27,6 +26,15 @@ use crate::unfit::Unfit;
 
 /// What the engine's exit code is when a signal ended the command: 128 and the signal's number.
 const KILLED: i64 = 128 + 9;
+
+/// Who ended a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum By {
+    /// The command came to its end.
+    Itself,
+    /// A rule or a person stopped it.
+    Others,
+}
 
 /// What was made for one run and goes with it.
 pub(crate) struct Run {
@@ -50,14 +58,15 @@ impl Run {
         expected: Expected,
         settlement: Settlement,
         pump: impl Future<Output = ()> + Send + 'static,
-        stops: mpsc::Receiver<&'static Rule>,
+        stops: mpsc::Receiver<Ended>,
         outlet: mpsc::Sender<Connection>,
         control: Control,
+        lifeline: Lifeline,
     ) -> Result<Finished, RunError> {
         let started = Instant::now();
         let mut pump = tokio::spawn(pump);
-        let ended = self.ended(expected, stops, &outlet, &control).await;
-        if matches!(ended, Ok(Ended::Exited(_))) {
+        let ended = self.ended(expected, stops, &outlet, &control, lifeline).await;
+        if matches!(ended, Ok((_, By::Itself))) {
             // What was printed is carried to the last byte, however slowly it is read.
             let _ = (&mut pump).await;
         }
@@ -69,7 +78,8 @@ impl Run {
         };
         pump.abort();
         let (quarantine, ground) = settled.map_or_else(|error| (Err(error), None), |(q, g)| (Ok(q), Some(g)));
-        let finished = ended.and_then(|ended| quarantine.map(|quarantine| Finished { ended, quarantine }));
+        let finished =
+            ended.and_then(|(ended, _)| quarantine.map(|quarantine| Finished { ended, quarantine }));
         record(settlement, &finished, &self.accepted, started.elapsed()).await?;
         if let Some(ground) = ground {
             ground.forget()?;
@@ -81,11 +91,14 @@ impl Run {
     async fn ended(
         &self,
         expected: Expected,
-        mut stops: mpsc::Receiver<&'static Rule>,
+        mut stops: mpsc::Receiver<Ended>,
         outlet: &mpsc::Sender<Connection>,
         control: &Control,
-    ) -> Result<Ended, RunError> {
-        let lifeline = Lifeline::default();
+        lifeline: Lifeline,
+    ) -> Result<(Ended, By), RunError> {
+        if let Ok(ended) = stops.try_recv() {
+            return Ok((ended, By::Others));
+        }
         let started = self.docker.start_container(&self.id, None::<StartContainerOptions>).await;
         started.map_err(undone("Docker Engine does not start the container"))?;
         // Beside the command, which has to wait for nothing of it.
@@ -94,17 +107,19 @@ impl Run {
         if let Some(size) = self.terminal {
             control.resize(size).await;
         }
-        let ended = tokio::select! {
-            code = self.exit_code() => code,
-            rule = self.door.serve(expected, outlet, lifeline.clone()) => Ok(Ended::Stopped(rule)),
-            Some(rule) = stops.recv() => Ok(Ended::Stopped(rule)),
-            () = tokio::time::sleep(self.config.limits.time) => Ok(Ended::Stopped(&rules::TIME)),
+        let (ended, by) = tokio::select! {
+            // First of all: what was stopped before it began is not begun.
+            biased;
+            Some(ended) = stops.recv() => (ended, By::Others),
+            code = self.exit_code() => (code?, By::Itself),
+            rule = self.door.serve(expected, outlet, lifeline.clone()) => (Ended::Stopped(rule), By::Others),
+            () = tokio::time::sleep(self.config.limits.time) => (Ended::Stopped(&rules::TIME), By::Others),
         };
         match ended {
-            Ok(Ended::Exited(code)) if i64::from(code) == KILLED && lifeline.out_of_memory() => {
-                Ok(Ended::Stopped(&rules::MEMORY))
+            Ended::Exited(code) if i64::from(code) == KILLED && lifeline.out_of_memory() => {
+                Ok((Ended::Stopped(&rules::MEMORY), By::Others))
             }
-            ended => ended,
+            ended => Ok((ended, by)),
         }
     }
 

@@ -178,5 +178,5 @@ fn settle(
 /// A folder for what a run leaves, under a name that nothing inside of it can know.
 pub(crate) fn quarantine_name() -> String {
     let id = CallId::new().to_string();
-    format!("ironclaw-quarantine-{}", &id[id.len() - 12..])
+    format!("{}{}", workspace::QUARANTINE, &id[id.len() - 12..])
 }

@@ -62,7 +62,7 @@ pub async fn start(
         let pumps = tokio::spawn(async move { tokio::join!(maybe(pumps.0), maybe(pumps.1)) });
         let ended = tokio::select! {
             status = child.wait() => Ended::Exited(exit_code(status)),
-            Some(rule) = stops.recv() => Ended::Stopped(rule),
+            Some(ended) = stops.recv() => ended,
             () = tokio::time::sleep(time) => Ended::Stopped(&rules::TIME),
         };
         let _ = rustix::process::kill_process_group(group, Signal::KILL);

@@ -4,7 +4,9 @@
 //! person commits. Credential files are not read, because nothing an agent does for a person needs their text.
 //! Names are compared without regard to case, as some file systems do.
 
-use std::path::{Component, Path};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 
 use super::WorkspacePath;
 
@@ -185,14 +187,31 @@ const CREDENTIAL_FOLDERS: &[(&str, &str)] = &[
     (".password-store", "a password store"),
 ];
 
+/// How the folders are called that hold what commands left and that was moved away. No command writes them: what was
+/// looked at there and is moved back is what was looked at.
+pub const QUARANTINE: &str = "ironclaw-quarantine-";
+
+/// Why everything in a folder of this name, in lower case, is kept from being written.
+fn folder_named(name: &str) -> Option<&'static str> {
+    let quarantine = || name.starts_with(QUARANTINE).then_some("what was moved away is judged there");
+    named(GUARDED_FOLDERS, name).or_else(quarantine)
+}
+
+/// Why a folder of this name is no workspace for what writes in it, wherever it is.
+pub(crate) fn obeyed_folder(name: &OsStr) -> Option<&'static str> {
+    let name = name.to_string_lossy().to_lowercase();
+    let bare = || name.ends_with(".git").then_some("git runs its hooks and obeys its configuration");
+    folder_named(&name).or_else(bare)
+}
+
 /// Why a file is not written, if it is one that some program obeys.
 pub fn guarded(path: &WorkspacePath) -> Option<&'static str> {
     let names: Vec<String> = path.segments().map(str::to_lowercase).collect();
     let (file, folders) = names.split_last()?;
     folders
         .iter()
-        .find_map(|folder| named(GUARDED_FOLDERS, folder))
-        .or_else(|| named(GUARDED_FOLDERS, file))
+        .find_map(|folder| folder_named(folder))
+        .or_else(|| folder_named(file))
         .or_else(|| named(GUARDED_FILES, file))
         .or_else(|| credential_file(path))
 }
@@ -205,6 +224,8 @@ const GUARDED_IN_GIT: &[(&str, &str)] = &[
     ("commondir", "it redirects a git repository"),
     ("gitdir", "it redirects a git repository"),
     ("info", "git obeys its attributes"),
+    ("remotes", "git fetches from where it says, with the program that it names"),
+    ("branches", "git fetches from where it says"),
     // Of an operation that is not finished: what is to be done next, commands among it (`exec` in a to-do list).
     ("rebase-merge", "git runs what it lists when a rebase goes on"),
     ("rebase-apply", "git obeys it when a rebase or a mailbox goes on"),
@@ -215,14 +236,17 @@ const GUARDED_IN_GIT: &[(&str, &str)] = &[
 const GIT_DATA: &[&str] = &["objects", "refs", "logs"];
 
 /// Why a command may not change a name of its workspace, if some program obeys it. Unlike [`guarded`] this lets git
-/// itself work: of a git folder only what git runs or obeys is guarded. `folder` says what the last name is.
-pub(crate) fn obeyed(path: &Path, folder: bool) -> Option<&'static str> {
+/// itself work: of a git folder only what git runs or obeys is guarded. `folder` says what the last name is, and `gits` are
+/// folders that git uses as such though they are called otherwise.
+pub(crate) fn obeyed(path: &Path, folder: bool, gits: &BTreeSet<PathBuf>) -> Option<&'static str> {
     let lower = |part: Component<'_>| part.as_os_str().to_string_lossy().to_lowercase();
     let names: Vec<String> = path.components().map(lower).collect();
     let name = names.last()?;
-    let anywhere = || named(GUARDED_FOLDERS, name).or_else(|| named(GUARDED_FILES, name));
-    // A repository without a working tree is called `name.git` by custom; elsewhere its HEAD gives it away.
-    match names.iter().rposition(|name| name.ends_with(".git")) {
+    let anywhere = || folder_named(name).or_else(|| named(GUARDED_FILES, name));
+    // A repository without a working tree is called `name.git` by custom.
+    let called = names.iter().rposition(|name| name.ends_with(".git"));
+    let known = path.ancestors().skip(1).find(|above| gits.contains(*above));
+    match called.max(known.map(|git| git.components().count() - 1)) {
         Some(git) if git + 1 < names.len() => {
             let is_data = GIT_DATA.contains(&names[git + 1].as_str());
             let in_git = named(GUARDED_IN_GIT, name).filter(|_| !is_data);
@@ -285,6 +309,7 @@ mod tests {
             ".claude/settings.json",
             "innocent/HEAD",
             ".jj/repo/config.toml",
+            "ironclaw-quarantine-0/0-notes",
             ".Rprofile",
             "sub/Jenkinsfile",
         ] {
@@ -299,6 +324,7 @@ mod tests {
 
     #[test]
     fn f02_of_a_git_folder_only_what_git_obeys_is_kept_from_commands() {
+        let gits = BTreeSet::from([PathBuf::from("store/main")]);
         for (name, folder) in [
             (".git/hooks", true),
             ("a/.git/config", false),
@@ -308,16 +334,22 @@ mod tests {
             (".git/rebase-merge", true),
             (".git/worktrees/w/rebase-apply", true),
             (".git/Sequencer", true),
+            (".git/remotes", true),
+            (".git/branches", true),
+            ("ironclaw-quarantine-0", true),
             ("mirrors/a.git/hooks", true),
             ("a.git/config", false),
             ("a.git/HEAD", false),
+            ("store/main/hooks", true),
+            ("store/main/config", false),
+            ("store/main/worktrees/w/gitdir", false),
             (".npmrc", false),
             (".git", false),
             (".vscode", true),
             ("a/b/.MCP.json", false),
             (".bashrc", false),
         ] {
-            assert!(obeyed(Path::new(name), folder).is_some(), "{name}");
+            assert!(obeyed(Path::new(name), folder, &gits).is_some(), "{name}");
         }
         for (name, folder) in [
             (".git", true),
@@ -325,14 +357,18 @@ mod tests {
             (".git/refs/heads/config", false),
             (".git/logs/refs/heads/hooks", false),
             (".git/refs/heads/sequencer", false),
+            (".git/refs/remotes", true),
             ("a.git", true),
             ("a.git/objects", true),
             ("rebase-merge", true),
+            ("store/main", true),
+            ("store/main/refs/heads/config", false),
+            ("store/config", false),
             ("config", false),
             ("src/hooks", true),
             (".env", false),
         ] {
-            assert!(obeyed(Path::new(name), folder).is_none(), "{name}");
+            assert!(obeyed(Path::new(name), folder, &gits).is_none(), "{name}");
         }
     }
 

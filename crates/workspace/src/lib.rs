@@ -23,9 +23,9 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 use types::limits::{Bytes, ToolLimits};
 
-pub use guard::{credential_file, guarded};
+pub use guard::{QUARANTINE, credential_file, guarded};
 pub use held::{Held, HeldPart};
-pub use path::{PathError, WorkspacePath};
+pub use path::{PathError, Quoted, WorkspacePath};
 pub use safe::{Fingerprint, Loan, SafeFolder, Surroundings, UnsafeFolder};
 pub use survey::{Part, Survey, UnreadableSurvey};
 

@@ -1,6 +1,7 @@
 //! A path inside a workspace, in the one form that is accepted.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// The longest path in bytes.
 pub(super) const MAX_PATH: usize = 1024;
@@ -78,6 +79,23 @@ impl WorkspacePath {
 impl fmt::Display for WorkspacePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The longest path that is shown whole, in characters.
+const LONGEST_SHOWN: usize = 120;
+
+/// A path for a person: quoted and cut, with nothing in it that a terminal obeys or that hides from a reader. Whoever wrote
+/// into the folder chose it, so its words are still foreign.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quoted(pub PathBuf);
+
+impl fmt::Display for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.to_string_lossy();
+        let cut: String = name.chars().take(LONGEST_SHOWN).collect();
+        let more = if cut.len() < name.len() { "..." } else { "" };
+        write!(f, "{cut:?}{more}")
     }
 }
 

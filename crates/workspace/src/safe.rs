@@ -1,25 +1,27 @@
 //! Whether a folder may be a person's workspace at all.
 //!
 //! A workspace that is the home folder, holds this program's own folders or is a folder of keys gives an agent what its
-//! walls are meant to keep. One that holds a socket gives it the service behind the socket.
+//! walls are meant to keep. One that holds a socket gives it the service behind the socket. One whose content some program
+//! obeys, as that of `.git` is obeyed, is nobody's to write in: names that give a file away are those around it.
 //!
 //! The folder is opened once, by its name; everything that is asked about it afterwards is asked of what was opened, so
 //! that whoever exchanges the name meanwhile changes nothing.
+
+mod content;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cap_fs_ext::{DirExt as _, MetadataExt as _};
+use cap_fs_ext::MetadataExt as _;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, FileTypeExt as _, ReadDir};
+use cap_std::fs::Dir;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::path::MAX_SEGMENTS;
-
-/// How many names are looked at before a folder is refused as too large to check. About one second.
-const MAX_CHECKED: usize = 200_000;
+use super::guard::obeyed_folder;
+use super::path::Quoted;
+use content::Mounts;
 
 /// Trees of the system that are no workspace, nor anything in them.
 const SYSTEM: &[&str] = &[
@@ -100,7 +102,7 @@ pub struct Fingerprint {
 }
 
 /// Why a folder is no workspace.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UnsafeFolder {
     /// It does not exist, is no folder or cannot be read.
     #[error("the workspace is not a folder that can be opened")]
@@ -120,22 +122,44 @@ pub enum UnsafeFolder {
     /// A folder of keys or profiles.
     #[error("a folder of keys or profiles is no workspace")]
     Keys,
+    /// It is, or lies in, a folder whose content some program obeys.
+    #[error("{why}, so {folder} and what is in it is no workspace to write in; choose {around}")]
+    InObeyed {
+        /// The folder whose content is obeyed.
+        folder: Quoted,
+        /// Who obeys it.
+        why: &'static str,
+        /// The folder around it.
+        around: Quoted,
+    },
     /// In it is a folder that does not list its names.
-    #[error("the workspace holds a folder that cannot be looked into, so nothing is known of what is in it")]
-    Closed,
+    #[error(
+        "the workspace holds a folder that cannot be looked into, so nothing is known of what is in it: {0}"
+    )]
+    Closed(Quoted),
+    /// Something else stands on a name in it. What lies below stays out of sight, and a command finds just that.
+    #[error(
+        "something is mounted in the workspace, which hides from a check what a command would find there: {0}"
+    )]
+    Mounted(Quoted),
+    /// A name that Docker Engine cannot be told.
+    #[error(
+        "the name of a folder that has to be mounted is not UTF-8, so Docker Engine cannot be told of it: {0}"
+    )]
+    NotText(Quoted),
     /// A link under a name that some program obeys leads to all of it.
     #[error(
         "a link in the workspace that some program obeys leads to the workspace itself, so all of it would be obeyed"
     )]
     Obeyed,
     /// It holds a socket, a FIFO or a device.
-    #[error("the workspace holds a socket, a FIFO or a device")]
-    Special,
+    #[error("the workspace holds a socket, a FIFO or a device: {0}")]
+    Special(Quoted),
     /// More names that some program obeys than can be kept from a command.
     #[error("the workspace holds too many files that some program obeys; choose a folder inside it")]
     TooManyGuarded,
     /// More names than can be checked.
-    #[error("the workspace holds more than {MAX_CHECKED} names, too many to check")]
+    #[error("the workspace holds more than {} names, too many to check", content::MAX_CHECKED)]
     TooLarge,
     /// A command is lent it that changes it, or that reads what this one would change.
     #[error("another command is at work in the workspace, in a folder of it or around it")]
@@ -152,7 +176,8 @@ impl SafeFolder {
     /// Checks a folder where it really is, links resolved, and keeps it open.
     pub fn check(folder: &Path, around: &Surroundings) -> Result<Self, UnsafeFolder> {
         let safe = Self::open(folder, around)?;
-        safe.check_content()?;
+        check_unobeyed(&safe.path)?;
+        content::check(&safe.dir, Mounts::Seen)?;
         Ok(safe)
     }
 
@@ -161,7 +186,17 @@ impl SafeFolder {
     pub fn lend(folder: &Path, around: &Surroundings, loan: Loan) -> Result<Self, UnsafeFolder> {
         let mut safe = Self::open(folder, around)?;
         safe.lock = Some(lock(&safe.dir, loan)?);
-        safe.check_content()?;
+        if safe.path.to_str().is_none() {
+            return Err(UnsafeFolder::NotText(Quoted(safe.path)));
+        }
+        let mounts = match loan {
+            Loan::Shared => Mounts::Seen,
+            Loan::Exclusive => {
+                check_unobeyed(&safe.path)?;
+                Mounts::Refused
+            }
+        };
+        content::check(&safe.dir, mounts)?;
         Ok(safe)
     }
 
@@ -184,12 +219,6 @@ impl SafeFolder {
         }
         check_place(&safe.path, around)?;
         Ok(safe)
-    }
-
-    fn check_content(&self) -> Result<(), UnsafeFolder> {
-        let mut left = MAX_CHECKED;
-        let names = self.dir.entries().map_err(|_| UnsafeFolder::NotAFolder)?;
-        check_content(names, &self.dir, MAX_SEGMENTS, &mut left)
     }
 
     /// Where it is.
@@ -299,28 +328,31 @@ fn check_place(path: &Path, around: &Surroundings) -> Result<(), UnsafeFolder> {
     if path.components().any(is_key) { Err(UnsafeFolder::Keys) } else { Ok(()) }
 }
 
-/// Looks for what is neither file, folder nor link.
-fn check_content(names: ReadDir, folder: &Dir, levels: usize, left: &mut usize) -> Result<(), UnsafeFolder> {
-    for found in names {
-        let found = found.map_err(|_| UnsafeFolder::NotAFolder)?;
-        *left = left.checked_sub(1).ok_or(UnsafeFolder::TooLarge)?;
-        let kind = found.file_type().map_err(|_| UnsafeFolder::NotAFolder)?;
-        if kind.is_dir() {
-            if levels == 0 {
-                return Err(UnsafeFolder::TooLarge);
-            }
-            // Opening a folder takes no right to it (`O_PATH`); listing its names does. In one that keeps them to itself may be
-            // anything, and a command that knows a name gets to it, or takes the right that it needs where the folder is its own.
-            // One that is gone by now is none.
-            if let Ok(below) = folder.open_dir_nofollow(found.file_name()) {
-                let names = below.entries().map_err(|_| UnsafeFolder::Closed)?;
-                check_content(names, &below, levels - 1, left)?;
-            }
-        } else if kind.is_socket() || kind.is_fifo() || kind.is_block_device() || kind.is_char_device() {
-            return Err(UnsafeFolder::Special);
+/// Refuses a folder that is, or lies in, one whose content some program obeys: by its name, or because git takes it for a
+/// repository. Inside of it no name is left that would give a file away.
+fn check_unobeyed(path: &Path) -> Result<(), UnsafeFolder> {
+    // The outermost one: around it nothing is obeyed as a whole.
+    let mut obeyed = None;
+    for folder in path.ancestors() {
+        let by_name = folder.file_name().and_then(obeyed_folder);
+        let why = by_name.or_else(|| is_repository(folder).then_some("git takes it for a repository"));
+        obeyed = why.zip(folder.parent()).map(|(why, around)| (folder, why, around)).or(obeyed);
+    }
+    match obeyed {
+        None => Ok(()),
+        Some((folder, why, around)) => {
+            let quoted = |path: &Path| Quoted(path.to_owned());
+            Err(UnsafeFolder::InObeyed { folder: quoted(folder), why, around: quoted(around) })
         }
     }
-    Ok(())
+}
+
+/// Whether git takes a folder itself for a repository, whatever it is called (gitrepository-layout).
+pub(super) fn is_repository(folder: &Path) -> bool {
+    let is = |name: &str, folder_wanted: bool| {
+        std::fs::metadata(folder.join(name)).is_ok_and(|found| found.is_dir() == folder_wanted)
+    };
+    is("HEAD", false) && is("objects", true) && is("refs", true)
 }
 
 #[cfg(test)]
@@ -411,7 +443,8 @@ mod tests {
         std::fs::create_dir(folder.path().join("deep")).unwrap();
         assert_eq!(check(folder.path(), &around), None);
         let _listener = UnixListener::bind(folder.path().join("deep/agent.sock")).unwrap();
-        assert_eq!(check(folder.path(), &around), Some(UnsafeFolder::Special));
+        let special = |path: &str| Some(UnsafeFolder::Special(Quoted(path.into())));
+        assert_eq!(check(folder.path(), &around), special("deep/agent.sock"));
 
         let other = tempfile::tempdir().unwrap();
         rustix::fs::mknodat(
@@ -422,6 +455,113 @@ mod tests {
             0,
         )
         .unwrap();
-        assert_eq!(check(other.path(), &around), Some(UnsafeFolder::Special));
+        assert_eq!(check(other.path(), &around), special("pipe"));
+    }
+
+    #[test]
+    fn m03_a_folder_that_is_obeyed_as_a_whole_is_no_workspace_to_write_in() {
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path().canonicalize().unwrap();
+        let make = |folder: &str| std::fs::create_dir_all(base.join(folder)).unwrap();
+        for folder in ["x.git/hooks", "repo/.git/hooks", "ide/.VSCode", "gw/.github/workflows", "free"] {
+            make(folder);
+        }
+        make("own/plain/objects");
+        make("own/plain/refs");
+        make("own/plain/hooks");
+        std::fs::write(base.join("own/plain/HEAD"), "ref: refs/heads/main\n").unwrap();
+        make(&format!("q/{}0/1-src", crate::guard::QUARANTINE));
+        let around = Surroundings::default();
+        for (folder, chosen) in [
+            ("x.git", ""),
+            ("x.git/hooks", ""),
+            ("repo/.git", "repo"),
+            ("repo/.git/hooks", "repo"),
+            ("ide/.VSCode", "ide"),
+            ("gw/.github/workflows", "gw"),
+            ("own/plain", "own"),
+            ("own/plain/hooks", "own"),
+            ("q/ironclaw-quarantine-0/1-src", "q"),
+        ] {
+            // Whoever writes: the file tools, and a command. One that reads may look.
+            let lent = SafeFolder::lend(&base.join(folder), &around, Loan::Exclusive).err();
+            for refused in [check(&base.join(folder), &around), lent] {
+                let Some(UnsafeFolder::InObeyed { around, .. }) = &refused else {
+                    panic!("{folder}: {refused:?}")
+                };
+                assert_eq!(around.0, base.join(chosen).components().collect::<PathBuf>(), "{folder}");
+            }
+            SafeFolder::lend(&base.join(folder), &around, Loan::Shared).unwrap();
+        }
+        for folder in ["repo", "ide", "gw", "own", "free"] {
+            assert_eq!(check(&base.join(folder), &around), None, "{folder}");
+        }
+    }
+
+    /// Runs a test again in a mount namespace of its own, where it may mount; whether it did.
+    #[expect(clippy::disallowed_methods, reason = "this test program itself, apart")]
+    fn ran_apart(test: &str) -> bool {
+        const APART: &str = "ran-apart";
+        if std::env::args().any(|argument| argument == APART) {
+            return false;
+        }
+        let mut again = std::process::Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            again.args(["--user", "--map-root-user"]);
+        }
+        let again = again
+            .arg("--mount")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--skip", APART])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&again.stdout);
+        assert!(again.status.success() && said.contains("1 passed"), "{said}");
+        true
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    #[expect(clippy::disallowed_methods, reason = "mount, in a namespace of the test's own")]
+    fn m03_what_a_mount_hides_is_not_lent_to_whoever_writes() {
+        if ran_apart("safe::tests::m03_what_a_mount_hides_is_not_lent_to_whoever_writes") {
+            return;
+        }
+        let mount = |arguments: &[&str]| {
+            let mounted = std::process::Command::new("mount").args(arguments).status().unwrap();
+            assert!(mounted.success(), "{arguments:?}");
+        };
+        let around = Surroundings::default();
+        let lend = |folder: &Path, loan| SafeFolder::lend(folder, &around, loan).err();
+        let mounted = |path: &str| Some(UnsafeFolder::Mounted(Quoted(path.into())));
+        // Another file system, the same one, and a single file.
+        for (number, bind) in [None, Some("free"), Some("free/file")].into_iter().enumerate() {
+            let base = tempfile::tempdir().unwrap();
+            let at = |name: &str| base.path().join(name).to_str().unwrap().to_owned();
+            std::fs::create_dir_all(at("nm/data")).unwrap();
+            std::fs::create_dir_all(at("free")).unwrap();
+            std::fs::write(at("free/file"), "").unwrap();
+            std::fs::write(at("nm/file"), "").unwrap();
+            assert_eq!(lend(&base.path().join("nm"), Loan::Exclusive), None);
+            let place = if number == 2 { "file" } else { "data" };
+            match bind {
+                None => mount(&["-t", "tmpfs", "none", &at("nm/data")]),
+                Some(bind) => mount(&["--bind", &at(bind), &at(&format!("nm/{place}"))]),
+            }
+            assert_eq!(lend(&base.path().join("nm"), Loan::Exclusive), mounted(place));
+            assert_eq!(lend(&base.path().join("nm"), Loan::Shared), None);
+            assert_eq!(check(&base.path().join("nm"), &around), None);
+            // A mount as the workspace itself hides nothing of it.
+            if number < 2 {
+                assert_eq!(lend(&base.path().join("nm/data"), Loan::Exclusive), None);
+            }
+            unmount(&at(&format!("nm/{place}")));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[expect(clippy::disallowed_methods, reason = "umount, in a namespace of the test's own")]
+    fn unmount(place: &str) {
+        assert!(std::process::Command::new("umount").arg(place).status().unwrap().success());
     }
 }

@@ -4,23 +4,26 @@
 //! cannot be renamed, so no other file can take its place. A guarded name that appears during the run cannot be
 //! prevented and is moved out of the way afterwards, wherever it is.
 
+mod git;
+mod quarantine;
+mod shared;
 mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cap_fs_ext::DirExt as _;
-use cap_std::fs::{Dir, PermissionsExt as _, ReadDir};
+use cap_std::fs::{Dir, ReadDir};
 
 use crate::guard::obeyed;
-use crate::path::MAX_SEGMENTS;
+use crate::path::{MAX_SEGMENTS, Quoted};
 use crate::{SafeFolder, UnsafeFolder};
 
+use quarantine::{Quarantine, give_back};
 pub use written::UnreadableSurvey;
 
 /// How many guarded names and folders above them can be mounts. Each costs the start of a container a little.
@@ -30,9 +33,6 @@ const MAX_MOUNTS: usize = 512;
 /// has time.
 const MAX_CHECKED: usize = 200_000;
 
-/// The longest name that file systems take, in bytes.
-const LONGEST_NAME: usize = 255;
-
 /// The guarded names of a folder, as they stood before a run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Survey {
@@ -40,7 +40,7 @@ pub struct Survey {
     guarded: BTreeMap<PathBuf, Option<PathBuf>>,
     /// Folders that could not be looked into then either.
     closed: BTreeSet<PathBuf>,
-    /// What guarded links inside the folder lead to inside the folder.
+    /// What guarded links inside the folder lead to inside the folder, and the other names of files that are obeyed.
     behind_links: BTreeSet<PathBuf>,
 }
 
@@ -66,30 +66,56 @@ enum Sight {
 impl Survey {
     /// Looks for guarded names.
     pub fn of(folder: &SafeFolder) -> Result<Self, UnsafeFolder> {
-        let mut survey = Self::default();
+        let (mut survey, mut linked) = Self::look(folder, &BTreeSet::new())?;
+        // What git uses as its folder is known by what was found.
+        let gits = git::folders(folder.path(), &survey.guarded);
+        if !gits.is_empty() {
+            (survey, linked) = Self::look(folder, &gits)?;
+        }
+        let obeyed = survey.guarded.keys().chain(&survey.behind_links);
+        let shared = shared::files(&folder.dir, obeyed, MAX_CHECKED)?;
+        let other_names = linked.into_iter().filter(|(file, _)| shared.contains(file));
+        survey.behind_links.extend(other_names.map(|(_, path)| path));
+        let parts = survey.parts();
+        match parts.iter().find(|part| part.path.to_str().is_none()) {
+            _ if parts.len() > MAX_MOUNTS => Err(UnsafeFolder::TooManyGuarded),
+            Some(part) => Err(UnsafeFolder::NotText(Quoted(part.path.clone()))),
+            None => Ok(survey),
+        }
+    }
+
+    /// What is guarded by its name or behind a link, and beside it every other file that has a second name somewhere.
+    fn look(
+        folder: &SafeFolder,
+        gits: &BTreeSet<PathBuf>,
+    ) -> Result<(Self, Vec<(shared::File, PathBuf)>), UnsafeFolder> {
+        let (mut survey, mut linked) = (Self::default(), Vec::new());
         let mut left = MAX_CHECKED;
         let mut all = false;
         let names = folder.dir.entries().map_err(|_| UnsafeFolder::NotAFolder)?;
-        let _ = walk(&folder.dir, names, Path::new(""), MAX_SEGMENTS, &mut |_, _, path, sight| {
-            match sight {
-                Sight::Guarded(link) => {
-                    let led = link.as_ref().and_then(|_| inside(folder.path(), path));
-                    match led {
-                        Some(led) if led.as_os_str().is_empty() => all = true,
-                        led => survey.behind_links.extend(led),
+        let _ =
+            walk(&folder.dir, names, Path::new(""), MAX_SEGMENTS, gits, &mut |parent, name, path, sight| {
+                match sight {
+                    Sight::Guarded(link) => {
+                        let led = link.as_ref().and_then(|_| inside(folder.path(), path));
+                        match led {
+                            Some(led) if led.as_os_str().is_empty() => all = true,
+                            led => survey.behind_links.extend(led),
+                        }
+                        survey.guarded.insert(path.to_owned(), link);
                     }
-                    survey.guarded.insert(path.to_owned(), link);
+                    Sight::Closed => _ = survey.closed.insert(path.to_owned()),
+                    Sight::Other => {
+                        left -= 1;
+                        linked.extend(shared::File::of(parent, name).map(|file| (file, path.to_owned())));
+                    }
                 }
-                Sight::Closed => _ = survey.closed.insert(path.to_owned()),
-                Sight::Other => left -= 1,
-            }
-            if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        match survey.parts().len() {
-            _ if left == 0 => Err(UnsafeFolder::TooLarge),
-            _ if all => Err(UnsafeFolder::Obeyed),
-            parts if parts > MAX_MOUNTS => Err(UnsafeFolder::TooManyGuarded),
-            _ => Ok(survey),
+                if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+        match (left, all) {
+            (0, _) => Err(UnsafeFolder::TooLarge),
+            (_, true) => Err(UnsafeFolder::Obeyed),
+            _ => Ok((survey, linked)),
         }
     }
 
@@ -117,7 +143,7 @@ impl Survey {
 
     /// Compares the folder with what it was: guarded names that are new, links that were turned, what guarded links lead to
     /// only since then, and folders that cannot be looked into are moved into a folder `quarantine` of the workspace, and
-    /// links are set back.
+    /// links are set back. What came from where is written down there, as the commands that move it back.
     /// Gives the paths that were moved. Whoever filled the folder chose how much there is to look through: after `time` it is an
     /// error, with all moved that was found until then.
     pub fn settle(&self, folder: &SafeFolder, quarantine: &str, time: Duration) -> io::Result<Vec<PathBuf>> {
@@ -129,26 +155,28 @@ impl Survey {
             give_back(&folder.dir, Path::new("."))?;
             folder.dir.entries()
         })?;
-        let walked =
-            walk(&folder.dir, names, Path::new(""), MAX_SEGMENTS, &mut |parent, name, path, sight| {
-                if begun.elapsed() > time {
-                    return ControlFlow::Break(());
+        let gits = git::folders(folder.path(), &self.guarded);
+        let away = Quarantine::new(&folder.dir, quarantine);
+        let mut settle = |parent: &Dir, name: &OsStr, path: &Path, sight: Sight| {
+            if begun.elapsed() > time {
+                return ControlFlow::Break(());
+            }
+            let unchanged = match &sight {
+                Sight::Guarded(link) => self.guarded.get(path) == Some(link),
+                Sight::Closed => self.closed.contains(path),
+                Sight::Other => return ControlFlow::Continue(()),
+            };
+            if unchanged {
+                found.insert(path.to_owned());
+            } else if path != Path::new(quarantine) {
+                match away.put(moved.len(), parent, name, path) {
+                    Ok(()) => moved.push(path.to_owned()),
+                    Err(error) => failed = Err(error),
                 }
-                let unchanged = match &sight {
-                    Sight::Guarded(link) => self.guarded.get(path) == Some(link),
-                    Sight::Closed => self.closed.contains(path),
-                    Sight::Other => return ControlFlow::Continue(()),
-                };
-                if unchanged {
-                    found.insert(path.to_owned());
-                } else {
-                    match put_away(&folder.dir, quarantine, moved.len(), parent, name) {
-                        Ok(()) => moved.push(path.to_owned()),
-                        Err(error) => failed = Err(error),
-                    }
-                }
-                ControlFlow::Continue(())
-            });
+            }
+            ControlFlow::Continue(())
+        };
+        let walked = walk(&folder.dir, names, Path::new(""), MAX_SEGMENTS, &gits, &mut settle);
         failed?;
         if walked.is_break() {
             return Err(io::ErrorKind::TimedOut.into());
@@ -170,7 +198,7 @@ impl Survey {
             let parent = folder
                 .dir
                 .open_dir(above.filter(|above| *above != Path::new("")).unwrap_or(Path::new(".")))?;
-            put_away(&folder.dir, quarantine, moved.len(), &parent, name)?;
+            away.put(moved.len(), &parent, name, &led)?;
             moved.push(led);
         }
         Ok(moved)
@@ -196,13 +224,14 @@ fn walk(
     names: ReadDir,
     at: &Path,
     levels: usize,
+    gits: &BTreeSet<PathBuf>,
     see: &mut impl FnMut(&Dir, &OsStr, &Path, Sight) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     for entry in names.flatten() {
         let name = entry.file_name();
         let path = at.join(&name);
         let Ok(kind) = entry.file_type() else { continue };
-        if obeyed(&path, kind.is_dir()).is_some() {
+        if obeyed(&path, kind.is_dir(), gits).is_some() {
             let link = kind.is_symlink().then(|| folder.read_link_contents(&name).unwrap_or_default());
             see(folder, &name, &path, Sight::Guarded(link))?;
             continue;
@@ -211,45 +240,12 @@ fn walk(
         if kind.is_dir() {
             // Opening a folder takes no right to it; reading it does.
             match folder.open_dir_nofollow(&name).and_then(|below| Ok((below.entries()?, below))) {
-                Ok((names, below)) if levels > 0 => walk(&below, names, &path, levels - 1, see)?,
+                Ok((names, below)) if levels > 0 => walk(&below, names, &path, levels - 1, gits, see)?,
                 _ => see(folder, &name, &path, Sight::Closed)?,
             }
         }
     }
     ControlFlow::Continue(())
-}
-
-/// Renames one name into the quarantine, under a number that keeps names apart and makes none of them guarded.
-fn put_away(root: &Dir, quarantine: &str, number: usize, parent: &Dir, name: &OsStr) -> io::Result<()> {
-    let number = format!("{number}-");
-    let kept = &name.as_bytes()[..name.len().min(LONGEST_NAME - number.len())];
-    let away = [number.as_bytes(), kept].concat();
-    let put = || {
-        match root.create_dir(quarantine) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        parent.rename(name, &root.open_dir_nofollow(quarantine)?, OsStr::from_bytes(&away))
-    };
-    match put() {
-        // Whoever makes a folder can take the right to change it away, so that nothing in it can be moved.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            give_back(root, Path::new("."))?;
-            give_back(parent, Path::new("."))?;
-            if parent.symlink_metadata(name)?.is_dir() {
-                give_back(parent, Path::new(name))?;
-            }
-            put()
-        }
-        outcome => outcome,
-    }
-}
-
-/// Gives the owner of a folder every right to it.
-fn give_back(parent: &Dir, folder: &Path) -> io::Result<()> {
-    let mut permissions = parent.symlink_metadata(folder)?.permissions();
-    permissions.set_mode(permissions.mode() | 0o700);
-    parent.set_permissions(folder, permissions)
 }
 
 #[cfg(test)]
@@ -302,6 +298,87 @@ mod tests {
             parts(&Survey::of(&safe).unwrap()),
             [(".git".to_owned(), false), ("scripts".to_owned(), false), ("scripts/hooks".to_owned(), true)]
         );
+    }
+
+    #[test]
+    fn m03_another_name_of_a_guarded_file_is_read_only_too() {
+        let (dir, safe) = folder(&["scripts/pre-commit", ".git/hooks/x", "docs/rules", "free"]);
+        let link = |from: &str, to: &str| fs::hard_link(dir.path().join(from), dir.path().join(to)).unwrap();
+        link("scripts/pre-commit", ".git/hooks/pre-commit");
+        symlink("docs/rules", dir.path().join("AGENTS.md")).unwrap();
+        link("docs/rules", "rules");
+        link("free", "also-free");
+        let read_only = |survey: &Survey| {
+            let parts = survey.parts().into_iter().filter(|part| part.read_only);
+            parts.map(|part| part.path.display().to_string()).collect::<Vec<_>>()
+        };
+        let survey = Survey::of(&safe).unwrap();
+        assert_eq!(read_only(&survey), [".git/hooks", "docs/rules", "rules", "scripts/pre-commit"]);
+        // Over two commands: one makes a pair, the other would change what the owner has looked at since.
+        fs::write(dir.path().join("x"), "harmless").unwrap();
+        link("x", ".envrc");
+        let quarantine = format!("{}0", crate::QUARANTINE);
+        assert_eq!(survey.settle(&safe, &quarantine, LONG).unwrap(), [Path::new(".envrc")]);
+        let survey = Survey::of(&safe).unwrap();
+        let expected = [".git/hooks", "docs/rules", &quarantine, "rules", "scripts/pre-commit", "x"];
+        assert_eq!(read_only(&survey), expected);
+        assert!(survey.settle(&safe, "again", LONG).unwrap().is_empty());
+    }
+
+    #[test]
+    fn f02_a_git_folder_of_another_name_is_known_by_what_makes_it_one() {
+        let git = |at: &str| ["HEAD", "objects/a", "refs/b", "config"].map(|name| format!("{at}/{name}"));
+        let files = [git("bare"), git("store/main")].concat();
+        let (dir, safe) = folder(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        fs::create_dir(dir.path().join("tree")).unwrap();
+        fs::write(dir.path().join("tree/.git"), "gitdir: ../store/main\n").unwrap();
+        let survey = Survey::of(&safe).unwrap();
+        for config in ["bare/config", "store/main/config"] {
+            assert!(survey.parts().contains(&Part { path: config.into(), read_only: true }), "{config}");
+        }
+        fs::create_dir_all(dir.path().join("bare/hooks")).unwrap();
+        fs::create_dir_all(dir.path().join("store/main/hooks")).unwrap();
+        fs::create_dir_all(dir.path().join("hooks")).unwrap();
+        let mut moved = survey.settle(&safe, "quarantine", LONG).unwrap();
+        moved.sort();
+        assert_eq!(moved, [Path::new("bare/hooks"), Path::new("store/main/hooks")]);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a shell, which reads what was written for one")]
+    fn f02_what_was_moved_is_written_down_as_the_commands_that_move_it_back() {
+        use std::os::unix::fs::MetadataExt as _;
+        let (dir, safe) = folder(&["a/b"]);
+        let survey = Survey::of(&safe).unwrap();
+        let hostile = "it's\u{1b}]0;x\u{7} $(touch owned)\nrm -rf .";
+        let mut planted = vec![".envrc".to_owned(), format!("{hostile}/.bashrc")];
+        planted.extend((0..12).map(|number| format!("d{number}/AGENTS.md")));
+        for path in &planted {
+            fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(path), path).unwrap();
+        }
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(4242), Some(4343)).unwrap();
+        }
+        assert_eq!(survey.settle(&safe, "quarantine", LONG).unwrap().len(), planted.len());
+        assert!(planted.iter().all(|path| !dir.path().join(path).exists()));
+        let origins = fs::read(dir.path().join("quarantine/origins")).unwrap();
+        assert!(origins.iter().all(|byte| *byte == b'\n' || (b' '..=b'~').contains(byte)), "{origins:?}");
+        let owner = |path: &str| {
+            let found = dir.path().join(path).metadata().unwrap();
+            (found.uid(), found.gid())
+        };
+        assert!(["quarantine", "quarantine/origins"].map(owner) == [owner("."), owner(".")]);
+        let back = std::process::Command::new("bash")
+            .args(["-e", "quarantine/origins"])
+            .current_dir(dir.path())
+            .status()
+            .unwrap();
+        assert!(back.success());
+        for path in &planted {
+            assert_eq!(&fs::read_to_string(dir.path().join(path)).unwrap(), path);
+        }
+        assert!(!dir.path().join("owned").exists());
     }
 
     #[test]
@@ -437,7 +514,7 @@ mod tests {
         // A name that leaves no room for a number before it.
         let (dir, safe) = folder(&["src/main.rs"]);
         let survey = Survey::of(&safe).unwrap();
-        let long = "l".repeat(LONGEST_NAME);
+        let long = "l".repeat(255);
         fs::create_dir(dir.path().join(&long)).unwrap();
         mode(&dir.path().join(&long), 0o000);
         assert_eq!(survey.settle(&safe, "quarantine", LONG).unwrap(), [Path::new(&long)]);
@@ -446,7 +523,7 @@ mod tests {
         let (other, _) = folder(&["src/main.rs"]);
         mode(&other.path().join("src"), 0o311);
         let refused = SafeFolder::check(other.path(), &Surroundings::default()).unwrap_err();
-        assert_eq!(refused, UnsafeFolder::Closed);
+        assert_eq!(refused, UnsafeFolder::Closed(Quoted("src".into())));
         mode(&other.path().join("src"), 0o700);
         // Nothing is said of a folder that nobody can look into.
         mode(dir.path(), 0o000);

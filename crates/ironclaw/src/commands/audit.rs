@@ -242,12 +242,16 @@ pub(crate) fn broken(error: Broken) -> Failure {
 
 /// A record as an object with stable keys.
 pub(super) fn object(entry: &Entry, safety: &Safety) -> Value {
-    let fields: Map<String, Value> = entry
-        .record
-        .fields()
-        .iter()
-        .map(|(field, value)| (field.as_str().to_owned(), stored(value.clone(), safety).into()))
-        .collect();
+    let mut fields = Map::new();
+    for (field, value) in entry.record.fields() {
+        let value = Value::from(stored(value.clone(), safety));
+        match fields.get_mut(field.as_str()) {
+            None => _ = fields.insert(field.as_str().to_owned(), value),
+            // A field that a record has more than once is a list.
+            Some(Value::Array(list)) => list.push(value),
+            Some(first) => *first = Value::Array(vec![first.take(), value]),
+        }
+    }
     json!({
         "seq": entry.seq,
         "time": utc(entry.at_ms),

@@ -19,6 +19,7 @@ use safety::{Channel, Untrusted};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use types::{CallId, Command, Confinement, Field, Kind, Record, Refusal, Site, Source, Trace, Verdict};
 
+use self::signals::Signals;
 use super::reaching::Reaching;
 use crate::cli::{self, ExecPolicy};
 use crate::exit::{Failure, Outcome};
@@ -69,23 +70,31 @@ async fn confined(
     let reaching = Reaching::read_beside(&args.reaching, &command.workspace, base).await?;
     // The vault's values are looked for in the command line and in everything that is printed.
     let vault = base.unlock(terminal).await?;
-    // The policies are read while the engine says what it is.
-    let policy = async { parts::policy(base, parts::catalog(base, Vec::new())) };
-    let (sandbox, policy) = tokio::join!(sandbox(&command, base, terminal), policy);
-    let (sandbox, policy) = (sandbox?, policy?);
-    let permit = decide(command, turn, &policy, base).await?;
-    let (proxy, _beside) =
-        reaching.proxy(Site::Container, vault, policy, turn.clone(), base, terminal).await?;
-    let proxy = Arc::new(proxy);
+    // Until here a signal ends this program as any other: nothing is made yet, and a question for a passphrase waits for
+    // it. From here on no step may be the first to listen.
+    let mut signals = Signals::listen()?;
+    let prepared = async {
+        // The policies are read while the engine says what it is.
+        let policy = async { parts::policy(base, parts::catalog(base, Vec::new())) };
+        let (sandbox, policy) = tokio::join!(sandbox(&command, base, terminal), policy);
+        let (sandbox, policy) = (sandbox?, policy?);
+        let permit = decide(command, turn, &policy, base).await?;
+        let (proxy, beside) = reaching.proxy(Site::Container, vault, policy, turn.clone(), base, terminal).await?;
+        Ok((sandbox, permit, Arc::new(proxy), beside))
+    };
+    let (sandbox, permit, proxy, _beside) = signals.unless_ended(prepared).await?;
     if args.terminal {
         let raw = tty::Raw::enter(terminal)?;
-        let mut running = sandbox.start_on_terminal(permit, proxy, tty::size()).await.map_err(failure)?;
+        let starting = async { sandbox.start_on_terminal(permit, proxy, tty::size()).await.map_err(failure) };
+        let mut running = signals.kept_during(starting).await?;
         let recovered = std::mem::take(&mut running.recovered);
-        let ended = tty::attend(running, raw).await;
+        let ended = tty::attend(running, raw, signals).await;
         tell_of(&recovered, base, terminal);
         return end(ended, base, terminal);
     }
-    attend(sandbox.start(permit, proxy).await.map_err(failure)?, base, terminal).await
+    let starting = async { sandbox.start(permit, proxy).await.map_err(failure) };
+    let running = signals.kept_during(starting).await?;
+    attend(running, signals, base, terminal).await
 }
 
 /// A command that has everything that its user has, the network included.
@@ -103,11 +112,15 @@ async fn unconfined(
         ));
     }
     base.unlock(terminal).await?;
+    let mut signals = Signals::listen()?;
     let policy = parts::policy(base, parts::catalog(base, Vec::new()))?;
-    let permit = decide(command, turn, &policy, base).await?;
+    let permit = signals.unless_ended(decide(command, turn, &policy, base)).await?;
     terminal.alert("full access: this command runs outside any container, with everything that you have");
-    let running = container::unconfined::start(permit, &base.safety, &base.config.sandbox.limits).await;
-    attend(running.map_err(failure)?, base, terminal).await
+    let limits = &base.config.sandbox.limits;
+    let starting =
+        async { container::unconfined::start(permit, &base.safety, limits).await.map_err(failure) };
+    let running = signals.kept_during(starting).await?;
+    attend(running, signals, base, terminal).await
 }
 
 /// The folder that the command works in, links resolved.
@@ -157,11 +170,16 @@ async fn decide(
 }
 
 /// Carries input, output and signals until the run is over.
-async fn attend(running: Running, base: &Base, terminal: &Terminal) -> Result<Finished, Failure> {
+async fn attend(
+    running: Running,
+    signals: Signals,
+    base: &Base,
+    terminal: &Terminal,
+) -> Result<Finished, Failure> {
     let Running { stdout, stderr, stdin, control, outcome, recovered } = running;
     tell_of(&recovered, base, terminal);
     let input = tokio::spawn(feed(stdin));
-    let signals = tokio::spawn(signals::forward(control.clone()));
+    let signals = tokio::spawn(signals.forward(control.clone()));
     let out = output::carry(stdout, output::To::Out, &control, terminal);
     let err = output::carry(stderr, output::To::Err, &control, terminal);
     let (out, err) = tokio::join!(out, err);

@@ -112,6 +112,80 @@ fn c01_a_value_of_the_vault_is_not_inside_and_is_not_printed() {
     assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran:?}");
 }
 
+#[test]
+fn m03_of_what_was_moved_a_program_is_told_every_name_and_the_record_keeps_each() {
+    let installation = ready("");
+    let planted = "for n in $(seq 1 12); do mkdir d$n; echo x > d$n/AGENTS.md; done; echo 'a b' > 'a b.txt'";
+    let write = ["--json", "--policy", "workspace-write"];
+    let ran = exec(&installation, &write, planted).ok();
+    let account = ran.json().pop().unwrap();
+    let mut names: Vec<_> =
+        account["quarantined"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert!(
+        names.len() == 12 && names[0] == "d1/AGENTS.md" && account["quarantined_more"] == 0,
+        "{account:#}"
+    );
+    assert!(workspace(&installation).join(account["quarantine"].as_str().unwrap()).join("origins").exists());
+    let records = installation.run(&["--json", "audit", "tail"]).ok().json();
+    let settled = records.iter().rfind(|record| record["kind"] == "settle").unwrap();
+    assert_eq!(settled["fields"]["path"].as_array().map(Vec::len), Some(8), "{settled:#}");
+    assert_eq!(settled["fields"]["count"], "12");
+    // Where nothing was moved there is no folder to name.
+    let account = exec(&installation, &write, "true").ok().json().pop().unwrap();
+    assert!(
+        account["quarantine"].is_null() && account["quarantined"] == serde_json::json!([]),
+        "{account:#}"
+    );
+}
+
+#[test]
+fn m03_another_name_of_a_hook_is_not_written_either() {
+    let installation = ready("");
+    let folder = workspace(&installation);
+    std::fs::create_dir_all(folder.join(".git/hooks")).unwrap();
+    std::fs::create_dir(folder.join("scripts")).unwrap();
+    std::fs::write(folder.join("scripts/pre-commit"), "honest\n").unwrap();
+    std::fs::hard_link(folder.join("scripts/pre-commit"), folder.join(".git/hooks/pre-commit")).unwrap();
+    for path in ["scripts", "scripts/pre-commit"] {
+        std::fs::set_permissions(folder.join(path), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let script = "echo evil >> scripts/pre-commit; mv scripts/pre-commit x; rm -f scripts/pre-commit; ln scripts/pre-commit y; true";
+    exec(&installation, &["--policy", "workspace-write"], script).ok();
+    assert_eq!(std::fs::read_to_string(folder.join(".git/hooks/pre-commit")).unwrap(), "honest\n");
+    assert!(folder.join("scripts/pre-commit").exists() && !folder.join("y").exists());
+}
+
+#[test]
+fn what_is_printed_is_seen_while_the_command_goes_on() {
+    use std::io::Read as _;
+    let installation = ready("");
+    let folder = workspace(&installation);
+    // Shorter than what is held back for the sake of a value that could go on, with a silence before each.
+    let script = "while [ ! -e first ]; do sleep 0.02; done; sleep 0.3; echo hello; \
+                  while [ ! -e second ]; do sleep 0.02; done; sleep 0.3; echo bye; \
+                  while [ ! -e third ]; do sleep 0.02; done";
+    let arguments = ["exec", "--workspace", folder.to_str().unwrap(), "--", "sh", "-c", script];
+    let mut program = installation.start_under(&["env"], &arguments);
+    drop(program.stdin.take());
+    let mut stdout = program.stdout.take().unwrap();
+    let (to, printed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut piece = [0; 64];
+        while let Ok(length @ 1..) = stdout.read(&mut piece) {
+            let _ = to.send(String::from_utf8_lossy(&piece[..length]).into_owned());
+        }
+    });
+    let minute = std::time::Duration::from_secs(60);
+    for (file, line) in [("first", "hello\n"), ("second", "bye\n")] {
+        std::fs::write(folder.join(file), "").unwrap();
+        assert_eq!(printed.recv_timeout(minute).as_deref(), Ok(line));
+    }
+    std::fs::write(folder.join("third"), "").unwrap();
+    let ended = program.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
 /// A program that runs a command in the workspace, to be killed.
 #[allow(clippy::disallowed_methods, reason = "the program under test is a process that is killed")]
 fn running(installation: &Installation, options: &[&str], script: &str) -> std::process::Child {
@@ -195,9 +269,15 @@ fn m03_what_a_command_planted_whose_program_was_killed_is_put_away_before_the_ne
     let told = next.stderr.lines().find(|line| line.contains("was cut off")).unwrap();
     assert!(told.contains("\".git/hooks\"") && told.contains("moved to ironclaw-quarantine-"), "{told}");
     assert!(told.contains(r"a\u{1b}]0;x\u{7}/.bashrc") && !next.stderr.contains('\u{1b}'), "{told}");
-    let quarantine = told.rsplit(' ').next().unwrap().trim_end_matches('/');
+    let quarantine = told.split(' ').find(|word| word.starts_with("ironclaw-quarantine-")).unwrap();
+    let quarantine = quarantine.trim_end_matches('/');
     let moved = std::fs::read_dir(folder.join(quarantine)).unwrap().map(|entry| entry.unwrap().path());
-    let moved: Vec<PathBuf> = moved.collect();
+    let (origins, moved): (Vec<PathBuf>, Vec<PathBuf>) = moved.partition(|path| path.ends_with("origins"));
+    let origins = std::fs::read_to_string(&origins[0]).unwrap();
+    assert!(
+        origins.contains(" '.git/hooks'\n") && origins.contains(r" $'a\x1b]0;x\x07/.bashrc'"),
+        "{origins}"
+    );
     assert!(moved.iter().any(|path| path.join("post-checkout").exists()) && moved.len() == 2, "{moved:?}");
     assert_eq!(std::fs::read_to_string(folder.join(".git/config")).unwrap(), "[core]\n");
 

@@ -19,5 +19,7 @@ mod scan;
 mod shell;
 mod spine;
 #[cfg(target_os = "linux")]
+mod startup;
+#[cfg(target_os = "linux")]
 mod tty;
 mod vault;

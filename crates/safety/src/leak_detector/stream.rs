@@ -148,6 +148,11 @@ impl LeakStream {
         self.release(self.settled, out);
     }
 
+    /// Whether lines that were read to their end are held back.
+    pub(crate) fn holds_lines(&self) -> bool {
+        self.settled > self.start
+    }
+
     /// What was found so far.
     pub(crate) fn findings(&self) -> &[Finding] {
         &self.findings

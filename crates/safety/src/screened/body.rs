@@ -217,6 +217,11 @@ impl ScreenedBody {
         out.into()
     }
 
+    /// Whether there is something for [`ScreenedBody::release_lines`] to release.
+    pub fn holds_lines(&self) -> bool {
+        self.fault.is_none() && !self.ended && self.leaks.holds_lines()
+    }
+
     /// Looks for what the vault holds now.
     fn know(&mut self) -> Result<(), BodyFault> {
         let (rules, known) = (&self.safety.rulebook, self.safety.known());

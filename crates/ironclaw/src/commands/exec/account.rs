@@ -11,7 +11,8 @@ use crate::exit::{Failure, Outcome};
 use crate::parts::Base;
 use crate::terminal::Terminal;
 
-/// Records that are told; of more only the number is. `ironclaw audit tail` has them all.
+/// Records that are told, and names that were moved; of more only the number is. `ironclaw audit tail` has all of the one,
+/// the quarantine all of the other.
 const TOLD: usize = 1000;
 
 /// Records that are read at a time.
@@ -37,9 +38,10 @@ pub async fn tell(
                 Ended::Exited(code) => json!({ "ended": "exited", "code": code }),
                 Ended::Stopped(rule) => json!({ "ended": "stopped", "rule": rule.id }),
             };
-            object["quarantine"] = quarantine.folder.as_str().into();
-            object["quarantined"] = moved::names(quarantine, base).into();
-            object["quarantined_more"] = quarantine.names().1.into();
+            let is_there = !quarantine.moved.is_empty();
+            object["quarantine"] = is_there.then_some(quarantine.folder.as_str()).into();
+            object["quarantined"] = moved::names(quarantine, TOLD, base).into();
+            object["quarantined_more"] = quarantine.moved.len().saturating_sub(TOLD).into();
             object
         }
         Err(_) => json!({ "ended": "refused" }),

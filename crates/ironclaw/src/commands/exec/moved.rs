@@ -10,14 +10,18 @@ use crate::parts::Base;
 pub fn told(quarantine: &Quarantine, base: &Base) -> Option<String> {
     let names = screened(&quarantine.told()?, base);
     let names = names.unwrap_or_else(|| format!("{} names that cannot be shown", quarantine.moved.len()));
-    Some(format!("some program would obey {names}, so what is called so was moved to {}/", quarantine.folder))
+    let folder = &quarantine.folder;
+    Some(format!(
+        "some program would obey {names}, so what is called so was moved to {folder}/ \
+         (where all of it was, and the way back: {folder}/origins)"
+    ))
 }
 
-/// The first names, each as it may be shown.
-pub fn names(quarantine: &Quarantine, base: &Base) -> Vec<String> {
-    let (names, _) = quarantine.names();
+/// So many names, for a program, each as it may be shown.
+pub fn names(quarantine: &Quarantine, most: usize, base: &Base) -> Vec<String> {
     let hidden = || "(a name that cannot be shown)".to_owned();
-    names.iter().map(|name| screened(name, base).unwrap_or_else(hidden)).collect()
+    let names = quarantine.moved.iter().take(most).map(|path| path.to_string_lossy());
+    names.map(|name| screened(&name, base).unwrap_or_else(hidden)).collect()
 }
 
 fn screened(words: &str, base: &Base) -> Option<String> {

@@ -1,9 +1,11 @@
 //! What a command prints, on its way to a person or a file.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::task::Poll;
 use std::time::Duration;
 
 use anstream::adapter::StripBytes;
+use bytes::Bytes;
 use container::{Control, rules};
 use futures_util::StreamExt as _;
 use safety::{BodyFault, ScreenedBody};
@@ -12,7 +14,7 @@ use types::Refusal;
 
 use crate::terminal::Terminal;
 
-/// When nothing more is printed for so long, the last line is shown to its end.
+/// For so long a line that was printed to its end is held back because a value could go on in what follows.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Which of the two streams.
@@ -32,21 +34,15 @@ pub async fn carry(
     terminal: &Terminal,
 ) -> Option<Refusal> {
     let mut printer = Printer::toward(to, terminal);
-    let mut waiting = false;
     loop {
-        let next = match waiting {
-            true => body.next().await,
-            false => match tokio::time::timeout(PAUSE, body.next()).await {
-                Ok(next) => next,
-                Err(_) => {
-                    waiting = true;
-                    printer.print(&body.release_lines());
-                    continue;
-                }
-            },
+        let piece = match next(&mut body).await {
+            Next::Piece(piece) => piece,
+            Next::Pause => {
+                printer.print(&body.release_lines());
+                continue;
+            }
+            Next::End => break,
         };
-        waiting = false;
-        let Some(piece) = next else { break };
         match piece {
             Ok(bytes) => printer.print(&bytes),
             Err(fault) => {
@@ -61,6 +57,30 @@ pub async fn carry(
         }
     }
     None
+}
+
+/// What comes next out of a stream.
+enum Next {
+    Piece(Result<Bytes, BodyFault>),
+    /// Nothing, and something was held for a pause. It may have been read by the very same call, which a piece that is held
+    /// whole does not end.
+    Pause,
+    End,
+}
+
+async fn next(body: &mut ScreenedBody) -> Next {
+    let mut pause = None;
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(piece) = body.poll_next_unpin(context) {
+            return Poll::Ready(piece.map_or(Next::End, Next::Piece));
+        }
+        if !body.holds_lines() {
+            return Poll::Pending;
+        }
+        let pause = pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(PAUSE)));
+        pause.as_mut().poll(context).map(|()| Next::Pause)
+    })
+    .await
 }
 
 /// How a stream is printed.

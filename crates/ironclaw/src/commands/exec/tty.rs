@@ -8,7 +8,7 @@ use container::{Console, Control, Finished, OnTerminal, RunError, Size, rules};
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::signals;
+use super::signals::Signals;
 use crate::exit::Failure;
 use crate::terminal::Terminal;
 
@@ -47,13 +47,14 @@ pub fn size() -> Size {
 pub async fn attend(
     running: OnTerminal,
     raw: Raw<'_>,
+    signals: Signals,
 ) -> (Result<Finished, RunError>, Option<types::Refusal>) {
     let OnTerminal { console, mut stdin, control, outcome, .. } = running;
     let keys = tokio::spawn(async move {
         let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut stdin).await;
         let _ = stdin.shutdown().await;
     });
-    let forwarding = tokio::spawn(signals::forward(control.clone()));
+    let forwarding = tokio::spawn(signals.forward(control.clone()));
     let resizing = tokio::spawn(resize(control.clone()));
     let leak = draw(console, &control, raw.0).await;
     let finished = outcome.wait().await;
