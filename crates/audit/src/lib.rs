@@ -13,10 +13,11 @@
 //! - `handover`: the exchange of the key that signs.
 //! - `export`: how far records were handed to a collector.
 //! - [`archive`]: old records in files of their own, by which the log stays bounded.
+//! - `end`: appending to a log that nobody else has appended to meanwhile.
 //! - `clock`: the only reading of the wall clock, for rows as well ([`now_ms`]).
 //!
-//! Several processes may hold one database: each reads the head inside its write transaction, so
-//! that all append to one chain, and a group that had to give way to another transaction is tried again
+//! Several processes may hold one database: each reads the head inside its write transaction, or writes
+//! on condition that it is still its own, so that all append to one chain, and a group that had to give way to another transaction is tried again
 //! as a whole. When the disk is full or the database gone, every record is
 //! refused with an error until it returns; reading goes on.
 
@@ -24,6 +25,7 @@ pub mod archive;
 pub mod chain;
 pub mod checkpoint;
 mod clock;
+mod end;
 mod export;
 mod handover;
 mod log;

@@ -4,6 +4,8 @@
 //! to set. What merely repeats what we set anyway is dropped; what would change the host, the path,
 //! the method, the protocol or the credential that was judged is refused.
 
+use std::borrow::Cow;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Uri, response};
 use types::limits::{Bytes as Limit, MAX_REQUEST_BODY};
@@ -108,7 +110,7 @@ pub(crate) fn outgoing(effect: &Outbound, message: Message) -> Result<Request<Pa
     // What arrives is scanned; what is not compressed is scanned soonest.
     own.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     own.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("ironclaw"));
-    if head_of_request(&request).len() > limits::MAX_REQUEST_HEAD {
+    if length_of_head(&request) > limits::MAX_REQUEST_HEAD {
         let most = Limit(limits::MAX_REQUEST_HEAD as u64);
         return Err(Refusal::new(&rules::TOO_LARGE, format!("a header of more than {most}")));
     }
@@ -120,7 +122,7 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
     let refuse =
         |rule: &'static Rule| Err(Refusal::new(rule, format!("the header {name}; nothing was sent")));
     let spelt = folded(name);
-    let is_one_of = |list: &[HeaderName]| list.iter().any(|known| known == spelt.as_str());
+    let is_one_of = |list: &[HeaderName]| list.iter().any(|known| known == &*spelt);
     if *name == header::HOST {
         return match value.as_bytes() == effect.target.host_header().as_bytes() {
             true => Ok(false),
@@ -189,8 +191,12 @@ fn may_bring(effect: &Outbound, name: &HeaderName) -> bool {
 
 /// A name as programs behind a gateway read it: CGI, WSGI, Rack and PHP see every header as a variable, in which
 /// `-`, `_` and `.` are the same.
-fn folded(name: &HeaderName) -> String {
-    name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+fn folded(name: &HeaderName) -> Cow<'_, str> {
+    let stays = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    match name.as_str() {
+        name if name.chars().all(stays) => Cow::Borrowed(name),
+        name => Cow::Owned(name.replace(|c| !stays(c), "-")),
+    }
 }
 
 /// True when a secret of this request will stand in the header of that folded name.
@@ -217,9 +223,19 @@ fn host(target: &Target) -> Result<HeaderValue, Refusal> {
 /// The head of a request as text for the scanner: everything that leaves but the body.
 pub(crate) fn head_of_request<B>(request: &Request<B>) -> Vec<u8> {
     let uri = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let mut head = format!("{} {uri}\r\n", request.method()).into_bytes();
+    let mut head = Vec::with_capacity(length_of_head(request));
+    for piece in [request.method().as_str(), " ", uri, "\r\n"] {
+        head.extend_from_slice(piece.as_bytes());
+    }
     append(&mut head, request.headers());
     head
+}
+
+/// How long that text is.
+fn length_of_head<B>(request: &Request<B>) -> usize {
+    let uri = request.uri().path_and_query().map_or(1, |path| path.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    request.method().as_str().len() + uri + 3 + fields.sum::<usize>()
 }
 
 /// Header or trailer fields as text for the scanner.
@@ -330,6 +346,15 @@ mod tests {
             message.headers.append(*name, value.parse().unwrap());
         }
         outgoing(&effect(secrets), message).map_err(|refusal| refusal.rule.id)
+    }
+
+    #[test]
+    fn the_length_of_a_head_is_that_of_its_text() {
+        for headers in [&[][..], &[("x-a", "b"), ("x-a", "")]] {
+            let request = send(&[], headers).unwrap();
+            assert_eq!(length_of_head(&request), head_of_request(&request).len());
+        }
+        assert_eq!(length_of_head(&Request::new(())), head_of_request(&Request::new(())).len());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! An invalid policy set is refused as a whole when it is loaded, so that a typing error can never
 //! widen anything.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use cedar_policy::{
     Authorizer, Context, Decision as CedarDecision, Entities, EntityId, EntityTypeName, EntityUid, PolicyId,
@@ -24,6 +26,8 @@ pub struct Engine {
     authorizer: Authorizer,
     policies: PolicySet,
     schema: Schema,
+    /// None: nothing of an entity is asked but its name.
+    entities: Entities,
 }
 
 /// Why a policy set was refused. Cedar's message quotes the policy, so it is foreign text.
@@ -99,7 +103,7 @@ impl Engine {
                 result.validation_errors().map(|error| error.to_string()).collect::<Vec<_>>().join("\n");
             return Err(PolicyError::Invalid(Untrusted::new(Source::File, errors)));
         }
-        Ok(Self { authorizer: Authorizer::new(), policies, schema })
+        Ok(Self { authorizer: Authorizer::new(), policies, schema, entities: Entities::empty() })
     }
 
     /// May the agent call this tool now?
@@ -177,7 +181,7 @@ impl Engine {
         let Some(request) = request() else {
             return Answer::Refuse(&rules::CEDAR_ERROR, String::new());
         };
-        let response = self.authorizer.is_authorized(&request, &self.policies, &Entities::empty());
+        let response = self.authorizer.is_authorized(&request, &self.policies, &self.entities);
         if response.diagnostics().errors().next().is_some() {
             return Answer::Refuse(&rules::CEDAR_ERROR, String::new());
         }
@@ -239,8 +243,15 @@ fn tool_uid(tool: &ToolName) -> Option<EntityUid> {
     uid("Tool", tool.as_str())
 }
 
+/// The names of the schema's types. To read one takes longer than to decide.
+static TYPES: LazyLock<BTreeMap<&str, EntityTypeName>> = LazyLock::new(|| {
+    let names =
+        ["Action", "Agent", "Client", "Endpoint", "Log", "Owner", "Program", "Tool", "Vault"].into_iter();
+    names.filter_map(|name| Some((name, EntityTypeName::from_str(name).ok()?))).collect()
+});
+
 fn uid(kind: &str, name: &str) -> Option<EntityUid> {
-    Some(EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind).ok()?, EntityId::new(name)))
+    Some(EntityUid::from_type_name_and_id(TYPES.get(kind)?.clone(), EntityId::new(name)))
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@
 //! # Durability
 //! In a file: write-ahead log, `synchronous=FULL`, and a writer that looks at every transaction's start
 //! whether the file is still the one it opened. On a server: `fsync`, `full_page_writes` and
-//! `synchronous_commit` are looked at on every connection, and `off` is refused. [`Batch::commit`]
-//! returns after the sync.
+//! `synchronous_commit` are looked at on every connection, and `off` is refused. [`Batch::commit`] and
+//! [`Writer::append_after`] return after the sync.
 //!
 //! # One code for both
 //! A `Statement` is one SQL text with `$1`, `$2`, ... and its values; `Session` runs it on either driver

@@ -7,7 +7,10 @@ use std::time::Duration;
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Decode, Either, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type};
+use sqlx::{
+    AssertSqlSafe, Decode, Either, Executor as _, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection,
+    Type,
+};
 
 use crate::error::StoreError;
 use crate::statement::{Statement, Value};
@@ -66,8 +69,14 @@ impl Session<'_> {
         }
         match self {
             Self::Sqlite(connection) => {
-                let done = query!(Sqlite, statement).execute(&mut **connection).await;
-                Ok(done.map_err(StoreError::at(what))?.rows_affected())
+                // The one statement is over when it says so: the end of what it says would be one more thing to wait for.
+                let mut said = connection.fetch_many(query!(Sqlite, statement));
+                while let Some(next) = said.try_next().await.map_err(StoreError::at(what))? {
+                    if let Either::Left(done) = next {
+                        return Ok(done.rows_affected());
+                    }
+                }
+                Ok(0)
             }
             Self::Postgres(connection) => {
                 let done = query!(Postgres, statement).execute(&mut **connection);

@@ -67,6 +67,31 @@ impl Writer {
         })
     }
 
+    /// Appends records to a log in a file that still ends with the link `after`, in one statement. That is a transaction
+    /// of its own, which takes the write lock before it reads, and returns once the records are on the disk. False, and
+    /// nothing is written, where the log ends otherwise, is not in a file, or is to be connected to first.
+    ///
+    /// After any failure the next call starts from a fresh connection, as after one of a batch.
+    pub async fn append_after(
+        &mut self,
+        after: &[u8; 32],
+        records: &[NewRecord<'_>],
+    ) -> Result<bool, StoreError> {
+        let Place::File(file) = &self.place else { return Ok(false) };
+        let Some(mut connection) = self.idle.take() else { return Ok(false) };
+        file.still_there()?;
+        let columns = placeholders(records.len(), COLUMNS);
+        let text = format!(
+            "INSERT INTO audit_record (seq, record, chain, refusal, claim) SELECT * FROM (VALUES {columns})
+             WHERE (SELECT chain FROM audit_record ORDER BY seq DESC LIMIT 1) = ${}",
+            records.len() * COLUMNS + 1
+        );
+        let values = records.iter().flat_map(values).chain([after.as_slice().into()]);
+        let written = connection.session().run(built(text, values.collect()), APPEND).await?;
+        self.idle = Some(connection);
+        Ok(written > 0)
+    }
+
     /// Closes the connection and returns once it is closed. The last connection of all processes
     /// moves what is in a file's write-ahead log into the file.
     pub async fn close(self) {
@@ -113,6 +138,18 @@ fn told_head(rows: &[Row]) -> Result<Told, StoreError> {
 }
 
 const READ_HEAD: &str = "read the head of the log";
+const APPEND: &str = "append to the log";
+
+/// The columns of a record.
+fn values(record: &NewRecord<'_>) -> [Value; COLUMNS] {
+    [
+        record.seq.into(),
+        record.record.into(),
+        record.chain.into(),
+        record.refusal.as_ref().map(|id| id.as_bytes().as_slice()).into(),
+        record.claim.map(str::as_bytes).into(),
+    ]
+}
 
 /// Records in one statement. Both databases take it quickly, and neither's limit on the number of
 /// values (32766 and 65535) is near.
@@ -303,20 +340,14 @@ impl Batch<'_> {
     /// Keeps a record for a statement that it shares with others.
     async fn wait(&mut self, record: &NewRecord<'_>) -> Result<(), StoreError> {
         self.told = None;
-        self.waiting.push([
-            record.seq.into(),
-            record.record.into(),
-            record.chain.into(),
-            record.refusal.as_ref().map(|id| id.as_bytes().as_slice()).into(),
-            record.claim.map(str::as_bytes).into(),
-        ]);
+        self.waiting.push(values(record));
         if self.waiting.len() >= TOGETHER { self.send().await } else { Ok(()) }
     }
 
     /// Writes the records that wait.
     async fn send(&mut self) -> Result<(), StoreError> {
         match self.insert() {
-            Some(insert) => self.session().run(insert, "append to the log").await.map(drop),
+            Some(insert) => self.session().run(insert, APPEND).await.map(drop),
             None => Ok(()),
         }
     }

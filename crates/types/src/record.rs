@@ -263,7 +263,12 @@ impl Record {
     #[must_use]
     pub fn with(mut self, field: Field, value: impl fmt::Display) -> Self {
         if self.fields.len() < Self::MAX_FIELDS {
-            self.fields.push((field, bounded(&value.to_string()).into_owned()));
+            let value = value.to_string();
+            let changed = match bounded(&value) {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(changed) => Some(changed),
+            };
+            self.fields.push((field, changed.unwrap_or(value)));
         }
         self
     }

@@ -226,18 +226,6 @@ impl Target {
 
     /// Reads the method and address of a request that HTTP code has parsed already.
     pub fn from_parts(method: Method, uri: &Uri) -> Result<Self, TargetError> {
-        let usual = [
-            Method::GET,
-            Method::HEAD,
-            Method::POST,
-            Method::PUT,
-            Method::PATCH,
-            Method::DELETE,
-            Method::OPTIONS,
-        ];
-        if !usual.contains(&method) {
-            return Err(TargetError::Method);
-        }
         let scheme = match uri.scheme_str() {
             Some("https") => Scheme::Https,
             Some("http") => Scheme::Http,
@@ -249,8 +237,41 @@ impl Target {
             return Err(TargetError::UserInfo);
         }
         let endpoint = Endpoint::parse(authority, Some(scheme.default_port()))?;
-        let path = CanonicalPath::parse(if uri.path().is_empty() { "/" } else { uri.path() })?;
-        let query = uri.query().map(parse_query).transpose()?;
+        Self::of(method, scheme, endpoint, (uri.path(), uri.query()))
+    }
+
+    /// Reads the path and query of a request whose host is known already.
+    pub fn at(method: Method, scheme: Scheme, to: Endpoint, address: &str) -> Result<Self, TargetError> {
+        if address.len() > Self::MAX {
+            return Err(TargetError::TooLong);
+        }
+        let (path, query) = match address.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (address, None),
+        };
+        Self::of(method, scheme, to, (path, query))
+    }
+
+    fn of(
+        method: Method,
+        scheme: Scheme,
+        endpoint: Endpoint,
+        (path, query): (&str, Option<&str>),
+    ) -> Result<Self, TargetError> {
+        const USUAL: [Method; 7] = [
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+            Method::OPTIONS,
+        ];
+        if !USUAL.contains(&method) {
+            return Err(TargetError::Method);
+        }
+        let path = CanonicalPath::parse(if path.is_empty() { "/" } else { path })?;
+        let query = query.map(parse_query).transpose()?;
         let target = Self { method, scheme, endpoint, path, query };
         // In its canonical form, in which it is sent and recorded: escapes make it longer.
         if target.length() > Self::MAX { Err(TargetError::TooLong) } else { Ok(target) }

@@ -59,20 +59,23 @@ impl Shared {
                 }
             };
         }
+        let addressed = addressed(&place, request.uri(), request.headers());
         // Refusals are told apart by what was asked, so that none hides among others.
-        let authority = addressed(&place, request.uri(), request.headers()).map(|(_, authority)| authority);
-        let of = format!("{} {}", request.method(), authority.unwrap_or_default());
+        let (method, authority) = (request.method().clone(), addressed.as_ref().ok().map(|(_, to)| to.clone()));
         let read = async {
             let upgrade = self.upgrade(&mut request)?;
             let (parts, body) = request.into_parts();
-            let read = self.read(&place, parts)?;
+            let read = self.read(addressed?, parts)?;
             let arrived = self.payload(body, &read.headers).await?;
             Ok((upgrade, read, arrived))
         };
         let (upgrade, Read { target, claims, headers }, Arrived { payload, plain, _slot }) = match read.await
         {
             Ok(read) => read,
-            Err(refusal) => return self.refuse(refusal, &of).await,
+            Err(refusal) => {
+                let authority = authority.map(|to| to.to_string()).unwrap_or_default();
+                return self.refuse(refusal, &format!("{method} {authority}")).await;
+            }
         };
         let asked = target.to_string();
         // What will be said in a WebSocket is as unknown as the rest of a body that streams.
@@ -151,9 +154,8 @@ impl Shared {
     }
 
     /// Reads where a request goes and which secrets it stands for.
-    fn read(&self, place: &Place, parts: Parts) -> Result<Read, Refusal> {
+    fn read(&self, (scheme, to): (Scheme, Endpoint), parts: Parts) -> Result<Read, Refusal> {
         let Parts { method, uri, mut headers, .. } = parts;
-        let (scheme, authority) = addressed(place, &uri, &headers)?;
         // What the host is was agreed on; it is sent in its canonical form.
         headers.remove(header::HOST);
         HOP.iter().for_each(|name| drop(headers.remove(name)));
@@ -166,9 +168,7 @@ impl Shared {
         let (path, claims) = self.placeholders.take(path, &mut headers)?;
         // Before anything is decided: what would be refused when it is sent would have cost a permit and two records.
         crate::headers::refuse_routing(&headers)?;
-        let address = format!("{}://{authority}{path}", scheme.as_str());
-        let target =
-            Target::parse(method.as_str(), &address).map_err(|error| malformed(&error.to_string()))?;
+        let target = Target::at(method, scheme, to, &path).map_err(|error| malformed(&error.to_string()))?;
         Ok(Read { target, claims, headers })
     }
 }
@@ -185,8 +185,8 @@ fn question(
     Asked { target, claims, headers: headers.clone(), brought, body: body.cloned() }
 }
 
-/// The scheme and the authority of a request, on which everything in it that names a host has to agree.
-fn addressed(place: &Place, uri: &Uri, headers: &HeaderMap) -> Result<(Scheme, String), Refusal> {
+/// The scheme and the place of a request, on which everything in it that names a host has to agree.
+fn addressed(place: &Place, uri: &Uri, headers: &HeaderMap) -> Result<(Scheme, Endpoint), Refusal> {
     let written = match (uri.scheme_str(), uri.authority()) {
         (Some("https"), Some(authority)) => Some((Scheme::Https, authority.as_str())),
         (Some("http"), Some(authority)) => Some((Scheme::Http, authority.as_str())),
@@ -221,7 +221,7 @@ fn addressed(place: &Place, uri: &Uri, headers: &HeaderMap) -> Result<(Scheme, S
             return Err(Refusal::new(&rules::NAMES_DISAGREE, detail));
         }
     }
-    Ok((scheme, expected.to_string()))
+    Ok((scheme, expected))
 }
 
 fn parsed(scheme: Scheme, authority: &str) -> Result<Endpoint, Refusal> {
