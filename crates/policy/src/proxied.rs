@@ -19,6 +19,7 @@ use types::{
 
 use crate::decide::{InForce, Policy, not_recorded};
 use crate::held::{self, Held};
+use crate::judge::{granted, is_bound};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::reach::{self, Reach, ReachRule};
@@ -268,7 +269,8 @@ impl Policy {
         };
         let wishes: Vec<SecretWish> = secrets.iter().map(wish).collect();
         let (name, digest) = Caller::proxy_identity();
-        self.granted(&name, &digest, target, &wishes.iter().collect::<Vec<_>>()).await.map(drop)
+        let grants = self.grants_to(&name).await?;
+        granted(&grants, (&name, &digest), target, &wishes.iter().collect::<Vec<_>>()).map(drop)
     }
 
     /// Records what the proxy itself refused before there was anything to decide.
@@ -303,7 +305,8 @@ impl Policy {
         if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
         }
-        self.judge_credentials(run, rule, asked).await?;
+        let grants = self.grants_to(&name).await?;
+        judge_credentials(&bound(&grants, run, target), rule, asked)?;
         if rule.single && !is_single(asked.body.as_deref()) {
             return Err(Refusal::new(&rules::NOT_SINGLE, target.endpoint.to_string()));
         }
@@ -334,7 +337,8 @@ impl Policy {
             );
         }
         let outbound = Outbound {
-            secrets: self.granted(&name, &digest, target, &wishes.iter().collect::<Vec<_>>()).await?,
+            secrets: granted(&grants, (&name, &digest), target, &wishes.iter().collect::<Vec<_>>())?,
+            bound: is_bound(&grants, target),
             caller: run.caller(),
             target: target.clone(),
             response: if rule.capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
@@ -351,37 +355,30 @@ impl Policy {
             cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
         }
     }
+}
 
-    /// A place that a secret is bound to takes no other credential, and where the rule says so none but it.
-    async fn judge_credentials(&self, run: &Run, rule: &ReachRule, asked: &Asked) -> Result<(), Refusal> {
-        let claimed = |name: &SecretName| asked.claims.iter().any(|claim| claim.secret == *name);
-        if let Some(required) = rule.require.as_ref().filter(|required| !claimed(required)) {
-            return Err(Refusal::new(
-                &rules::SECRET_REQUIRED,
-                format!("{required} for {}", asked.target.endpoint),
-            ));
-        }
-        match self.bound(run, &asked.target).await?.iter().find(|place| brings(asked, place)) {
-            Some(place) => {
-                Err(Refusal::new(&rules::OTHER_CREDENTIAL, format!("{place} at {}", asked.target.endpoint)))
-            }
-            None => Ok(()),
-        }
+/// A place that a secret is bound to takes no other credential, and where the rule says so none but it.
+fn judge_credentials(bound: &[Injection], rule: &ReachRule, asked: &Asked) -> Result<(), Refusal> {
+    let claimed = |name: &SecretName| asked.claims.iter().any(|claim| claim.secret == *name);
+    if let Some(required) = rule.require.as_ref().filter(|required| !claimed(required)) {
+        return Err(Refusal::new(
+            &rules::SECRET_REQUIRED,
+            format!("{required} for {}", asked.target.endpoint),
+        ));
     }
+    match bound.iter().find(|place| brings(asked, place)) {
+        Some(place) => {
+            Err(Refusal::new(&rules::OTHER_CREDENTIAL, format!("{place} at {}", asked.target.endpoint)))
+        }
+        None => Ok(()),
+    }
+}
 
-    /// The places of this target's requests that belong to secrets of the run.
-    async fn bound(&self, run: &Run, target: &Target) -> Result<Vec<Injection>, Refusal> {
-        if run.secrets.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (name, digest) = run.caller().identity();
-        let rows =
-            self.0.reader.grants(&self.0.tenant, &name).await.map_err(|_| rules::not_read("grants"))?;
-        let bound =
-            |grant: &Grant| run.secrets.contains(&grant.secret) && grant.covers(&name, &digest, target);
-        let grants = rows.iter().filter_map(|row| Grant::decode(&row.body).ok());
-        Ok(grants.filter(bound).map(|grant| grant.inject).collect())
-    }
+/// The places of this target's requests that belong to secrets of the run.
+fn bound(grants: &[Grant], run: &Run, target: &Target) -> Vec<Injection> {
+    let (name, digest) = run.caller().identity();
+    let bound = |grant: &&Grant| run.secrets.contains(&grant.secret) && grant.covers(&name, &digest, target);
+    grants.iter().filter(bound).map(|grant| grant.inject.clone()).collect()
 }
 
 /// True when something of the program's own stands in the place.

@@ -1,9 +1,14 @@
 //! Keys that clients never hold (attacks C02 to C09, C19, C20, M11, P03, P04, T10, T17).
 
+use std::io::Write as _;
+use std::sync::Mutex;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use egress::loopback::{Loopback, reply, reply_in_frames};
-use futures_util::StreamExt as _;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
 use http_body::Frame;
 use policy::Reach;
@@ -338,4 +343,52 @@ async fn m11_the_program_is_told_the_rule_and_the_owner_what_would_widen_it() {
         [format!("add --allow http://{other}:80 to the command, or an [[allow]] to its rules file")]
     );
     assert!(!format!("{entries:?}").contains("run this now"));
+}
+
+#[tokio::test]
+async fn c10_c11_a_key_that_the_host_keeps_comes_back_neither_in_pieces_nor_in_disguise() {
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+    let name = host();
+    let kept = Mutex::new(String::new());
+    let upstream = Loopback::https(&Host::Name(name.clone()), move |request| {
+        let mut kept = kept.lock().unwrap();
+        let range = request.headers().get("range").map(|range| range.to_str().unwrap().to_owned());
+        match (request.uri().path(), range.as_deref().and_then(|range| range[6..].split_once('-'))) {
+            ("/v1/store", _) => {
+                *kept = request.headers()["authorization"].to_str().unwrap().replace("Bearer ", "");
+                reply(StatusCode::OK, "kept")
+            }
+            ("/v2/gz", _) => reply_in_frames(stream::iter([Frame::data(gzip(kept.as_bytes()).into())])),
+            (_, Some((from, to))) => {
+                let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+                reply(StatusCode::PARTIAL_CONTENT, kept[from..kept.len().min(to + 1)].to_owned())
+            }
+            (_, None) => reply(StatusCode::OK, kept.clone()),
+        }
+    })
+    .await
+    .unwrap();
+    // The host is bound, whatever the path.
+    let world = world(&upstream, &name, "/v1", "bearer").await;
+    let bearer = format!("Authorization: Bearer {}", world.placeholder());
+    let stored = format!("GET /v1/store HTTP/1.1\r\nHost: {name}\r\n{bearer}\r\n\r\n");
+    assert_eq!(world.inside(name.as_str(), &stored).await.status, 200);
+    let mut pieces = String::new();
+    for from in (0..world.key.len()).step_by(10) {
+        let range = format!("Range: bytes={from}-{}\r\nIf-Range: \"x\"", from + 9);
+        let asked = format!("GET /v2/kept HTTP/1.1\r\nHost: {name}\r\n{range}\r\n\r\n");
+        pieces += &world.inside(name.as_str(), &asked).await.body;
+    }
+    assert!(!pieces.contains(&world.key[..10]), "{pieces}");
+    let asked = format!("GET /v2/gz HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    let disguised = world.inside(name.as_str(), &asked).await;
+    assert!(!disguised.head.contains("200") || disguised.body.is_empty(), "{disguised:?}");
+    let seen = upstream.requests();
+    assert!(seen.iter().all(|seen| !seen.headers().contains_key("range")));
+    let rules = world.refusals().await;
+    assert_eq!(rules.last().map(String::as_str), Some("egress.disguised-body"), "{rules:?}");
 }
