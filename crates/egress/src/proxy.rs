@@ -182,6 +182,16 @@ enum Place {
     Inside(Scheme, Endpoint),
 }
 
+/// As refusals are told apart by it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Front(_) => Ok(()),
+            Self::Inside(_, endpoint) => write!(f, "CONNECT {endpoint}"),
+        }
+    }
+}
+
 /// Without secrets, of which it holds none.
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

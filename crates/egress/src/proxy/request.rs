@@ -59,7 +59,8 @@ impl Shared {
                 }
             };
         }
-        let addressed = addressed(&place, request.uri(), request.headers());
+        let framed = framed(request.headers());
+        let addressed = framed.and_then(|()| addressed(&place, request.uri(), request.headers()));
         // Refusals are told apart by what was asked, so that none hides among others.
         let (method, authority) =
             (request.method().clone(), addressed.as_ref().ok().map(|(_, to)| to.clone()));
@@ -186,6 +187,17 @@ fn question(
     Asked { target, claims, headers: headers.clone(), brought, body: body.cloned() }
 }
 
+/// Refuses a body whose end two programs could see at different places (RFC 9112, 6.1): one coding, once, and spelt as
+/// everybody spells it.
+fn framed(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(malformed("a transfer coding other than chunked, or more than one")),
+    }
+}
+
 /// The scheme and the place of a request, on which everything in it that names a host has to agree.
 fn addressed(place: &Place, uri: &Uri, headers: &HeaderMap) -> Result<(Scheme, Endpoint), Refusal> {
     let written = match (uri.scheme_str(), uri.authority()) {
@@ -229,7 +241,7 @@ fn parsed(scheme: Scheme, authority: &str) -> Result<Endpoint, Refusal> {
     Endpoint::parse(authority, Some(scheme.default_port())).map_err(|error| malformed(&error.to_string()))
 }
 
-fn malformed(why: &str) -> Refusal {
+pub(super) fn malformed(why: &str) -> Refusal {
     Refusal::new(&rules::MALFORMED, why)
 }
 

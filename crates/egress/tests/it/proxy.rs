@@ -4,6 +4,7 @@ mod captures;
 mod clients;
 mod encoded;
 mod floods;
+mod framing;
 mod grpc;
 mod identity;
 mod reach;

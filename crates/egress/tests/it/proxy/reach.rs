@@ -404,3 +404,59 @@ async fn t13_a_websocket_opens_under_no_rule_that_looks_at_each_request() {
     }
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
 }
+
+#[tokio::test]
+async fn c09_no_answer_of_the_proxys_own_repeats_what_the_client_sent() {
+    let (name, gone, tls) = (host(), host(), host());
+    let upstream = upstream(&name).await;
+    let mut config = leads_to(&upstream, &name);
+    // Nobody listens there, and nobody there proves to be this host.
+    let nobody = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap();
+    let mut exception = upstream.exception(&gone, types::Port::new(443).unwrap());
+    exception.address = nobody;
+    config.exceptions.push(exception);
+    config.exceptions.push(upstream.exception(&tls, types::Port::new(443).unwrap()));
+    let world = World::new(config, reach(&[&format!("{name}/v1"), gone.as_str(), tls.as_str()])).await;
+    let marked =
+        "X-Note: m4rk\r\nAuthorization: Bearer m4rk\r\nCookie: m4rk=m4rk\r\nContent-Length: 4\r\n\r\nm4rk";
+    for (to, line, status) in [
+        (&name, format!("POST /v2?m4rk HTTP/1.1\r\nHost: {name}"), 403),
+        (&name, format!("POST /v1/../m4rk HTTP/1.1\r\nHost: {name}"), 400),
+        (&name, "POST /v1?m4rk HTTP/1.1\r\nHost: m4rk.example".to_owned(), 421),
+        (&gone, format!("POST /v1?m4rk HTTP/1.1\r\nHost: {gone}"), 502),
+        (&tls, format!("POST /v1?m4rk HTTP/1.1\r\nHost: {tls}"), 502),
+        (&name, format!("POST /v1?m4rk HTTP/1.1\r\nHost: {name}\r\nHost : m4rk"), 400),
+    ] {
+        let answer = world.inside(to.as_str(), &format!("{line}\r\n{marked}")).await;
+        assert_eq!(answer.status, status, "{line}: {answer:?}");
+        assert!(!format!("{answer:?}").contains("m4rk"), "{line}: {answer:?}");
+    }
+    let unproven = world.raw(&format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n{marked}")).await;
+    assert!(unproven.status == 407 && !format!("{unproven:?}").contains("m4rk"), "{unproven:?}");
+    assert_eq!(upstream.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn s08_the_proxys_own_port_is_reached_through_no_proxy() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    let own = format!("127.0.0.1:{}", world.port);
+    world.proxy.run().replace(reach(&[&format!("http://{own}"), &own]));
+    let answer = world.raw(&format!("GET http://{own}/ HTTP/1.1\r\nHost: {own}\r\nTOKEN\r\n\r\n")).await;
+    assert_eq!((answer.status, &*answer.code()), (403, "egress.address"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn x01_lookups_in_tls_and_in_https_are_requests_like_any_other() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    for resolver in ["dns.google:853", "1.1.1.1:853", "dns.google:443", "1.1.1.1:443"] {
+        let connect = format!("CONNECT {resolver} HTTP/1.1\r\nHost: {resolver}\r\nTOKEN\r\n\r\n");
+        let answer = world.raw(&connect).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "policy.not-allowed"), "{resolver}: {answer:?}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    assert_eq!(world.refusals().await, ["policy.not-allowed"; 4]);
+}

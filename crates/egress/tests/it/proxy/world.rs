@@ -286,6 +286,18 @@ impl World {
         panic!("nothing waits");
     }
 
+    /// Returns once so many refusals are on the record: some are written when the client has its answer already.
+    pub(super) async fn until_refused(&self, number: usize) {
+        for _ in 0..1000 {
+            let entries = Log::new(self.reader.clone()).tail(1000).await.unwrap();
+            if entries.iter().filter(|entry| entry.record.verdict == Verdict::Block).count() >= number {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("not {number} refusals");
+    }
+
     /// Takes the secret's grant back.
     pub(super) async fn revoke(&self) {
         for grant in self.vault.grants().await.unwrap() {
