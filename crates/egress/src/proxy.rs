@@ -36,7 +36,7 @@ pub use clients::environment;
 use leaf::Leaves;
 pub use listen::serve_tcp;
 #[cfg(unix)]
-pub use listen::serve_unix;
+pub use listen::{is_abandoned, serve_unix};
 use placeholder::Placeholders;
 pub use placeholder::{PlaceholderError, token};
 

@@ -26,6 +26,7 @@ mod renewal;
 pub mod rules;
 mod settings;
 mod storm;
+mod tally;
 mod turn;
 
 pub use catalog::{Catalog, Tool};
@@ -37,4 +38,5 @@ pub use proxied::{Asked, Run, Teller};
 pub use question::{Answer, Card, Question};
 pub use reach::Reach;
 pub use settings::{Budget, CollectorRule, ModelRule, Permission, Settings};
+pub use tally::{Leak, Refused};
 pub use turn::{Scope, Turn};

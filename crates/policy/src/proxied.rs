@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap};
 use safety::credential_detect::{self, Carried};
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
 use types::limits;
 use types::{
     CallId, Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
@@ -18,12 +18,13 @@ use types::{
 };
 
 use crate::decide::{InForce, Policy, not_recorded};
-use crate::held::{self, Held};
+use crate::held::{self, Held, Waiting};
 use crate::judge::{granted, is_bound};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::reach::{self, Reach, ReachRule};
-use crate::storm::{Counted, Storm};
+use crate::storm::{self, Storm};
+use crate::tally::{Counted, Leak, Refused, Tally};
 use crate::turn::Turn;
 use crate::{cedar, rules};
 
@@ -57,9 +58,10 @@ pub struct Run {
     secrets: Vec<SecretName>,
     names: Mutex<WildcardNames>,
     storm: Storm,
-    /// How long a request waits for the owner, how many may, and who tells the owner.
+    tally: Arc<Tally>,
+    /// How long a request waits for the owner, what waits, and who tells the owner.
     pub(crate) wait: Duration,
-    pub(crate) held: Semaphore,
+    pub(crate) waiting: Waiting,
     teller: Option<Teller>,
 }
 
@@ -109,8 +111,9 @@ impl Run {
             secrets,
             names: Mutex::default(),
             storm: Storm::default(),
+            tally: Arc::default(),
             wait: held::WAIT,
-            held: Semaphore::new(held::MOST_HELD),
+            waiting: Waiting::default(),
             teller: None,
         }
     }
@@ -121,6 +124,18 @@ impl Run {
         self.wait = wait.unwrap_or(self.wait);
         self.teller = Some(teller);
         self
+    }
+
+    /// Tells of every leak that is stopped in the run.
+    #[must_use]
+    pub fn alarmed(self, alarm: UnboundedSender<Leak>) -> Self {
+        self.tally.alarm(alarm);
+        self
+    }
+
+    /// What was refused, by kinds, the most frequent first; and how many refusals there were of kinds beyond those.
+    pub fn refused(&self) -> (Vec<Refused>, u64) {
+        self.tally.kinds()
     }
 
     pub(crate) fn tell(&self, held: &Held) {
@@ -231,7 +246,9 @@ impl Policy {
         run.turn
             .trace()
             .step(Layer::Egress, "reach", Verdict::Allow, since, || format!("{} by {by}", asked.target));
-        Ok(self.mint_request(outbound, seq, &run.turn, &rules))
+        let of = format!("{} {}", asked.target.method, asked.target.endpoint);
+        let counted = Counted { tally: run.tally.clone(), asked: of };
+        Ok(self.mint_request(outbound, seq, &run.turn, &rules).counted(counted))
     }
 
     /// May a tunnel to this place be opened? It permits nothing: each request in it is decided.
@@ -288,11 +305,16 @@ impl Policy {
         since: Instant,
     ) -> Refusal {
         match run.storm.count(&refusal, of) {
-            Counted::Record(count) => {
+            storm::Counted::Record(count) => {
                 let record = record.with(Field::Count, count);
-                self.refuse(record, refusal, &run.turn, "proxy", since).await
+                let refusal = self.refuse(record, refusal, &run.turn, "proxy", since).await;
+                run.tally.note(refusal.rule.id, of, &refusal.id.to_string(), &refusal.detail);
+                refusal
             }
-            Counted::Like(id) => Refusal { id, ..refusal },
+            storm::Counted::Like(id) => {
+                run.tally.note(refusal.rule.id, of, &id.to_string(), &refusal.detail);
+                Refusal { id, ..refusal }
+            }
         }
     }
 
@@ -349,6 +371,10 @@ impl Policy {
                 None => Tokens::PassOn,
             },
         };
+        if (outbound.bound || !outbound.secrets.is_empty()) && run.tally.is_spent() {
+            return Err(Refusal::new(&rules::SECRETS_SUSPENDED, target.endpoint.to_string())
+                .widened_by("look at what came back: ironclaw approvals list; a new run starts afresh"));
+        }
         match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
             cedar::Answer::Permit(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: rule.ask }),
             cedar::Answer::Ask(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: true }),

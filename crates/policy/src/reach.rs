@@ -76,6 +76,9 @@ pub enum ReachError {
     /// Not the TOML of a rules file. The parser's message quotes the file, so it is foreign.
     #[error("the rules are not valid TOML for rules")]
     Toml(Untrusted<String>),
+    /// Two rules for one place that ask for different things (attack C18).
+    #[error("two rules are for {0} and ask for different things; make them one")]
+    Tie(String),
     /// A part of a rule that does not mean what it must.
     #[error("rule {number}: {part}: {why}")]
     Rule {
@@ -108,7 +111,7 @@ impl Reach {
     /// Both together.
     pub fn and(mut self, other: Self) -> Result<Self, ReachError> {
         self.0.extend(other.0);
-        if self.0.len() > MAX_RULES { Err(ReachError::TooMany) } else { Ok(self) }
+        Self::of_rules(self.0)
     }
 
     /// The rules.
@@ -122,7 +125,18 @@ impl Reach {
             written.and_then(Written::mean).map_err(at)
         };
         let rules = written.enumerate().take(MAX_RULES + 1).map(rule).collect::<Result<Vec<_>, _>>()?;
-        if rules.len() > MAX_RULES { Err(ReachError::TooMany) } else { Ok(Self(rules)) }
+        Self::of_rules(rules)
+    }
+
+    fn of_rules(rules: Vec<ReachRule>) -> Result<Self, ReachError> {
+        if rules.len() > MAX_RULES {
+            return Err(ReachError::TooMany);
+        }
+        let ties = |(at, rule): (usize, &ReachRule)| rules[..at].iter().any(|other| rule.ties_with(other));
+        match rules.iter().enumerate().find(|rule| ties(*rule)) {
+            Some((_, rule)) => Err(ReachError::Tie(rule.to_string())),
+            None => Ok(Self(rules)),
+        }
     }
 
     /// True when a rule names the endpoint under that scheme, whatever the method and path.
@@ -164,6 +178,16 @@ impl Reach {
 impl ReachRule {
     fn names(&self, endpoint: &Endpoint) -> bool {
         self.port == endpoint.port && self.host.covers(&endpoint.host)
+    }
+
+    /// True when some request is under both, neither names its place more closely, and they differ in what they ask for: then
+    /// one of them would not hold.
+    fn ties_with(&self, other: &Self) -> bool {
+        (self.scheme, &self.host, self.port, &self.path)
+            == (other.scheme, &other.host, other.port, &other.path)
+            && self.methods.iter().any(|method| other.methods.contains(method))
+            && (&self.require, self.ask, self.single, &self.capture)
+                != (&other.require, other.ask, other.single, &other.capture)
     }
 
     /// The rule as a manifest would write it; absent where it is for an address or for several names.
@@ -314,6 +338,8 @@ impl Written {
             Some((first, rest)) if first.split(',').all(is_method) => {
                 (Some(first.split(',').map(str::to_owned).collect()), rest)
             }
+            // What follows a host is a port, and what follows a scheme are slashes: these were meant for methods.
+            Some((first, rest)) if is_meant_for_methods(first, rest) => return Err(no_method()),
             _ => (None, word),
         };
         let (scheme, rest) = match rest.split_once("://") {
@@ -355,7 +381,7 @@ impl Written {
         let port = Port::new(port).map_err(|error| ("the port", error.to_string()))?;
         let method = |text: &String| {
             let known = Method::from_bytes(text.as_bytes()).ok().filter(|method| METHODS.contains(method));
-            known.ok_or_else(|| ("the methods", format!("one of {}, in capitals", names_of(&METHODS))))
+            known.ok_or_else(no_method)
         };
         let methods = match &self.methods {
             None => METHODS.to_vec(),
@@ -366,6 +392,9 @@ impl Written {
         };
         let path = match &self.path {
             None => PathPrefix::all(),
+            Some(text) if text.contains(['?', '#']) => {
+                return Err(("the path", "it ends before '?' and '#': a rule is for every query".to_owned()));
+            }
             Some(text) => PathPrefix::parse(text).map_err(|error| ("the path", error.to_string()))?,
         };
         let require = self.require.as_deref().map(SecretName::parse).transpose();
@@ -390,6 +419,17 @@ impl Written {
             capture,
         })
     }
+}
+
+/// True for a word before a colon that is no host with its port: letters and commas, and behind them no number.
+fn is_meant_for_methods(first: &str, rest: &str) -> bool {
+    let port = rest.split('/').next().unwrap_or_default();
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    first.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b',') && !is_number
+}
+
+fn no_method() -> Part {
+    ("the methods", format!("each is one of {}, in capitals", names_of(&METHODS)))
 }
 
 fn names_of(methods: &[Method]) -> String {
@@ -511,12 +551,54 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_word_is_said_of_the_part_that_is_wrong() {
+        for (word, part) in [
+            ("get:a.com", "the methods"),
+            ("GET,FOO:x", "the methods"),
+            ("get:http://a.com", "the methods"),
+            ("https://a.com/y?z", "the path: it ends before '?'"),
+            ("a.com/y#z", "the path: it ends before '?'"),
+            ("a.com:x", "the port"),
+            ("localhost:0", "the port"),
+            ("ftp://a.com", "the scheme"),
+        ] {
+            let error = Reach::of_words([word]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("rule 1: {part}")), "{word}: {error}");
+        }
+    }
+
+    #[test]
     fn c18_the_longest_path_decides() {
         let text =
             "[[allow]]\nhost = \"a.com\"\npath = \"/v1\"\nrequire = \"KEY\"\n[[allow]]\nhost = \"a.com\"";
         let reach = Reach::parse(text.as_bytes()).unwrap();
         let requires = |url: &str| reach.rule(&Target::parse("GET", url).unwrap()).unwrap().require.is_some();
         assert!(requires("https://a.com/v1/x") && !requires("https://a.com/v2"));
+    }
+
+    #[test]
+    fn c18_two_rules_for_one_place_that_ask_for_different_things_are_refused() {
+        let rule = |more: &str| format!("[[allow]]\nhost = \"a.com\"\n{more}\n");
+        for (one, other) in [
+            ("ask = true", "require = \"KEY\""),
+            ("", "single = true"),
+            ("methods = [\"GET\", \"PUT\"]", "methods = [\"PUT\"]\nask = true"),
+            ("capture = { access_token = \"A\" }", "capture = { access_token = \"B\" }"),
+        ] {
+            let both = rule(one) + &rule(other);
+            assert!(matches!(Reach::parse(both.as_bytes()), Err(ReachError::Tie(_))), "{both}");
+            let (one, other) = (Reach::parse(rule(one).as_bytes()), Reach::parse(rule(other).as_bytes()));
+            assert!(matches!(one.unwrap().and(other.unwrap()), Err(ReachError::Tie(_))));
+        }
+        // The same twice, other methods and another path are no tie.
+        for (one, other) in [
+            ("ask = true", "ask = true"),
+            ("methods = [\"GET\"]", "methods = [\"PUT\"]\nask = true"),
+            ("", "path = \"/v1\"\nask = true"),
+            ("", "port = 8443\nask = true"),
+        ] {
+            assert!(Reach::parse((rule(one) + &rule(other)).as_bytes()).is_ok(), "{one} {other}");
+        }
     }
 
     proptest! {

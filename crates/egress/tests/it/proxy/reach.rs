@@ -460,3 +460,74 @@ async fn x01_lookups_in_tls_and_in_https_are_requests_like_any_other() {
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
     assert_eq!(world.refusals().await, ["policy.not-allowed"; 4]);
 }
+
+#[tokio::test]
+async fn a08_of_one_host_port_and_method_one_question_waits_at_a_time() {
+    let (name, other) = (host(), host());
+    let upstream = upstream(&name).await;
+    let rules =
+        format!("[[allow]]\nhost = \"{name}\"\nask = true\n[[allow]]\nhost = \"{other}\"\nask = true\n");
+    let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+    let wait = std::time::Duration::from_secs(60);
+    let world = World::waiting(leads_to(&upstream, &name), rules, wait).await;
+    let post = |path: &str| {
+        format!(
+            "POST /{path} HTTP/1.1\r\nHost: {name}\r\nContent-Length: 8\r\nConnection: close\r\n\r\nto={path:>5}"
+        )
+    };
+    let paths = ["a", "b", "c", "d"];
+    let asked = futures_util::future::join_all(
+        paths.map(async |path| world.inside(name.as_str(), &post(path)).await),
+    );
+    let owner = async {
+        for _ in paths {
+            let first = world.waits().await;
+            let rows = world.waiting_rows().await;
+            assert_eq!(rows.len(), 1, "{rows:?}");
+            // What is asked is shown, body included.
+            assert!(paths.iter().any(|path| rows[0].card.contains(&format!("to={path:>5}"))), "{rows:?}");
+            world.approve().await;
+            assert!(world.waiting_rows().await.iter().all(|row| row.id != first));
+        }
+    };
+    let (answers, ()) = tokio::join!(asked, owner);
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    // Another place has a question of its own.
+    let elsewhere = format!("POST /x HTTP/1.1\r\nHost: {other}\r\nContent-Length: 0\r\n\r\n");
+    let both = async {
+        for _ in 0..1000 {
+            if world.waiting_rows().await.len() == 2 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("one question only");
+    };
+    let here = post("e");
+    tokio::select! {
+        answer = world.inside(name.as_str(), &here) => panic!("{answer:?}"),
+        answer = world.inside(other.as_str(), &elsewhere) => panic!("{answer:?}"),
+        () = both => {}
+    }
+}
+
+#[tokio::test]
+async fn a09_nothing_waits_of_a_run_that_has_ended() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let rules = format!("[[allow]]\nhost = \"{name}\"\nask = true\n");
+    let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+    let wait = std::time::Duration::from_secs(600);
+    let world = World::waiting(leads_to(&upstream, &name), rules, wait).await;
+    let get = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    let id = tokio::select! {
+        answer = world.inside(name.as_str(), &get) => panic!("{answer:?}"),
+        id = world.waits() => id,
+    };
+    let entries = world.close().await;
+    let ended = entries.iter().map(|entry| &entry.record).filter(|record| {
+        record.field(Field::Finding) == Some(&id.to_string()) && record.field(Field::State) == Some("expired")
+    });
+    assert_eq!(ended.count(), 1, "{entries:?}");
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}
