@@ -102,8 +102,9 @@ impl Excepted {
             return Ok(Pinned { sockets: vec![self.address], excepted: true });
         }
         let class = classify(self.address.ip());
-        let detail =
-            format!("{endpoint} leads to {} ({class}) by exception; nothing was sent", self.address.ip());
+        let address = self.address.ip();
+        let why = "by an exception that is not for programs in containers; nothing was sent";
+        let detail = format!("{endpoint} leads to {address} ({class}) {why}");
         Err(Refusal::new(&rules::NOT_FROM_CONTAINER, detail).widened_by(format!(
             "if commands in containers may reach it, add containers = true to the [[egress.exception]] for {endpoint} \
              in the configuration: ironclaw config explain egress.exception.containers"

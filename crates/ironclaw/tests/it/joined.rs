@@ -218,7 +218,7 @@ async fn s12_an_exception_holds_for_a_command_only_where_it_says_so() {
         assert_eq!(told["error"]["code"], "egress.not-from-container", "{ran:#?}");
         let id = told["error"]["refusal"].as_str().unwrap();
         let explained = joined.installation.run(&["policy", "explain", id]).ok().stdout;
-        for said in ["an address inside, which programs in containers do not reach", "containers = true"] {
+        for said in ["by an exception that is not for programs in containers", "containers = true"] {
             assert!(explained.contains(said), "{explained}");
         }
     }
