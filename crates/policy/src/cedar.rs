@@ -176,7 +176,10 @@ impl Engine {
     ) -> Answer {
         let request = || {
             let context = Context::from_pairs(context).ok()?;
-            Request::new(principal?, uid("Action", action)?, resource?, context, Some(&self.schema)).ok()
+            // What is asked is put together in this file alone. That it fits the schema is asserted, for to compare takes
+            // longer than to decide; where it did not, a policy that speaks of what is missing would fail, which refuses.
+            let schema = cfg!(debug_assertions).then_some(&self.schema);
+            Request::new(principal?, uid("Action", action)?, resource?, context, schema).ok()
         };
         let Some(request) = request() else {
             return Answer::Refuse(&rules::CEDAR_ERROR, String::new());
