@@ -217,9 +217,8 @@ async fn a_value_of_the_vault_does_not_leave_however_the_client_came_by_it() {
         assert!(!answer.body.contains(&key));
     }
     // The third was the last that is looked at in that run.
-    let post = |key: &str| {
-        format!("POST / HTTP/1.1\r\nHost: {name}\r\nContent-Length: {}\r\n\r\n{key}", key.len())
-    };
+    let post =
+        |key: &str| format!("POST / HTTP/1.1\r\nHost: {name}\r\nContent-Length: {}\r\n\r\n{key}", key.len());
     assert_eq!(world.inside(name.as_str(), &post(&key)).await.code(), "policy.secrets-suspended");
     let world = self::world(&upstream, &name, "/", "bearer").await;
     assert_eq!(world.inside(name.as_str(), &post(&world.key)).await.code(), "leaks.known-value");
