@@ -14,12 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use container::{Ended, Finished, Recovered, RunError, Running, Sandbox};
-use policy::{Permit, Policy, Turn};
+use policy::{Permit, Policy, Refused, Turn};
 use safety::{Channel, Untrusted};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use types::{CallId, Command, Confinement, Field, Kind, Record, Refusal, Site, Source, Trace, Verdict};
+use types::{
+    CallId, Command, Confinement, Field, Kind, Record, Refusal, Site, Source, ToolName, Trace, Verdict,
+};
 
-use super::reaching::Reaching;
+use super::reaching::{Reaching, alarm};
 use crate::cli::{self, ExecPolicy};
 use crate::exit::{Failure, Outcome};
 use crate::parts::{self, Base};
@@ -41,15 +43,16 @@ pub async fn run(args: &cli::Exec, base: &Base, terminal: &Terminal) -> Outcome 
     let trace = if args.trace { Trace::collecting() } else { Trace::off() };
     let turn = Turn::begin(trace.clone());
     let before = account::last_record(base).await?;
+    let mut refused = (Vec::new(), 0);
     let finished = match command.confinement {
         Confinement::FullAccess => unconfined(command, args, &turn, base, terminal).await,
-        _ => confined(command, args, &turn, base, terminal).await,
+        _ => confined(command, args, &turn, &mut refused, base, terminal).await,
     };
     if args.trace {
         trace_view::draw(&trace.steps(), terminal);
     }
     if terminal.is_json() {
-        account::tell(finished.as_ref(), &turn, before, base, terminal).await?;
+        account::tell((finished.as_ref(), &refused), &turn, before, base, terminal).await?;
     }
     report(&finished?)
 }
@@ -59,6 +62,7 @@ async fn confined(
     command: Command,
     args: &cli::Exec,
     turn: &Turn,
+    refused: &mut (Vec<Refused>, u64),
     base: &Base,
     terminal: &Terminal,
 ) -> Result<Finished, Failure> {
@@ -74,18 +78,21 @@ async fn confined(
     let (sandbox, policy) = tokio::join!(sandbox(&command, base, terminal), policy);
     let (sandbox, policy) = (sandbox?, policy?);
     let permit = decide(command, turn, &policy, base).await?;
-    let (proxy, _beside) =
+    let (proxy, beside) =
         reaching.proxy(Site::Container, vault, policy, turn.clone(), base, terminal).await?;
     let proxy = Arc::new(proxy);
-    if args.terminal {
+    let finished = if args.terminal {
         let raw = tty::Raw::enter(terminal)?;
         let mut running = sandbox.start_on_terminal(permit, proxy, tty::size()).await.map_err(failure)?;
         let recovered = std::mem::take(&mut running.recovered);
         let ended = tty::attend(running, raw).await;
         tell_of(&recovered, base, terminal);
-        return end(ended, base, terminal);
-    }
-    attend(sandbox.start(permit, proxy).await.map_err(failure)?, base, terminal).await
+        end(ended, turn, base, terminal).await
+    } else {
+        attend(sandbox.start(permit, proxy).await.map_err(failure)?, turn, base, terminal).await
+    };
+    *refused = beside.end(&base.safety, terminal).await;
+    finished
 }
 
 /// A command that has everything that its user has, the network included.
@@ -107,7 +114,7 @@ async fn unconfined(
     let permit = decide(command, turn, &policy, base).await?;
     terminal.alert("full access: this command runs outside any container, with everything that you have");
     let running = container::unconfined::start(permit, &base.safety, &base.config.sandbox.limits).await;
-    attend(running.map_err(failure)?, base, terminal).await
+    attend(running.map_err(failure)?, turn, base, terminal).await
 }
 
 /// The folder that the command works in, links resolved.
@@ -157,7 +164,12 @@ async fn decide(
 }
 
 /// Carries input, output and signals until the run is over.
-async fn attend(running: Running, base: &Base, terminal: &Terminal) -> Result<Finished, Failure> {
+async fn attend(
+    running: Running,
+    turn: &Turn,
+    base: &Base,
+    terminal: &Terminal,
+) -> Result<Finished, Failure> {
     let Running { stdout, stderr, stdin, control, outcome, recovered } = running;
     tell_of(&recovered, base, terminal);
     let input = tokio::spawn(feed(stdin));
@@ -168,13 +180,14 @@ async fn attend(running: Running, base: &Base, terminal: &Terminal) -> Result<Fi
     let finished = outcome.wait().await;
     input.abort();
     signals.abort();
-    end((finished, out.or(err)), base, terminal)
+    end((finished, out.or(err)), turn, base, terminal).await
 }
 
 /// What a run came to, and the leak that it was stopped for if there was one: then that is why it ended. What was moved is
 /// told in any case.
-fn end(
+async fn end(
     (finished, leak): (Result<Finished, RunError>, Option<Refusal>),
+    turn: &Turn,
     base: &Base,
     terminal: &Terminal,
 ) -> Result<Finished, Failure> {
@@ -184,9 +197,29 @@ fn end(
         terminal.warn(format!("ironclaw: {told}"));
     }
     match leak {
-        Some(refusal) => Err(refusal.into()),
+        Some(refusal) => Err(leaked(refusal, turn, base, terminal).await),
         None => finished.map_err(failure),
     }
+}
+
+/// Records what the output was stopped for, and tells of it as of every leak.
+async fn leaked(refusal: Refusal, turn: &Turn, base: &Base, terminal: &Terminal) -> Failure {
+    let record = Record::new(Kind::Release, Verdict::Block)
+        .of_turn(turn.id())
+        .with(Field::Actor, "owner")
+        .with(Field::Rule, refusal.rule.id)
+        .with(Field::Refusal, refusal.id)
+        .with(Field::Reason, if refusal.detail.is_empty() { refusal.rule.says } else { &refusal.detail })
+        .with(Field::Widen, refusal.widen.as_deref().unwrap_or_default());
+    if base.audit.record(record).await.is_err() {
+        return Failure::Unrecorded(refusal);
+    }
+    let found = (refusal.rule.id, refusal.detail.as_str());
+    match alarm(base).tell_leak(found, turn, &Source::Tool(ToolName::exec())).await {
+        Ok(alert) => terminal.alert(alert),
+        Err(unrecorded) => terminal.warn(unrecorded),
+    }
+    Failure::Refused(vec![refusal])
 }
 
 /// Tells what earlier commands left whose end nobody saw.
