@@ -18,6 +18,7 @@ pub mod floor;
 mod held;
 mod judge;
 pub mod manifest;
+mod overrides;
 mod permit;
 mod proxied;
 mod question;

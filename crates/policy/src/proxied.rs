@@ -26,7 +26,7 @@ use crate::reach::{self, Reach, ReachRule};
 use crate::storm::{self, Storm};
 use crate::tally::{Counted, Leak, Refused, Tally};
 use crate::turn::Turn;
-use crate::{cedar, rules};
+use crate::{cedar, overrides, rules};
 
 /// The longest answer. A model's weights are smaller, and so is every image of a disk that a build fetches.
 const PROXIED_RESPONSE: limits::Bytes = limits::Bytes::mib(64 * 1024);
@@ -326,6 +326,10 @@ impl Policy {
         let (name, digest) = run.caller().identity();
         if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
+        }
+        let is_narrow = !rule.takes_every_method() || !asked.claims.is_empty();
+        if is_narrow && overrides::asks_for_another(target.query(), &asked.headers, asked.body.as_ref()) {
+            return Err(Refusal::new(&rules::METHOD_OVERRIDE, target.endpoint.to_string()));
         }
         let grants = self.grants_to(&name).await?;
         judge_credentials(&bound(&grants, run, target), rule, asked)?;

@@ -181,6 +181,11 @@ impl ReachRule {
         self.port == endpoint.port && self.host.covers(&endpoint.host)
     }
 
+    /// True when it is for every method that a rule can name.
+    pub(crate) fn takes_every_method(&self) -> bool {
+        METHODS.iter().all(|method| self.methods.contains(method))
+    }
+
     /// True when some request is under both, neither names its place more closely, and they differ in what they ask for: then
     /// one of them would not hold.
     fn ties_with(&self, other: &Self) -> bool {

@@ -531,3 +531,38 @@ async fn a09_nothing_waits_of_a_run_that_has_ended() {
     assert_eq!(ended.count(), 1, "{entries:?}");
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
 }
+
+#[tokio::test]
+async fn p02_a_parameter_that_asks_for_another_method_is_refused_where_the_method_counts() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[&format!("GET,POST:{name}/public")])).await;
+    let post = |path: &str, kind: &str, body: &str| {
+        format!(
+            "POST /public{path} HTTP/1.1\r\nHost: {name}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let form = "application/x-www-form-urlencoded";
+    let part = "--b\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nDELETE\r\n--b--\r\n";
+    let overriding = [
+        post("?a=b&_method=DELETE", form, ""),
+        post("?%5Fmethod=put", form, ""),
+        post("?X-HTTP-Method-Override=PUT", form, ""),
+        post("", form, "a=b&_Method=DELETE"),
+        post("", "multipart/form-data; boundary=b", part),
+        post("", "application/json", "{\"_method\": \"DELETE\"}"),
+    ];
+    for request in &overriding {
+        let answer = world.inside(name.as_str(), request).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "policy.method-override"), "{request}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    for honest in [post("?method=x", form, "a=_method"), post("", "application/json", "{\"a\": \"_method\"}")]
+    {
+        assert_eq!(world.inside(name.as_str(), &honest).await.status, 200, "{honest}");
+    }
+    // Where every method is allowed there is nothing to get around.
+    world.proxy.run().replace(reach(&[name.as_str()]));
+    assert_eq!(world.inside(name.as_str(), &overriding[0]).await.status, 200);
+}
