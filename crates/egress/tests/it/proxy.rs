@@ -5,6 +5,7 @@ mod clients;
 mod encoded;
 mod floods;
 mod grpc;
+mod held;
 mod identity;
 mod reach;
 mod secrets;
