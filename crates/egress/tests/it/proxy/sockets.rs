@@ -6,7 +6,7 @@ use std::time::Duration;
 use egress::Config;
 use egress::loopback::{Loopback, reply};
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -434,7 +434,7 @@ async fn t13_over_http2_a_socket_is_decided_and_read_like_any_other() {
     assert_eq!(head["authorization"], format!("Bearer {}", world.key));
     assert!(!head.contains_key("sec-websocket-extensions"));
     assert!(!format!("{:?}", server.heard()).contains("sk-"));
-    drop(client);
+    while let Ok(Some(Ok(_))) = timeout(TIME, client.next()).await {}
     let settled = world.settled().await;
     assert!(
         settled.iter().any(|record| record.field(Field::Rule) == Some("egress.placeholder")),
