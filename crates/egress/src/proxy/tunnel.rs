@@ -65,12 +65,20 @@ impl Shared {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (shared, bounds) = (self.clone(), self.bounds);
+        let room = self.budget.share(CONNECTION_WINDOW as usize, bounds.handshake).await;
+        let _room = match room {
+            Ok(room) => room,
+            Err(refusal) => {
+                return drop(self.policy.note_refused(&self.run, refusal, "a connection in HTTP/2").await);
+            }
+        };
         let service = service_fn(move |request| {
             let (shared, place) = (shared.clone(), place.clone());
             shared.respond(place, request)
         });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
+            .enable_connect_protocol()
             .max_concurrent_streams(MOST_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

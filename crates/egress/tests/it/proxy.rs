@@ -6,6 +6,7 @@ mod encoded;
 mod floods;
 mod framing;
 mod grpc;
+mod held;
 mod identity;
 mod reach;
 mod secrets;

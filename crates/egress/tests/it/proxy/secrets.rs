@@ -308,11 +308,15 @@ async fn t10_what_is_hidden_in_the_framing_of_a_body_does_not_leave() {
     let world = world(&upstream, &name, "/v1", "bearer").await;
     let (own, key) = (world.placeholder(), world.key.clone());
     for hidden in [&own, &key] {
-        let request = format!(
-            "POST /v1 HTTP/1.1\r\nHost: {name}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Hidden\r\n\r\n\
-             4;ext=\"{hidden}\"\r\nbody\r\n0;ext={hidden}\r\nX-Hidden: {hidden}\r\n\r\n"
-        );
-        assert_eq!(world.inside(name.as_str(), &request).await.status, 200);
+        let request = |trailer: &str| {
+            format!(
+                "POST /v1 HTTP/1.1\r\nHost: {name}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Hidden\r\n\r\n\
+                 4;ext=\"{hidden}\"\r\nbody\r\n0;ext={hidden}\r\n{trailer}\r\n"
+            )
+        };
+        assert_eq!(world.inside(name.as_str(), &request("")).await.status, 200);
+        let refused = world.inside(name.as_str(), &request(&format!("X-Hidden: {hidden}\r\n"))).await;
+        assert_eq!((refused.status, &*refused.code()), (400, "egress.request-trailers"), "{refused:?}");
     }
     for seen in upstream.requests() {
         let (parts, body) = seen.into_parts();
