@@ -61,7 +61,8 @@ impl Shared {
         }
         let addressed = addressed(&place, request.uri(), request.headers());
         // Refusals are told apart by what was asked, so that none hides among others.
-        let (method, authority) = (request.method().clone(), addressed.as_ref().ok().map(|(_, to)| to.clone()));
+        let (method, authority) =
+            (request.method().clone(), addressed.as_ref().ok().map(|(_, to)| to.clone()));
         let read = async {
             let upgrade = self.upgrade(&mut request)?;
             let (parts, body) = request.into_parts();
