@@ -336,24 +336,7 @@ impl Policy {
         if rule.single && !is_single(asked.body.as_deref()) {
             return Err(Refusal::new(&rules::NOT_SINGLE, target.endpoint.to_string()));
         }
-        let wishes = match target.host() {
-            types::Host::Name(host) => asked
-                .claims
-                .iter()
-                .map(|claim| SecretWish {
-                    secret: claim.secret.clone(),
-                    host: host.clone(),
-                    inject: claim.inject.clone(),
-                })
-                .collect(),
-            types::Host::Addr(_) if asked.claims.is_empty() => Vec::new(),
-            types::Host::Addr(_) => {
-                return Err(Refusal::new(
-                    &rules::SECRET_NOT_GRANTED,
-                    format!("{} has no name", target.endpoint),
-                ));
-            }
-        };
+        let wishes = wishes(asked)?;
         // What stands for it in the answer is made when the run begins.
         let captured = rule.capture.iter().flat_map(types::TokensInto::names);
         if let Some(stray) = captured.into_iter().find(|name| !run.secrets.contains(name)) {
@@ -385,6 +368,23 @@ impl Policy {
             cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
         }
     }
+}
+
+/// The secrets that the request stands for, toward a host that has a name.
+fn wishes(asked: &Asked) -> Result<Vec<SecretWish>, Refusal> {
+    let Host::Name(host) = asked.target.host() else {
+        if asked.claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let detail = format!("{} has no name", asked.target.endpoint);
+        return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, detail));
+    };
+    let wish = |claim: &SecretUse| SecretWish {
+        secret: claim.secret.clone(),
+        host: host.clone(),
+        inject: claim.inject.clone(),
+    };
+    Ok(asked.claims.iter().map(wish).collect())
 }
 
 /// A place that a secret is bound to takes no other credential, and where the rule says so none but it.

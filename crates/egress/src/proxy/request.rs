@@ -67,8 +67,7 @@ impl Shared {
                 }
             };
         }
-        let framed = framed(request.headers());
-        let addressed = framed.and_then(|()| addressed(&place, request.uri(), request.headers()));
+        let addressed = addressed(&place, request.uri(), request.headers());
         // Refusals are told apart by what was asked, so that none hides among others.
         let (method, authority) =
             (request.method().clone(), addressed.as_ref().ok().map(|(_, to)| to.clone()));
@@ -237,6 +236,7 @@ fn framed(headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// The scheme and the place of a request, on which everything in it that names a host has to agree.
 fn addressed(place: &Place, uri: &Uri, headers: &HeaderMap) -> Result<(Scheme, Endpoint), Refusal> {
+    framed(headers)?;
     let written = match (uri.scheme_str(), uri.authority()) {
         (Some("https"), Some(authority)) => Some((Scheme::Https, authority.as_str())),
         (Some("http"), Some(authority)) => Some((Scheme::Http, authority.as_str())),
