@@ -132,11 +132,15 @@ struct Told {
 }
 
 /// What tells the owner of findings.
-pub(crate) struct Alarm {
-    pub(crate) audit: Audit,
-    pub(crate) reader: Reader,
-    pub(crate) tenant: Tenant,
-    pub(crate) command: Option<AlertCommand>,
+pub struct Alarm {
+    /// Where they are recorded.
+    pub audit: Audit,
+    /// The right to count what waits.
+    pub reader: Reader,
+    /// Whose findings they are.
+    pub tenant: Tenant,
+    /// What is run for each.
+    pub command: Option<AlertCommand>,
 }
 
 impl Alarm {
@@ -161,7 +165,17 @@ impl Alarm {
 
     /// Tells of a leak that another layer stopped inside a call.
     pub(crate) async fn tell_refused(&self, refusal: &Refusal, place: Place<'_>) -> Result<Alert, Refusal> {
-        self.raise(Told::stopped(refusal), place).await
+        self.raise(Told::stopped(refusal.rule.id, &refusal.detail), place).await
+    }
+
+    /// Tells of a leak that was stopped outside any call, by its rule's id and what was found, in fixed words.
+    pub async fn tell_leak(
+        &self,
+        (rule, reason): (&str, &str),
+        turn: &Turn,
+        source: &Source,
+    ) -> Result<Alert, Refusal> {
+        self.raise(Told::stopped(rule, reason), Place { turn, source, scope: None }).await
     }
 
     /// One alert: recorded, counted, and the command run.
@@ -276,15 +290,15 @@ impl Told {
         }
     }
 
-    fn stopped(refusal: &Refusal) -> Self {
+    fn stopped(rule: &str, reason: &str) -> Self {
         Self {
-            rule: refusal.rule.id.to_owned(),
+            rule: rule.to_owned(),
             severity: Severity::Critical,
-            reason: refusal.detail.clone(),
+            reason: reason.to_owned(),
             secret: None,
-            known_value: *refusal.rule == finding::KNOWN_VALUE,
-            fingerprint: Digest::of_parts([refusal.rule.id.as_bytes(), refusal.detail.as_bytes()]),
-            card: format!("{}: {}", refusal.rule.id, refusal.detail),
+            known_value: rule == finding::KNOWN_VALUE.id,
+            fingerprint: Digest::of_parts([rule.as_bytes(), reason.as_bytes()]),
+            card: format!("{rule}: {reason}"),
         }
     }
 

@@ -20,7 +20,7 @@ pub mod shell;
 pub mod transcript;
 mod turn;
 
-pub use alert::{Alert, AlertCommand};
+pub use alert::{Alarm, Alert, AlertCommand};
 pub use files::Files;
 pub use model::{Chat, ChatSettings, Model, ModelName, Offline};
 pub use outcome::{Failure, Outcome};

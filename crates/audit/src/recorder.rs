@@ -184,6 +184,15 @@ impl Audit {
         }
     }
 
+    /// The same with a change that goes with the record, such as the end of a question whose asker is gone. Where the row is
+    /// not as the change expects it, neither is written.
+    pub fn change_detached(&self, record: Record, change: Mutation) {
+        let work = Work::Record(record, Some(change));
+        if self.queue.try_send(Job { work, answer: None }).is_err() {
+            self.losses.add(1);
+        }
+    }
+
     async fn submit(&self, work: Work) -> Result<Seq, ChangeError> {
         let (answer, durable) = oneshot::channel();
         let job = Job { work, answer: Some(answer) };

@@ -48,7 +48,9 @@ pub(crate) async fn run(
         write_group((&mut writer, &mut known), &mut group, &losses, &mut sealer, false).await;
         // Who was answered may have the next record at hand: let it come before the group is taken, or groups
         // would be of those alone who waited for the one before.
-        tokio::task::yield_now().await;
+        if !queue.is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
     // What was recorded since the last seal is sealed before the process ends.
     if losses.pending() > 0 || (recorded && sealer.is_some()) {
@@ -148,6 +150,7 @@ async fn commit_in_the_end(
 ) -> Result<Written, AuditError> {
     if lost == 0
         && !closing
+        && writer.is_in_file()
         && let Some(mut known) = end.take()
         && let Some(records) = end::only_appended(group)
         && !sealer.is_some_and(|sealer| sealer.is_due(known.seq + records.len() as u64, false))

@@ -14,6 +14,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use types::Host;
 
@@ -23,6 +24,9 @@ const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Clocks of two containers may differ by this much.
 const SKEW: Duration = Duration::from_secs(60 * 60);
+
+/// What its certificate calls it.
+const NAME: &str = "IronClaw local authority";
 
 /// Hosts that a limited authority lists. Clients compare a certificate with each, and read the list at each handshake.
 const MOST_HOSTS: usize = 256;
@@ -68,7 +72,7 @@ impl Authority {
 
     fn limited_to(limits: Option<NameConstraints>) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate().map_err(|_| AuthorityError)?;
-        let mut params = params("IronClaw local authority");
+        let mut params = params(NAME);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.name_constraints = limits;
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -102,6 +106,18 @@ impl Authority {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok(Identity { chain: vec![leaf.der().clone(), self.certificate.clone()], key })
     }
+}
+
+/// True for the certificate of an authority, this one or an earlier, as PEM text and nothing else.
+pub fn is_authority(pem: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(pem) else { return false };
+    let is_one = text.matches("-----BEGIN ").count() == 1 && text.starts_with("-----BEGIN CERTIFICATE-----");
+    let certificate = CertificateDer::from_pem_slice(pem);
+    let names = |certificate: CertificateDer<'_>| {
+        // Subject and issuer: it vouches for itself.
+        certificate.windows(NAME.len()).filter(|bytes| *bytes == NAME.as_bytes()).count() == 2
+    };
+    is_one && certificate.is_ok_and(names)
 }
 
 /// Without the key.

@@ -64,6 +64,7 @@ mod tests {
             caller: Caller::Agent,
             target: Target::parse("GET", url).unwrap(),
             secrets: secrets.to_vec(),
+            bound: !secrets.is_empty(),
             response: Bytes::kib(1),
             time: Duration::from_secs(1),
             tokens: Tokens::PassOn,

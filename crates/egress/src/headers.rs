@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Uri, response};
 use types::limits::{Bytes as Limit, MAX_REQUEST_BODY};
-use types::{Caller, Injection, Outbound, Refusal, Rule, Target, Tokens};
+use types::{Caller, Injection, Outbound, Refusal, Rule, Target};
 
 use crate::payload::Payload;
 use crate::{limits, rules};
@@ -150,8 +150,7 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
     }
     // Two halves of an answer could each hide half of an echoed secret from the scanner, or what a token is called from
     // its value.
-    let is_watched = !effect.secrets.is_empty() || effect.tokens != Tokens::PassOn;
-    let halves = is_watched && is_one_of(&[header::RANGE, header::IF_RANGE]);
+    let halves = effect.is_watched() && is_one_of(&[header::RANGE, header::IF_RANGE]);
     Ok(!is_one_of(&FRAMING) && !halves)
 }
 
@@ -316,7 +315,7 @@ pub(crate) fn incoming<B>(effect: &Outbound, parts: response::Parts, body: B) ->
 mod tests {
     use std::time::Duration;
 
-    use types::{CallId, Digest, SecretName, SecretUse, ToolName};
+    use types::{CallId, Digest, SecretName, SecretUse, Tokens, ToolName};
 
     use super::*;
 
@@ -331,6 +330,7 @@ mod tests {
             },
             target: Target::parse("POST", "https://api.example:8443/v1/x?q=a%20b").unwrap(),
             secrets: secrets.iter().map(used).collect(),
+            bound: !secrets.is_empty(),
             response: Limit::kib(1),
             time: Duration::from_secs(1),
             tokens: Tokens::PassOn,

@@ -10,7 +10,9 @@
 //! - `credential_injector`, `wire`: secrets enter at the last moment; the wire alone sees them.
 //! - `link`, `pool`: a connection on which HTTP/1.1 or HTTP/2 is spoken, and where it waits.
 //! - `receive`: what comes back is scanned before its reader sees it.
-//! - `socket`: a WebSocket, read message by message both ways.
+//! - `socket`, `metered`: a WebSocket, read message by message both ways, within the room that there is.
+//! - `silence`: how long a conversation may say nothing.
+//! - `budget`: how many bytes the programs of one run make this one hold.
 //! - `token_watch`: tokens that come from another place than the one where they are captured.
 //! - `renew`: the vault's own request for a new token, whose answer the vault alone reads.
 //! - `account`: trace and audit record of every request, allowed, refused or failed.
@@ -19,6 +21,7 @@
 
 mod account;
 pub mod address;
+mod budget;
 pub mod ca;
 mod capture;
 pub mod config;
@@ -30,6 +33,7 @@ pub mod java;
 pub mod limits;
 mod link;
 pub mod loopback;
+mod metered;
 mod payload;
 mod pool;
 pub mod proxy;
@@ -38,6 +42,7 @@ mod renew;
 mod resolve;
 pub mod rules;
 mod send;
+mod silence;
 mod socket;
 mod tls;
 mod token_watch;

@@ -23,6 +23,18 @@ pub const HTTP2_WINDOW: u32 = 1024 * 1024;
 /// Bytes of one HTTP/2 frame: the least that RFC 9113, 4.2 lets a receiver take.
 pub const HTTP2_FRAME: u32 = 16 * 1024;
 
+/// Bytes of a request body that are read before any is sent. Calls of APIs are shorter, and nothing at all leaves of a
+/// short one that may not.
+pub const WHOLE_BODY: usize = 256 * 1024;
+
+/// Bytes that one exchange may make this program hold: what an upstream sends ahead, a request that was read whole, and
+/// for each way what is read and what is released at a time.
+pub const EXCHANGE_MEMORY: usize = HTTP2_WINDOW as usize + WHOLE_BODY + 12 * READ_BUFFER;
+
+/// Bytes that the programs of one run may make this program hold: 256 exchanges, as many as there are connections, or
+/// 20 WebSockets on which both sides have said the longest message.
+pub const RUN_MEMORY: Bytes = Bytes::mib(512);
+
 /// The longest request body that is sent while it arrives. A build pushes images of some gigabytes.
 pub const MAX_UPLOAD: Bytes = Bytes::mib(64 * 1024);
 
@@ -41,6 +53,10 @@ pub const MAX_ATTEMPTS: usize = 3;
 
 /// How long one address may take to accept a connection and prove who it is.
 pub const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// How long neither side of a WebSocket, or of an exchange whose request streams, may say anything. Gateways take ten
+/// minutes at most, and those who mean to stay send pings every minute or so.
+pub const SILENCE: Duration = Duration::from_secs(10 * 60);
 
 /// How long a connection waits for its next request. Servers that close early do so after five seconds, and what
 /// waits holds the last request in its buffers.

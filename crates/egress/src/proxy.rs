@@ -28,15 +28,18 @@ use policy::{Policy, Run};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use types::limits;
 use types::{Digest, Endpoint, Scheme, SecretName};
 
 use crate::Egress;
+use crate::budget::Budget;
 use crate::ca::Authority;
+use crate::limits::{RUN_MEMORY, SILENCE};
 pub use clients::environment;
 use leaf::Leaves;
 pub use listen::serve_tcp;
 #[cfg(unix)]
-pub use listen::serve_unix;
+pub use listen::{is_abandoned, serve_unix};
 use placeholder::Placeholders;
 pub use placeholder::{PlaceholderError, token};
 
@@ -72,8 +75,12 @@ pub struct Bounds {
     pub head: Duration,
     /// How long a client may pause within a body.
     pub pause: Duration,
+    /// How long a conversation may say nothing: a WebSocket, or an exchange whose request streams.
+    pub silence: Duration,
     /// How long one connection may last.
     pub connection: Duration,
+    /// Bytes that their requests may make this program hold at a time; who asks for more waits, and is refused then.
+    pub memory: limits::Bytes,
 }
 
 impl Default for Bounds {
@@ -84,7 +91,9 @@ impl Default for Bounds {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
             pause: Duration::from_secs(60),
+            silence: SILENCE,
             connection: Duration::from_secs(2 * 60 * 60),
+            memory: RUN_MEMORY,
         }
     }
 }
@@ -116,8 +125,7 @@ struct Shared {
     placeholders: Placeholders,
     bounds: Bounds,
     tunnels: Arc<Semaphore>,
-    whole: Arc<Semaphore>,
-    sockets: Arc<Semaphore>,
+    budget: Budget,
     closed: watch::Receiver<()>,
 }
 
@@ -130,10 +138,8 @@ impl Proxy {
             Placeholders::new(parts.run.secrets().iter().map(|name| (name.clone(), shape(name))))?;
         let Parts { egress, policy, run, authority, bounds } = parts;
         let (leaves, tunnels) = (Leaves::new(authority), Arc::new(Semaphore::new(bounds.connections)));
-        let whole = Arc::new(Semaphore::new(upload::MOST_WHOLE));
-        let sockets = Arc::new(Semaphore::new(upgrade::MOST_SOCKETS));
-        let shared =
-            Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, whole, sockets, closed };
+        let budget = Budget::of(bounds.memory);
+        let shared = Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, budget, closed };
         Ok(Self { shared: Arc::new(shared), _open: open })
     }
 
@@ -180,6 +186,16 @@ enum Place {
     Front(Client),
     /// On a connection that the client takes for one to this host.
     Inside(Scheme, Endpoint),
+}
+
+/// As refusals are told apart by it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Front(_) => Ok(()),
+            Self::Inside(_, endpoint) => write!(f, "CONNECT {endpoint}"),
+        }
+    }
 }
 
 /// Without secrets, of which it holds none.

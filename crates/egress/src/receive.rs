@@ -46,7 +46,7 @@ pub(crate) fn body(
     let (failed, trailers) = (Arc::new(OnceLock::new()), Trailers::default());
     let watch = Watch {
         safety: safety.clone(),
-        start: encoding.is_none().then(Vec::new).filter(|_| !effect.secrets.is_empty()),
+        start: encoding.is_none().then(Vec::new).filter(|_| effect.is_watched()),
         trailers: trailers.clone(),
     };
     let stream = data(arriving, watch, failed.clone());

@@ -124,6 +124,27 @@ pub static TOO_SLOW: Rule = Rule {
     says: "the client took too long to send its request",
 };
 
+/// A conversation in which neither side says anything.
+pub static SILENT: Rule = Rule {
+    id: "egress.silent",
+    layer: Layer::Egress,
+    says: "neither side has said anything for too long; keep a conversation open with pings",
+};
+
+/// Trailers of a request, which come when it was decided and may have left.
+pub static REQUEST_TRAILERS: Rule = Rule {
+    id: "egress.request-trailers",
+    layer: Layer::Egress,
+    says: "the request ends with trailers, which come after it was decided; say it in headers",
+};
+
+/// More bytes than are held for one run at a time.
+pub static MEMORY: Rule = Rule {
+    id: "egress.memory",
+    layer: Layer::Egress,
+    says: "the proxy holds as many bytes for this run as it may; wait for what is under way and ask again",
+};
+
 /// More tunnels than one proxy opens.
 pub static BUSY: Rule =
     Rule { id: "egress.busy", layer: Layer::Egress, says: "the proxy serves as many tunnels as it may" };

@@ -148,6 +148,9 @@ impl Egress {
         let (body, trailers) = receive::body(arriving, shape, &effect, &self.safety, account, settlement);
         let mut response = headers::incoming(&effect, head, body);
         response.extensions_mut().insert(trailers);
+        if let Some(encoding) = encoding {
+            response.extensions_mut().insert(encoding);
+        }
         response
     }
 

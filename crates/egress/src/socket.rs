@@ -32,11 +32,14 @@ use types::limits::Bytes as Limit;
 use types::{Outbound, Refusal, Source, Trace};
 
 use crate::account::Account;
+use crate::budget::Share;
 use crate::connect::Line;
 use crate::error::{Failure, SendError, UpstreamFault};
 use crate::headers::{self, Message};
+use crate::metered::{Full, Metered, Room, Side};
 use crate::payload::Watch;
 use crate::send::{Egress, Exchange};
+use crate::silence::Silence;
 use crate::token_watch::TokenWatch;
 use crate::{limits, rules};
 
@@ -137,14 +140,24 @@ impl Egress {
 
 impl Socket {
     /// Passes on what either side says until one of them ends it, something is found, its time is over, or `stopped`
-    /// comes about. `watch` reads along on the way out.
-    pub(crate) async fn relay<S>(self, client: S, watch: Watch, stopped: BoxFuture<'static, Refusal>)
-    where
+    /// comes about. `watch` reads along on the way out; `share` is the room that there is for messages, and grows with them;
+    /// `silence` ends it where neither side says anything.
+    pub(crate) async fn relay<S>(
+        self,
+        client: S,
+        (share, silence): (Share, Arc<Silence>),
+        watch: Watch,
+        stopped: BoxFuture<'static, Refusal>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let Self { line, first, safety, effect, deadline, account, settlement } = self;
+        let room = Room::new(share, silence.clone());
+        let upstream = Metered { stream: line, room: room.clone(), side: Side::Upstream };
         let upstream =
-            WebSocketStream::from_partially_read(line, first.to_vec(), Role::Client, Some(bounds())).await;
+            WebSocketStream::from_partially_read(upstream, first.to_vec(), Role::Client, Some(bounds()))
+                .await;
+        let client = Metered { stream: client, room: room.clone(), side: Side::Client };
         let client = WebSocketStream::from_raw_socket(client, Role::Server, Some(bounds())).await;
         let (mut to_upstream, mut from_upstream) = upstream.split();
         let (mut to_client, mut from_client) = client.split();
@@ -155,9 +168,10 @@ impl Socket {
             TokenWatch::of(&effect).map(|mut watch| -> Watch { Box::new(move |said| watch.read(said)) });
         let mut back = Reader { watch, most: effect.response, ..Reader::new(&safety, origin) };
         let end = tokio::select! {
-            stop = pump(&mut from_client, &mut to_upstream, &mut out) => stop.of_client(),
-            stop = pump(&mut from_upstream, &mut to_client, &mut back) => stop.of_upstream(),
+            stop = pump(&mut from_client, &mut to_upstream, &mut out, || room.passed(Side::Client)) => stop.of_client(),
+            stop = pump(&mut from_upstream, &mut to_client, &mut back, || room.passed(Side::Upstream)) => stop.of_upstream(),
             refusal = stopped => End::refused(refusal, CloseCode::Policy),
+            refusal = silence.too_long() => End::refused(refusal, CloseCode::Away),
             () = sleep_until(deadline) => End::failed(Failure::Timeout, CloseCode::Away),
         };
         join(
@@ -218,10 +232,12 @@ enum Stop {
     TooLarge,
     /// What it said may not pass.
     Fault(BodyFault),
+    /// There is no room for what it says.
+    Full(Refusal),
 }
 
-/// Passes on what one side says.
-async fn pump<R, W>(from: &mut R, to: &mut W, reader: &mut Reader) -> Stop
+/// Passes on what one side says; `passed` is told of each message.
+async fn pump<R, W>(from: &mut R, to: &mut W, reader: &mut Reader, passed: impl Fn()) -> Stop
 where
     R: Stream<Item = Result<Frame, Error>> + Unpin,
     W: Sink<Frame, Error = Error> + Unpin,
@@ -233,10 +249,9 @@ where
             Some(Ok(Frame::Close(words))) => return reader.last_words(words),
             Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => continue,
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => return Stop::TooLarge,
+            Some(Err(Error::Io(error))) => return Stop::of_io(&error),
             Some(Err(
-                Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
-                | Error::Io(_)
-                | Error::ConnectionClosed,
+                Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::ConnectionClosed,
             ))
             | None => {
                 return Stop::Gone;
@@ -251,6 +266,7 @@ where
         if to.send(message).await.is_err() {
             return Stop::OtherGone;
         }
+        passed();
     }
 }
 
@@ -294,6 +310,13 @@ pub(crate) enum Outcome {
 }
 
 impl Stop {
+    fn of_io(error: &std::io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Full>()) {
+            Some(Full(refusal)) => Self::Full(refusal.clone()),
+            None => Self::Gone,
+        }
+    }
+
     fn of_client(self) -> End {
         match self {
             Self::Closed(last) => End { last, outcome: Outcome::Done },
@@ -311,6 +334,7 @@ impl Stop {
                 CloseCode::Size,
             ),
             Self::Fault(fault) => End::of(fault),
+            Self::Full(refusal) => End::refused(refusal, CloseCode::Again),
         }
     }
 
@@ -323,6 +347,7 @@ impl Stop {
             Self::Malformed => failed(UpstreamFault::Malformed, CloseCode::Protocol),
             Self::TooLarge => failed(UpstreamFault::BodyTooLarge, CloseCode::Size),
             Self::Fault(fault) => End::of(fault),
+            Self::Full(refusal) => End::refused(refusal, CloseCode::Again),
         }
     }
 }

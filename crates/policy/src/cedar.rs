@@ -272,6 +272,7 @@ mod tests {
             caller: Caller::Agent,
             target: Target::parse("GET", url).unwrap(),
             secrets: if secret { vec![used] } else { vec![] },
+            bound: secret,
             response: Bytes::kib(1),
             time: Duration::from_secs(1),
             tokens: Tokens::PassOn,

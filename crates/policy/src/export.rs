@@ -6,6 +6,7 @@ use types::limits::Bytes;
 use types::{Caller, Field, Kind, Layer, Outbound, Record, Refusal, Target, Tokens, Verdict};
 
 use crate::decide::{InForce, Policy, not_recorded};
+use crate::judge::{granted, is_bound};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::rules;
@@ -54,8 +55,10 @@ impl Policy {
         };
         let (name, digest) = Caller::Log.identity();
         let wishes: Vec<&SecretWish> = collector.secret.iter().collect();
+        let grants = self.grants_to(&name).await?;
         let outbound = Outbound {
-            secrets: self.granted(&name, &digest, target, &wishes).await?,
+            secrets: granted(&grants, (&name, &digest), target, &wishes)?,
+            bound: is_bound(&grants, target),
             caller: Caller::Log,
             target: target.clone(),
             response: ANSWER,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use store::{ApprovalState, Mutation};
 use types::limits::Bytes;
 use types::{
-    Caller, Command, Confinement, Digest, Grant, Outbound, Refusal, Rule, SecretUse, Target, Tokens,
+    Caller, Command, Confinement, Digest, Grant, Host, Outbound, Refusal, Rule, SecretUse, Target, Tokens,
     ToolCall, ToolName,
 };
 
@@ -87,10 +87,12 @@ impl Policy {
         let rule = floor::host_rule(scope.manifest(), target)?;
         let wishes: Vec<&SecretWish> =
             scope.manifest().secrets.iter().filter(|wish| wish.host == rule.host).collect();
+        let grants = self.grants_to(scope.tool()).await?;
         let outbound = Outbound {
             caller: scope.caller(),
             target: target.clone(),
-            secrets: self.granted(scope.tool(), scope.digest(), target, &wishes).await?,
+            secrets: granted(&grants, (scope.tool(), scope.digest()), target, &wishes)?,
+            bound: is_bound(&grants, target),
             response: scope.limits().response,
             time: scope.limits().time,
             tokens: Tokens::PassOn,
@@ -115,8 +117,10 @@ impl Policy {
         let caller = Caller::Agent;
         let (name, digest) = caller.identity();
         let wishes: Vec<&SecretWish> = model.secret.iter().collect();
+        let grants = self.grants_to(&name).await?;
         let outbound = Outbound {
-            secrets: self.granted(&name, &digest, target, &wishes).await?,
+            secrets: granted(&grants, (&name, &digest), target, &wishes)?,
+            bound: is_bound(&grants, target),
             caller,
             target: target.clone(),
             response: MODEL_RESPONSE,
@@ -127,46 +131,10 @@ impl Policy {
         Ok((outbound, by))
     }
 
-    /// The uses that the owner granted for what the manifest wishes. Of several grants the one with the
-    /// longest path decides. The vault checks each grant's authenticity when it is used.
-    pub(crate) async fn granted(
-        &self,
-        tool: &ToolName,
-        digest: &Digest,
-        target: &Target,
-        wishes: &[&SecretWish],
-    ) -> Result<Vec<SecretUse>, Refusal> {
-        if wishes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = self.0.reader.grants(&self.0.tenant, tool).await.map_err(|_| rules::not_read("grants"))?;
-        let now = audit::now_ms();
-        let grants: Vec<Grant> = rows
-            .iter()
-            .filter_map(|row| Grant::decode(&row.body).ok())
-            .filter(|grant| {
-                grant.covers(tool, digest, target) && grant.expires_ms.is_none_or(|end| now < end)
-            })
-            .collect();
-        let mut uses: Vec<SecretUse> = Vec::new();
-        for wish in wishes {
-            let fits = |grant: &&Grant| grant.secret == wish.secret && grant.inject == wish.inject;
-            let Some(grant) = grants.iter().filter(fits).max_by_key(|grant| grant.path.as_str().len()) else {
-                let detail = format!("{tool} needs {} for {}", wish.secret, target.endpoint);
-                return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, detail).widened_by(format!(
-                    "ironclaw secret grant {} --tool {tool} --host {} --method {} --inject {}",
-                    wish.secret, target.endpoint, target.method, wish.inject
-                )));
-            };
-            if uses.iter().any(|used| used.inject == grant.inject) {
-                return Err(Refusal::new(
-                    &rules::GRANTS_TIE,
-                    format!("{} for {}", grant.inject, target.endpoint),
-                ));
-            }
-            uses.push(grant.secret_use());
-        }
-        Ok(uses)
+    /// What the owner granted to this caller, in whatever version and whether or not it has ended.
+    pub(crate) async fn grants_to(&self, name: &ToolName) -> Result<Vec<Grant>, Refusal> {
+        let rows = self.0.reader.grants(&self.0.tenant, name).await.map_err(|_| rules::not_read("grants"))?;
+        Ok(rows.iter().filter_map(|row| Grant::decode(&row.body).ok()).collect())
     }
 
     /// An approval that the owner gave with `ironclaw approvals approve` for exactly this call, as the
@@ -185,6 +153,47 @@ impl Policy {
             to: ApprovalState::Used,
         }))
     }
+}
+
+/// The uses that the owner granted for what is wished: the caller's grants, and its name and digest. Of several grants
+/// the one with the longest path decides. The vault checks each grant's authenticity when it is used.
+pub(crate) fn granted(
+    grants: &[Grant],
+    (name, digest): (&ToolName, &Digest),
+    target: &Target,
+    wishes: &[&SecretWish],
+) -> Result<Vec<SecretUse>, Refusal> {
+    let now = audit::now_ms();
+    let mut uses: Vec<SecretUse> = Vec::new();
+    for wish in wishes {
+        let fits = |grant: &&Grant| {
+            grant.secret == wish.secret
+                && grant.inject == wish.inject
+                && grant.covers(name, digest, target)
+                && grant.expires_ms.is_none_or(|end| now < end)
+        };
+        let Some(grant) = grants.iter().filter(fits).max_by_key(|grant| grant.path.as_str().len()) else {
+            let detail = format!("{name} needs {} for {}", wish.secret, target.endpoint);
+            return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, detail).widened_by(format!(
+                "ironclaw secret grant {} --tool {name} --host {} --method {} --inject {}",
+                wish.secret, target.endpoint, target.method, wish.inject
+            )));
+        };
+        if uses.iter().any(|used| used.inject == grant.inject) {
+            return Err(Refusal::new(
+                &rules::GRANTS_TIE,
+                format!("{} for {}", grant.inject, target.endpoint),
+            ));
+        }
+        uses.push(grant.secret_use());
+    }
+    Ok(uses)
+}
+
+/// True when one of these grants is for the target's host: whatever the port, method and path, since what a server was
+/// told at one of them it can say at another, and whatever became of the grant since.
+pub(crate) fn is_bound(grants: &[Grant], target: &Target) -> bool {
+    matches!(target.host(), Host::Name(host) if grants.iter().any(|grant| grant.host == *host))
 }
 
 /// Permission, policies and labels; everything about a call but its arguments.

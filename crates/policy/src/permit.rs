@@ -10,6 +10,7 @@ use types::limits::PERMIT_LIFETIME;
 use types::{Command, Field, Kind, Outbound, Record, Refusal, ToolCall, TurnId, Verdict};
 
 use crate::rules;
+use crate::tally::Counted;
 use crate::turn::Scope;
 
 /// Permission for exactly one effect, once, soon, under the policy that gave it.
@@ -94,8 +95,15 @@ impl<E: Effect> Permit<E> {
         generation: u64,
     ) -> Self {
         let deadline = Instant::now() + PERMIT_LIFETIME;
-        let settlement = Settlement { audit: authority.audit.clone(), of: seq, turn, open: true };
+        let settlement =
+            Settlement { audit: authority.audit.clone(), of: seq, turn, open: true, counted: None };
         Self { effect, context, deadline, generation, in_force: authority.generation.clone(), settlement }
+    }
+
+    /// The same, whose refusal is counted where it comes to one.
+    pub(crate) fn counted(mut self, counted: Counted) -> Self {
+        self.settlement.counted = Some(counted);
+        self
     }
 
     /// The effect that is permitted.
@@ -180,6 +188,7 @@ pub struct Settlement {
     of: Seq,
     turn: TurnId,
     open: bool,
+    counted: Option<Counted>,
 }
 
 impl Settlement {
@@ -222,7 +231,9 @@ impl Settlement {
     }
 
     fn record(&self, verdict: Verdict, fields: impl IntoIterator<Item = (Field, String)>) -> Record {
-        settled(self.of.get(), self.turn, verdict, fields)
+        let record = settled(self.of.get(), self.turn, verdict, fields);
+        self.counted.iter().for_each(|counted| counted.settled(&record));
+        record
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap};
 use safety::credential_detect::{self, Carried};
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
 use types::limits;
 use types::{
     CallId, Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
@@ -18,13 +18,15 @@ use types::{
 };
 
 use crate::decide::{InForce, Policy, not_recorded};
-use crate::held::{self, Held};
+use crate::held::{self, Held, Waiting};
+use crate::judge::{granted, is_bound};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::reach::{self, Reach, ReachRule};
-use crate::storm::{Counted, Storm};
+use crate::storm::{self, Storm};
+use crate::tally::{Counted, Leak, Refused, Tally};
 use crate::turn::Turn;
-use crate::{cedar, rules};
+use crate::{cedar, overrides, rules};
 
 /// The longest answer. A model's weights are smaller, and so is every image of a disk that a build fetches.
 const PROXIED_RESPONSE: limits::Bytes = limits::Bytes::mib(64 * 1024);
@@ -56,9 +58,10 @@ pub struct Run {
     secrets: Vec<SecretName>,
     names: Mutex<WildcardNames>,
     storm: Storm,
-    /// How long a request waits for the owner, how many may, and who tells the owner.
+    tally: Arc<Tally>,
+    /// How long a request waits for the owner, what waits, and who tells the owner.
     pub(crate) wait: Duration,
-    pub(crate) held: Semaphore,
+    pub(crate) waiting: Waiting,
     teller: Option<Teller>,
 }
 
@@ -108,8 +111,9 @@ impl Run {
             secrets,
             names: Mutex::default(),
             storm: Storm::default(),
+            tally: Arc::default(),
             wait: held::WAIT,
-            held: Semaphore::new(held::MOST_HELD),
+            waiting: Waiting::default(),
             teller: None,
         }
     }
@@ -120,6 +124,18 @@ impl Run {
         self.wait = wait.unwrap_or(self.wait);
         self.teller = Some(teller);
         self
+    }
+
+    /// Tells of every leak that is stopped in the run.
+    #[must_use]
+    pub fn alarmed(self, alarm: UnboundedSender<Leak>) -> Self {
+        self.tally.alarm(alarm);
+        self
+    }
+
+    /// What was refused, by kinds, the most frequent first; and how many refusals there were of kinds beyond those.
+    pub fn refused(&self) -> (Vec<Refused>, u64) {
+        self.tally.kinds()
     }
 
     pub(crate) fn tell(&self, held: &Held) {
@@ -230,7 +246,9 @@ impl Policy {
         run.turn
             .trace()
             .step(Layer::Egress, "reach", Verdict::Allow, since, || format!("{} by {by}", asked.target));
-        Ok(self.mint_request(outbound, seq, &run.turn, &rules))
+        let of = format!("{} {}", asked.target.method, asked.target.endpoint);
+        let counted = Counted { tally: run.tally.clone(), asked: of };
+        Ok(self.mint_request(outbound, seq, &run.turn, &rules).counted(counted))
     }
 
     /// May a tunnel to this place be opened? It permits nothing: each request in it is decided.
@@ -268,7 +286,8 @@ impl Policy {
         };
         let wishes: Vec<SecretWish> = secrets.iter().map(wish).collect();
         let (name, digest) = Caller::proxy_identity();
-        self.granted(&name, &digest, target, &wishes.iter().collect::<Vec<_>>()).await.map(drop)
+        let grants = self.grants_to(&name).await?;
+        granted(&grants, (&name, &digest), target, &wishes.iter().collect::<Vec<_>>()).map(drop)
     }
 
     /// Records what the proxy itself refused before there was anything to decide.
@@ -286,11 +305,16 @@ impl Policy {
         since: Instant,
     ) -> Refusal {
         match run.storm.count(&refusal, of) {
-            Counted::Record(count) => {
+            storm::Counted::Record(count) => {
                 let record = record.with(Field::Count, count);
-                self.refuse(record, refusal, &run.turn, "proxy", since).await
+                let refusal = self.refuse(record, refusal, &run.turn, "proxy", since).await;
+                run.tally.note(refusal.rule.id, of, &refusal.id.to_string(), &refusal.detail);
+                refusal
             }
-            Counted::Like(id) => Refusal { id, ..refusal },
+            storm::Counted::Like(id) => {
+                run.tally.note(refusal.rule.id, of, &id.to_string(), &refusal.detail);
+                Refusal { id, ..refusal }
+            }
         }
     }
 
@@ -303,28 +327,16 @@ impl Policy {
         if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
         }
-        self.judge_credentials(run, rule, asked).await?;
+        let is_narrow = !rule.takes_every_method() || !asked.claims.is_empty();
+        if is_narrow && overrides::asks_for_another(target.query(), &asked.headers, asked.body.as_ref()) {
+            return Err(Refusal::new(&rules::METHOD_OVERRIDE, target.endpoint.to_string()));
+        }
+        let grants = self.grants_to(&name).await?;
+        judge_credentials(&bound(&grants, run, target), rule, asked)?;
         if rule.single && !is_single(asked.body.as_deref()) {
             return Err(Refusal::new(&rules::NOT_SINGLE, target.endpoint.to_string()));
         }
-        let wishes = match target.host() {
-            types::Host::Name(host) => asked
-                .claims
-                .iter()
-                .map(|claim| SecretWish {
-                    secret: claim.secret.clone(),
-                    host: host.clone(),
-                    inject: claim.inject.clone(),
-                })
-                .collect(),
-            types::Host::Addr(_) if asked.claims.is_empty() => Vec::new(),
-            types::Host::Addr(_) => {
-                return Err(Refusal::new(
-                    &rules::SECRET_NOT_GRANTED,
-                    format!("{} has no name", target.endpoint),
-                ));
-            }
-        };
+        let wishes = wishes(asked)?;
         // What stands for it in the answer is made when the run begins.
         let captured = rule.capture.iter().flat_map(types::TokensInto::names);
         if let Some(stray) = captured.into_iter().find(|name| !run.secrets.contains(name)) {
@@ -334,7 +346,8 @@ impl Policy {
             );
         }
         let outbound = Outbound {
-            secrets: self.granted(&name, &digest, target, &wishes.iter().collect::<Vec<_>>()).await?,
+            secrets: granted(&grants, (&name, &digest), target, &wishes.iter().collect::<Vec<_>>())?,
+            bound: is_bound(&grants, target),
             caller: run.caller(),
             target: target.clone(),
             response: if rule.capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
@@ -345,43 +358,57 @@ impl Policy {
                 None => Tokens::PassOn,
             },
         };
+        if (outbound.bound || !outbound.secrets.is_empty()) && run.tally.is_spent() {
+            return Err(Refusal::new(&rules::SECRETS_SUSPENDED, target.endpoint.to_string())
+                .widened_by("look at what came back: ironclaw approvals list; a new run starts afresh"));
+        }
         match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
             cedar::Answer::Permit(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: rule.ask }),
             cedar::Answer::Ask(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: true }),
             cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
         }
     }
+}
 
-    /// A place that a secret is bound to takes no other credential, and where the rule says so none but it.
-    async fn judge_credentials(&self, run: &Run, rule: &ReachRule, asked: &Asked) -> Result<(), Refusal> {
-        let claimed = |name: &SecretName| asked.claims.iter().any(|claim| claim.secret == *name);
-        if let Some(required) = rule.require.as_ref().filter(|required| !claimed(required)) {
-            return Err(Refusal::new(
-                &rules::SECRET_REQUIRED,
-                format!("{required} for {}", asked.target.endpoint),
-            ));
-        }
-        match self.bound(run, &asked.target).await?.iter().find(|place| brings(asked, place)) {
-            Some(place) => {
-                Err(Refusal::new(&rules::OTHER_CREDENTIAL, format!("{place} at {}", asked.target.endpoint)))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// The places of this target's requests that belong to secrets of the run.
-    async fn bound(&self, run: &Run, target: &Target) -> Result<Vec<Injection>, Refusal> {
-        if run.secrets.is_empty() {
+/// The secrets that the request stands for, toward a host that has a name.
+fn wishes(asked: &Asked) -> Result<Vec<SecretWish>, Refusal> {
+    let Host::Name(host) = asked.target.host() else {
+        if asked.claims.is_empty() {
             return Ok(Vec::new());
         }
-        let (name, digest) = run.caller().identity();
-        let rows =
-            self.0.reader.grants(&self.0.tenant, &name).await.map_err(|_| rules::not_read("grants"))?;
-        let bound =
-            |grant: &Grant| run.secrets.contains(&grant.secret) && grant.covers(&name, &digest, target);
-        let grants = rows.iter().filter_map(|row| Grant::decode(&row.body).ok());
-        Ok(grants.filter(bound).map(|grant| grant.inject).collect())
+        let detail = format!("{} has no name", asked.target.endpoint);
+        return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, detail));
+    };
+    let wish = |claim: &SecretUse| SecretWish {
+        secret: claim.secret.clone(),
+        host: host.clone(),
+        inject: claim.inject.clone(),
+    };
+    Ok(asked.claims.iter().map(wish).collect())
+}
+
+/// A place that a secret is bound to takes no other credential, and where the rule says so none but it.
+fn judge_credentials(bound: &[Injection], rule: &ReachRule, asked: &Asked) -> Result<(), Refusal> {
+    let claimed = |name: &SecretName| asked.claims.iter().any(|claim| claim.secret == *name);
+    if let Some(required) = rule.require.as_ref().filter(|required| !claimed(required)) {
+        return Err(Refusal::new(
+            &rules::SECRET_REQUIRED,
+            format!("{required} for {}", asked.target.endpoint),
+        ));
     }
+    match bound.iter().find(|place| brings(asked, place)) {
+        Some(place) => {
+            Err(Refusal::new(&rules::OTHER_CREDENTIAL, format!("{place} at {}", asked.target.endpoint)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The places of this target's requests that belong to secrets of the run.
+fn bound(grants: &[Grant], run: &Run, target: &Target) -> Vec<Injection> {
+    let (name, digest) = run.caller().identity();
+    let bound = |grant: &&Grant| run.secrets.contains(&grant.secret) && grant.covers(&name, &digest, target);
+    grants.iter().filter(bound).map(|grant| grant.inject.clone()).collect()
 }
 
 /// True when something of the program's own stands in the place.

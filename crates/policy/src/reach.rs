@@ -4,12 +4,10 @@
 //! is TOML with one `[[allow]]` for each rule. Both are read in two stages: what was written, then what it means.
 //! What no rule names is refused, and so is a set in which one rule does not parse: a typing error never widens anything.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use http::Method;
 use safety::Untrusted;
-use serde::Deserialize;
 use types::limits::Bytes;
 use types::{
     Endpoint, Host, HostName, PathPrefix, Port, Refusal, Rule, Scheme, SecretName, Source, Target, TokensInto,
@@ -17,6 +15,9 @@ use types::{
 
 use crate::manifest::HostRule;
 use crate::rules;
+use written::{Part, Written, WrittenRules};
+
+mod written;
 
 /// The largest rules file. A rule takes about 100 bytes.
 pub const MAX_RULES_FILE: Bytes = Bytes::kib(256);
@@ -76,6 +77,9 @@ pub enum ReachError {
     /// Not the TOML of a rules file. The parser's message quotes the file, so it is foreign.
     #[error("the rules are not valid TOML for rules")]
     Toml(Untrusted<String>),
+    /// Two rules for one place that ask for different things (attack C18).
+    #[error("two rules are for {0} and ask for different things; make them one")]
+    Tie(String),
     /// A part of a rule that does not mean what it must.
     #[error("rule {number}: {part}: {why}")]
     Rule {
@@ -108,7 +112,7 @@ impl Reach {
     /// Both together.
     pub fn and(mut self, other: Self) -> Result<Self, ReachError> {
         self.0.extend(other.0);
-        if self.0.len() > MAX_RULES { Err(ReachError::TooMany) } else { Ok(self) }
+        Self::of_rules(self.0)
     }
 
     /// The rules.
@@ -122,7 +126,18 @@ impl Reach {
             written.and_then(Written::mean).map_err(at)
         };
         let rules = written.enumerate().take(MAX_RULES + 1).map(rule).collect::<Result<Vec<_>, _>>()?;
-        if rules.len() > MAX_RULES { Err(ReachError::TooMany) } else { Ok(Self(rules)) }
+        Self::of_rules(rules)
+    }
+
+    fn of_rules(rules: Vec<ReachRule>) -> Result<Self, ReachError> {
+        if rules.len() > MAX_RULES {
+            return Err(ReachError::TooMany);
+        }
+        let ties = |(at, rule): (usize, &ReachRule)| rules[..at].iter().any(|other| rule.ties_with(other));
+        match rules.iter().enumerate().find(|rule| ties(*rule)) {
+            Some((_, rule)) => Err(ReachError::Tie(rule.to_string())),
+            None => Ok(Self(rules)),
+        }
     }
 
     /// True when a rule names the endpoint under that scheme, whatever the method and path.
@@ -164,6 +179,21 @@ impl Reach {
 impl ReachRule {
     fn names(&self, endpoint: &Endpoint) -> bool {
         self.port == endpoint.port && self.host.covers(&endpoint.host)
+    }
+
+    /// True when it is for every method that a rule can name.
+    pub(crate) fn takes_every_method(&self) -> bool {
+        METHODS.iter().all(|method| self.methods.contains(method))
+    }
+
+    /// True when some request is under both, neither names its place more closely, and they differ in what they ask for: then
+    /// one of them would not hold.
+    fn ties_with(&self, other: &Self) -> bool {
+        (self.scheme, &self.host, self.port, &self.path)
+            == (other.scheme, &other.host, other.port, &other.path)
+            && self.methods.iter().any(|method| other.methods.contains(method))
+            && (&self.require, self.ask, self.single, &self.capture)
+                != (&other.require, other.ask, other.single, &other.capture)
     }
 
     /// The rule as a manifest would write it; absent where it is for an address or for several names.
@@ -243,157 +273,6 @@ pub(crate) fn not_allowed(rule: &'static Rule, scheme: Scheme, endpoint: &Endpoi
     Refusal::new(rule, format!("{}://{endpoint}{more}; nothing was sent", scheme.as_str())).widened_by(
         format!("add --allow {before}{endpoint}{more} to the command, or an [[allow]] to its rules file"),
     )
-}
-
-/// Which part of a rule is wrong, and why.
-type Part = (&'static str, String);
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenRules {
-    allow: Vec<Written>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    #[serde(default = "https")]
-    scheme: String,
-    host: String,
-    #[serde(default)]
-    port: Option<u16>,
-    #[serde(default)]
-    methods: Option<Vec<String>>,
-    #[serde(default)]
-    path: Option<String>,
-    #[serde(default)]
-    require: Option<String>,
-    #[serde(default)]
-    ask: bool,
-    #[serde(default)]
-    single: bool,
-    #[serde(default)]
-    capture: Option<WrittenCapture>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenCapture {
-    access_token: String,
-    #[serde(default)]
-    refresh_token: Option<String>,
-    #[serde(default)]
-    id_token: Option<String>,
-}
-
-impl WrittenCapture {
-    fn mean(self) -> Result<TokensInto, String> {
-        let name = |text: String| SecretName::parse(&text).map_err(|error| error.to_string());
-        let into = TokensInto {
-            access: name(self.access_token)?,
-            refresh: self.refresh_token.map(name).transpose()?,
-            id: self.id_token.map(name).transpose()?,
-        };
-        let names: BTreeSet<&SecretName> = into.names().collect();
-        if names.len() < into.names().count() {
-            return Err("two tokens cannot become one secret".to_owned());
-        }
-        Ok(into)
-    }
-}
-
-fn https() -> String {
-    "https".to_owned()
-}
-
-impl Written {
-    /// Takes a word of the command line apart.
-    fn of_word(word: &str) -> Result<Self, Part> {
-        let is_method = |text: &str| METHODS.iter().any(|method| method.as_str() == text);
-        let (methods, rest) = match word.split_once(':') {
-            Some((first, rest)) if first.split(',').all(is_method) => {
-                (Some(first.split(',').map(str::to_owned).collect()), rest)
-            }
-            _ => (None, word),
-        };
-        let (scheme, rest) = match rest.split_once("://") {
-            Some((scheme, rest)) => (scheme, rest),
-            None => ("https", rest),
-        };
-        let (authority, path) = match rest.find('/') {
-            Some(at) => (&rest[..at], Some(rest[at..].to_owned())),
-            None => (rest, None),
-        };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => {
-                let port = Port::parse(port).map_err(|error| ("the port", error.to_string()))?;
-                (host, Some(port.get()))
-            }
-            _ => (authority, None),
-        };
-        let (scheme, host) = (scheme.to_owned(), host.to_owned());
-        Ok(Self {
-            scheme,
-            host,
-            port,
-            methods,
-            path,
-            require: None,
-            ask: false,
-            single: false,
-            capture: None,
-        })
-    }
-
-    fn mean(self) -> Result<ReachRule, Part> {
-        let scheme = match self.scheme.as_str() {
-            "https" => Scheme::Https,
-            "http" => Scheme::Http,
-            _ => return Err(("the scheme", "it is neither https nor http".to_owned())),
-        };
-        let port = self.port.unwrap_or(scheme.default_port());
-        let port = Port::new(port).map_err(|error| ("the port", error.to_string()))?;
-        let method = |text: &String| {
-            let known = Method::from_bytes(text.as_bytes()).ok().filter(|method| METHODS.contains(method));
-            known.ok_or_else(|| ("the methods", format!("one of {}, in capitals", names_of(&METHODS))))
-        };
-        let methods = match &self.methods {
-            None => METHODS.to_vec(),
-            Some(written) if written.is_empty() => {
-                return Err(("the methods", "an empty list allows nothing".to_owned()));
-            }
-            Some(written) => written.iter().map(method).collect::<Result<_, _>>()?,
-        };
-        let path = match &self.path {
-            None => PathPrefix::all(),
-            Some(text) => PathPrefix::parse(text).map_err(|error| ("the path", error.to_string()))?,
-        };
-        let require = self.require.as_deref().map(SecretName::parse).transpose();
-        let require = require.map_err(|error| ("require", error.to_string()))?;
-        if require.is_some() && scheme == Scheme::Http {
-            return Err(("require", "a secret never travels without TLS".to_owned()));
-        }
-        let host = HostPattern::parse(&self.host).map_err(|why| ("the host", why))?;
-        let capture = self.capture.map(WrittenCapture::mean).transpose().map_err(|why| ("capture", why))?;
-        if capture.is_some() && scheme == Scheme::Http {
-            return Err(("capture", "a token never travels without TLS".to_owned()));
-        }
-        Ok(ReachRule {
-            scheme,
-            host,
-            port,
-            methods,
-            path,
-            require,
-            ask: self.ask,
-            single: self.single,
-            capture,
-        })
-    }
-}
-
-fn names_of(methods: &[Method]) -> String {
-    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -511,12 +390,54 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_word_is_said_of_the_part_that_is_wrong() {
+        for (word, part) in [
+            ("get:a.com", "the methods"),
+            ("GET,FOO:x", "the methods"),
+            ("get:http://a.com", "the methods"),
+            ("https://a.com/y?z", "the path: it ends before '?'"),
+            ("a.com/y#z", "the path: it ends before '?'"),
+            ("a.com:x", "the port"),
+            ("localhost:0", "the port"),
+            ("ftp://a.com", "the scheme"),
+        ] {
+            let error = Reach::of_words([word]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("rule 1: {part}")), "{word}: {error}");
+        }
+    }
+
+    #[test]
     fn c18_the_longest_path_decides() {
         let text =
             "[[allow]]\nhost = \"a.com\"\npath = \"/v1\"\nrequire = \"KEY\"\n[[allow]]\nhost = \"a.com\"";
         let reach = Reach::parse(text.as_bytes()).unwrap();
         let requires = |url: &str| reach.rule(&Target::parse("GET", url).unwrap()).unwrap().require.is_some();
         assert!(requires("https://a.com/v1/x") && !requires("https://a.com/v2"));
+    }
+
+    #[test]
+    fn c18_two_rules_for_one_place_that_ask_for_different_things_are_refused() {
+        let rule = |more: &str| format!("[[allow]]\nhost = \"a.com\"\n{more}\n");
+        for (one, other) in [
+            ("ask = true", "require = \"KEY\""),
+            ("", "single = true"),
+            ("methods = [\"GET\", \"PUT\"]", "methods = [\"PUT\"]\nask = true"),
+            ("capture = { access_token = \"A\" }", "capture = { access_token = \"B\" }"),
+        ] {
+            let both = rule(one) + &rule(other);
+            assert!(matches!(Reach::parse(both.as_bytes()), Err(ReachError::Tie(_))), "{both}");
+            let (one, other) = (Reach::parse(rule(one).as_bytes()), Reach::parse(rule(other).as_bytes()));
+            assert!(matches!(one.unwrap().and(other.unwrap()), Err(ReachError::Tie(_))));
+        }
+        // The same twice, other methods and another path are no tie.
+        for (one, other) in [
+            ("ask = true", "ask = true"),
+            ("methods = [\"GET\"]", "methods = [\"PUT\"]\nask = true"),
+            ("", "path = \"/v1\"\nask = true"),
+            ("", "port = 8443\nask = true"),
+        ] {
+            assert!(Reach::parse((rule(one) + &rule(other)).as_bytes()).is_ok(), "{one} {other}");
+        }
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use types::{
 };
 
 use crate::decide::{InForce, Policy, not_recorded};
+use crate::judge::granted;
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::rules;
@@ -80,8 +81,7 @@ impl Policy {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, grant.inject.to_string()));
         };
         let (name, digest) = Caller::Vault.identity();
-        let rows =
-            self.0.reader.grants(&self.0.tenant, &name).await.map_err(|_| rules::not_read("grants"))?;
+        let grants = self.grants_to(&name).await?;
         // The client's own secret, where the owner granted one for this client at this place.
         let proves = |other: &Grant| {
             matches!(&other.inject, Injection::Basic { user } if user == client || client.is_empty())
@@ -92,10 +92,11 @@ impl Policy {
             host: grant.host.clone(),
             inject: grant.inject.clone(),
         };
-        let proof = rows.iter().filter_map(|row| Grant::decode(&row.body).ok()).find(proves);
-        let wishes: Vec<SecretWish> = std::iter::once(wish(grant)).chain(proof.as_ref().map(wish)).collect();
+        let proof = grants.iter().find(|other| proves(other));
+        let wishes: Vec<SecretWish> = std::iter::once(wish(grant)).chain(proof.map(wish)).collect();
         let outbound = Outbound {
-            secrets: self.granted(&name, &digest, &target, &wishes.iter().collect::<Vec<_>>()).await?,
+            secrets: granted(&grants, (&name, &digest), &target, &wishes.iter().collect::<Vec<_>>())?,
+            bound: true,
             caller: Caller::Vault,
             target,
             response: ANSWER,

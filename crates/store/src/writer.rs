@@ -67,6 +67,11 @@ impl Writer {
         })
     }
 
+    /// Whether it writes to a file.
+    pub fn is_in_file(&self) -> bool {
+        matches!(self.place, Place::File(_))
+    }
+
     /// Appends records to a log in a file that still ends with the link `after`, in one statement. That is a transaction
     /// of its own, which takes the write lock before it reads, and returns once the records are on the disk. False, and
     /// nothing is written, where the log ends otherwise, is not in a file, or is to be connected to first.

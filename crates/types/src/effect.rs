@@ -178,12 +178,22 @@ pub struct Outbound {
     pub target: Target,
     /// The secrets that the owner granted for exactly this target.
     pub secrets: Vec<SecretUse>,
+    /// Whether any secret of the caller's is granted for its host, at whatever path: what the server was told with another
+    /// request it may say in answer to this one.
+    pub bound: bool,
     /// The longest response body after decoding.
     pub response: Bytes,
     /// The time for the whole exchange.
     pub time: Duration,
     /// What becomes of tokens in the answer.
     pub tokens: Tokens,
+}
+
+impl Outbound {
+    /// True when the answer may hold what its reader must not have, so that it is read whole and as what it stands for.
+    pub fn is_watched(&self) -> bool {
+        self.bound || !self.secrets.is_empty() || self.tokens != Tokens::PassOn
+    }
 }
 
 /// What becomes of the tokens in the answer of a token endpoint (RFC 6749, 5.1).

@@ -87,6 +87,11 @@ impl ToolName {
         Self(crate::Caller::PROXY.into())
     }
 
+    /// What a command of the owner's in a container is called where its output has a source.
+    pub fn exec() -> Self {
+        Self("exec".into())
+    }
+
     /// The reserved name of the vault itself.
     pub fn vault() -> Self {
         Self(crate::Caller::VAULT.into())

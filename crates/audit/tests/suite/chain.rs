@@ -49,7 +49,7 @@ fn blocking<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn l01_every_column_of_every_record_counts() {
+async fn a07_l01_every_column_of_every_record_counts() {
     let good = good_rows().await;
     assert_eq!(verdict(&good).await, Ok(RECORDS as u64));
     for index in 0..RECORDS {
@@ -76,7 +76,7 @@ async fn l01_every_column_of_every_record_counts() {
 }
 
 #[tokio::test]
-async fn l01_deleted_inserted_and_moved_records_are_named() {
+async fn a07_l01_deleted_inserted_and_moved_records_are_named() {
     let good = good_rows().await;
     for index in 0..RECORDS {
         let seq = index as u64 + 1;

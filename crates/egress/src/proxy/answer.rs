@@ -4,6 +4,8 @@
 //! query, `refusal` the id by which the owner finds the detail and what would allow it: `ironclaw policy explain ID`.
 //! Nothing of the request's headers or body stands in an answer (attack C09), and no command that would widen anything.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -13,44 +15,87 @@ use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use safety::{BodyFault, ScreenedBody};
+use safety::{BodyFault, Encoding, ScreenedBody};
 use secrets::Taken;
 use serde_json::{Value, json};
 use types::{Refusal, SecretName};
 
+use super::Shared;
+use crate::budget::Share;
 use crate::error::{Failure, SendError};
+use crate::limits::EXCHANGE_MEMORY;
 use crate::receive::Trailers;
 use crate::rules;
+use crate::silence::Silence;
 
 /// A body toward a client.
 pub(super) type Outward = UnsyncBoxBody<Bytes, BodyFault>;
 
-/// An answer of an upstream, its trailers last. When a scan fails in mid-stream, or `stopped` comes about, the client
-/// sees the body break.
-pub(super) fn passed_on(
-    mut response: Response<ScreenedBody>,
-    stopped: BoxFuture<'static, Refusal>,
-) -> Response<Outward> {
-    let trailers = response.extensions_mut().remove::<Trailers>();
-    let pieces = |body| unfold(Some(Open { body, stopped, trailers }), next);
-    response.map(|body| StreamBody::new(pieces(body)).boxed_unsync())
+impl Shared {
+    /// An answer of an upstream, its trailers last. When a scan fails in mid-stream, or `stopped` comes about, the client
+    /// sees the body break. `share` is the room that the exchange has; what a decoder looks back on is added to it.
+    pub(super) fn passed_on(
+        self: Arc<Self>,
+        mut response: Response<ScreenedBody>,
+        stopped: BoxFuture<'static, Refusal>,
+        (share, silence): (Share, Option<Arc<Silence>>),
+    ) -> Response<Outward> {
+        let trailers = response.extensions_mut().remove::<Trailers>();
+        let window = response.extensions_mut().remove::<Encoding>().map_or(0, Encoding::window);
+        let open = |body| {
+            let pieces = Pieces { shared: self, body, share, silence, window, passed: 0 };
+            Open { pieces, stopped, trailers }
+        };
+        response.map(|body| StreamBody::new(unfold(Some(open(body)), next)).boxed_unsync())
+    }
 }
 
 /// An answer that is being passed on.
 struct Open {
-    body: ScreenedBody,
+    pieces: Pieces,
     stopped: BoxFuture<'static, Refusal>,
     trailers: Option<Trailers>,
 }
 
+/// Its body, in the room that there is.
+struct Pieces {
+    shared: Arc<Shared>,
+    body: ScreenedBody,
+    share: Share,
+    silence: Option<Arc<Silence>>,
+    /// The most that its decoder looks back on.
+    window: usize,
+    /// How much was passed on, up to that.
+    passed: usize,
+}
+
 async fn next(open: Option<Open>) -> Option<(Result<Frame<Bytes>, BodyFault>, Option<Open>)> {
     let mut open = open?;
-    tokio::select! {
-        piece = open.body.next() => match piece {
-            Some(piece) => Some((piece.map(Frame::data), Some(open))),
-            None => open.trailers?.get().map(|trailers| (Ok(Frame::trailers(trailers.clone())), None)),
-        },
-        refusal = &mut open.stopped => Some((Err(BodyFault::Refused(refusal)), None)),
+    let piece = tokio::select! {
+        piece = open.pieces.next() => piece,
+        refusal = &mut open.stopped => Some(Err(BodyFault::Refused(refusal))),
+    };
+    match piece {
+        Some(Ok(piece)) => Some((Ok(Frame::data(piece)), Some(open))),
+        Some(Err(fault)) => Some((Err(fault), None)),
+        None => open.trailers?.get().map(|trailers| (Ok(Frame::trailers(trailers.clone())), None)),
+    }
+}
+
+impl Pieces {
+    /// The next one, once there is room for what is kept of those before.
+    async fn next(&mut self) -> Option<Result<Bytes, BodyFault>> {
+        let Self { shared, share, .. } = self;
+        if let Err(refusal) = share.grow_to(EXCHANGE_MEMORY + self.passed, shared.bounds.handshake).await {
+            let refusal = shared.policy.note_refused(&shared.run, refusal, "an answer that is decoded").await;
+            return Some(Err(BodyFault::Refused(refusal)));
+        }
+        let piece = self.body.next().await;
+        self.silence.iter().for_each(|silence| silence.broken());
+        if let Some(Ok(piece)) = &piece {
+            self.passed = self.window.min(self.passed + piece.len());
+        }
+        piece
     }
 }
 
@@ -138,11 +183,14 @@ fn json_with(status: StatusCode, body: &Value) -> Response<Outward> {
 fn status(refusal: &Refusal) -> StatusCode {
     let of_rule = [
         (&rules::MALFORMED, StatusCode::BAD_REQUEST),
+        (&rules::REQUEST_TRAILERS, StatusCode::BAD_REQUEST),
         (&rules::TOO_SLOW, StatusCode::REQUEST_TIMEOUT),
+        (&rules::SILENT, StatusCode::GATEWAY_TIMEOUT),
         (&rules::NESTED_TUNNEL, StatusCode::METHOD_NOT_ALLOWED),
         (&rules::NAMES_DISAGREE, StatusCode::MISDIRECTED_REQUEST),
         (&rules::CLIENT_UNKNOWN, StatusCode::PROXY_AUTHENTICATION_REQUIRED),
         (&rules::BUSY, StatusCode::SERVICE_UNAVAILABLE),
+        (&rules::MEMORY, StatusCode::SERVICE_UNAVAILABLE),
         (&rules::TOO_LARGE, StatusCode::PAYLOAD_TOO_LARGE),
     ];
     let known = of_rule.iter().find(|(rule, _)| **rule == *refusal.rule).map(|(_, status)| *status);

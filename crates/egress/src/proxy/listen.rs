@@ -1,6 +1,8 @@
 //! Listeners: who may speak to a proxy, and how many at a time.
 
 use std::io;
+#[cfg(unix)]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +70,17 @@ pub async fn serve_unix(proxy: Arc<Proxy>, listener: &UnixListener, user: u32) -
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+/// True for a socket of that user's on which nobody listens any more: its process was killed.
+#[cfg(unix)]
+pub fn is_abandoned(path: &Path, user: u32) -> bool {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    let is_own = |file: std::fs::Metadata| file.file_type().is_socket() && file.uid() == user;
+    #[allow(clippy::disallowed_methods, reason = "asks a socket of this user's whether somebody listens")]
+    let dialled = || std::os::unix::net::UnixStream::connect(path);
+    std::fs::symlink_metadata(path).is_ok_and(is_own)
+        && matches!(dialled(), Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// True for a client that went away before it was accepted, and where the process or the machine has as many files open

@@ -13,6 +13,7 @@ use http::request::Parts;
 use http::{Method, Response, Uri};
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 use policy::{Asked, Permit};
 use safety::credential_detect;
 use tokio::time::sleep;
@@ -21,9 +22,13 @@ use types::{Digest, Endpoint, Outbound, Refusal, Scheme, SecretUse, Target};
 use super::answer::{self, Outward};
 use super::upload::Arrived;
 use super::{Client, Place, Shared};
+use crate::budget::Share;
+use crate::error::Failure;
 use crate::headers::Message;
+use crate::limits::EXCHANGE_MEMORY;
 use crate::payload::Payload;
 use crate::rules;
+use crate::silence::Silence;
 
 /// Headers between a client and its proxy, which are not part of the request (RFC 9110, 7.6.1).
 const HOP: [HeaderName; 2] = [header::PROXY_AUTHORIZATION, HeaderName::from_static("proxy-connection")];
@@ -50,7 +55,10 @@ impl Shared {
         {
             return self.refuse(Refusal::new(&rules::CLIENT_UNKNOWN, ""), "").await;
         }
-        if request.method() == Method::CONNECT {
+        // With a protocol it opens no tunnel: it is a request for what its address names (RFC 8441, 4).
+        let is_extended =
+            matches!(place, Place::Inside(..)) && request.extensions().get::<Protocol>().is_some();
+        if request.method() == Method::CONNECT && !is_extended {
             return match place {
                 Place::Front(_) => self.connect(request).await,
                 Place::Inside(_, endpoint) => {
@@ -61,22 +69,24 @@ impl Shared {
         }
         let addressed = addressed(&place, request.uri(), request.headers());
         // Refusals are told apart by what was asked, so that none hides among others.
-        let (method, authority) = (request.method().clone(), addressed.as_ref().ok().map(|(_, to)| to.clone()));
+        let (method, authority) =
+            (request.method().clone(), addressed.as_ref().ok().map(|(_, to)| to.clone()));
         let read = async {
+            let mut share = self.budget.share(EXCHANGE_MEMORY, self.bounds.handshake).await?;
             let upgrade = self.upgrade(&mut request)?;
             let (parts, body) = request.into_parts();
             let read = self.read(addressed?, parts)?;
-            let arrived = self.payload(body, &read.headers).await?;
-            Ok((upgrade, read, arrived))
+            let arrived = self.payload(body, &read.headers, &mut share).await?;
+            Ok((upgrade, read, arrived, share))
         };
-        let (upgrade, Read { target, claims, headers }, Arrived { payload, plain, _slot }) = match read.await
-        {
-            Ok(read) => read,
-            Err(refusal) => {
-                let authority = authority.map(|to| to.to_string()).unwrap_or_default();
-                return self.refuse(refusal, &format!("{method} {authority}")).await;
-            }
-        };
+        let (upgrade, Read { target, claims, headers }, Arrived { payload, plain, silence }, share) =
+            match read.await {
+                Ok(read) => read,
+                Err(refusal) => {
+                    let authority = authority.map(|to| to.to_string()).unwrap_or_default();
+                    return self.refuse(refusal, &format!("{method} {authority}")).await;
+                }
+            };
         let asked = target.to_string();
         // What will be said in a WebSocket is as unknown as the rest of a body that streams.
         let body = (upgrade.is_none() && matches!(payload, Payload::Whole(_))).then_some(&plain);
@@ -91,8 +101,8 @@ impl Shared {
         };
         let message = Message { headers, body: payload };
         match upgrade {
-            Some(upgrade) => self.open(permit, message, upgrade, &asked).await,
-            None => self.pass(permit, message, &asked).await,
+            Some(upgrade) => self.open(permit, message, upgrade, share, &asked).await,
+            None => self.pass(permit, message, (share, silence), &asked).await,
         }
     }
 
@@ -101,21 +111,33 @@ impl Shared {
         self: Arc<Self>,
         permit: Permit<Outbound>,
         message: Message,
+        (share, silence): (Share, Option<Arc<Silence>>),
         asked: &str,
     ) -> Response<Outward> {
-        let mut revoked = self.clone().revoked(permit.effect());
+        let revoked = self.clone().revoked(permit.effect());
+        let mut stopped = self.clone().stopped(revoked, silence.clone(), asked);
         if permit.effect().tokens.into_secrets().is_some() {
+            // The endpoint may have replaced tokens when the client is gone: its answer is waited for and kept.
+            let (shared, of) = (self.clone(), asked.to_owned());
+            let mut answer = tokio::spawn(async move {
+                let _share = share;
+                shared.captured(permit, message, &of).await
+            });
+            let lost = || answer::unsent(&Failure::Sender.into(), asked);
             return tokio::select! {
-                answer = self.captured(permit, message, asked) => answer,
-                refusal = &mut revoked => answer::refused(&refusal, Some(asked)),
+                answer = &mut answer => answer.unwrap_or_else(|_| lost()),
+                refusal = &mut stopped => {
+                    answer.abort();
+                    answer::refused(&refusal, Some(asked))
+                }
             };
         }
         let sent = tokio::select! {
             sent = self.egress.send(permit, message, self.run.turn().trace()) => sent,
-            refusal = &mut revoked => return answer::refused(&refusal, Some(asked)),
+            refusal = &mut stopped => return answer::refused(&refusal, Some(asked)),
         };
         match sent {
-            Ok(response) => answer::passed_on(response, revoked),
+            Ok(response) => self.passed_on(response, stopped, (share, silence)),
             Err(error) => answer::unsent(&error, asked),
         }
     }
@@ -128,6 +150,22 @@ impl Shared {
         };
         answer::taken(status, &taken, |name| {
             self.placeholders.each().find(|(own, _)| *own == name).map(|(_, text)| text)
+        })
+    }
+
+    /// Comes about when an exchange is revoked, or says nothing for too long, which is recorded then.
+    fn stopped(
+        self: Arc<Self>,
+        revoked: BoxFuture<'static, Refusal>,
+        silence: Option<Arc<Silence>>,
+        asked: &str,
+    ) -> BoxFuture<'static, Refusal> {
+        let (Some(silence), asked) = (silence, asked.to_owned()) else { return revoked };
+        Box::pin(async move {
+            tokio::select! {
+                refusal = revoked => refusal,
+                refusal = silence.too_long() => self.policy.note_refused(&self.run, refusal, &asked).await,
+            }
         })
     }
 
@@ -185,8 +223,20 @@ fn question(
     Asked { target, claims, headers: headers.clone(), brought, body: body.cloned() }
 }
 
+/// Refuses a body whose end two programs could see at different places (RFC 9112, 6.1): one coding, once, and spelt as
+/// everybody spells it.
+fn framed(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(malformed("a transfer coding other than chunked, or more than one")),
+    }
+}
+
 /// The scheme and the place of a request, on which everything in it that names a host has to agree.
 fn addressed(place: &Place, uri: &Uri, headers: &HeaderMap) -> Result<(Scheme, Endpoint), Refusal> {
+    framed(headers)?;
     let written = match (uri.scheme_str(), uri.authority()) {
         (Some("https"), Some(authority)) => Some((Scheme::Https, authority.as_str())),
         (Some("http"), Some(authority)) => Some((Scheme::Http, authority.as_str())),
@@ -228,7 +278,7 @@ fn parsed(scheme: Scheme, authority: &str) -> Result<Endpoint, Refusal> {
     Endpoint::parse(authority, Some(scheme.default_port())).map_err(|error| malformed(&error.to_string()))
 }
 
-fn malformed(why: &str) -> Refusal {
+pub(super) fn malformed(why: &str) -> Refusal {
     Refusal::new(&rules::MALFORMED, why)
 }
 

@@ -17,6 +17,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use types::{Endpoint, Refusal, Scheme};
 
 use super::answer::{self, Outward};
+use super::request::malformed;
 use super::{Place, Shared, identity};
 use crate::{limits, rules};
 
@@ -41,7 +42,7 @@ impl Shared {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (shared, bounds) = (self.clone(), self.bounds);
+        let (shared, bounds, of) = (self.clone(), self.bounds, place.to_string());
         let service = service_fn(move |request| {
             let (shared, place) = (shared.clone(), place.clone());
             shared.respond(place, request)
@@ -53,7 +54,9 @@ impl Shared {
             .max_buf_size(limits::READ_BUFFER)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        self.to_its_end(connection).await;
+        if let Some(error) = self.to_its_end(connection).await {
+            self.note_unread(&error, &of).await;
+        }
     }
 
     /// Speaks HTTP/2 with a client, within the bounds that its known floods ask for (attack T08).
@@ -62,12 +65,20 @@ impl Shared {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (shared, bounds) = (self.clone(), self.bounds);
+        let room = self.budget.share(CONNECTION_WINDOW as usize, bounds.handshake).await;
+        let _room = match room {
+            Ok(room) => room,
+            Err(refusal) => {
+                return drop(self.policy.note_refused(&self.run, refusal, "a connection in HTTP/2").await);
+            }
+        };
         let service = service_fn(move |request| {
             let (shared, place) = (shared.clone(), place.clone());
             shared.respond(place, request)
         });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
+            .enable_connect_protocol()
             .max_concurrent_streams(MOST_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -96,14 +107,27 @@ impl Shared {
         })
     }
 
-    /// A connection lasts until either side ends it, its time is over, or the proxy is dropped.
-    async fn to_its_end<E>(&self, connection: impl Future<Output = Result<(), E>>) {
+    /// A connection lasts until either side ends it, its time is over, or the proxy is dropped. Gives what broke it.
+    async fn to_its_end(
+        &self,
+        connection: impl Future<Output = Result<(), hyper::Error>>,
+    ) -> Option<hyper::Error> {
         let mut closed = self.closed.clone();
         tokio::select! {
-            // What a client did to its own connection is told to nobody.
-            _ = timeout(self.bounds.connection, connection) => {}
-            _ = closed.changed() => {}
+            ended = timeout(self.bounds.connection, connection) => ended.ok()?.err(),
+            _ = closed.changed() => None,
         }
+    }
+
+    /// Records that a client sent what is no request: its connection ended with a bare 400, before there was anything to
+    /// decide. What else a client did to its own connection is told to nobody.
+    async fn note_unread(&self, error: &hyper::Error, of: &str) {
+        let refusal = match error {
+            error if error.is_parse_too_large() => Refusal::new(&rules::TOO_LARGE, "the head of a request"),
+            error if error.is_parse() => malformed("bytes that are no request of HTTP/1.1; nothing was sent"),
+            _ => return,
+        };
+        drop(self.policy.note_refused(&self.run, refusal, of).await);
     }
 
     /// Answers `CONNECT`: 200 where some rule names the place, and from then on the client's TLS is ended here.

@@ -1,7 +1,7 @@
 //! A client that asks for a WebSocket: its handshake (RFC 6455, 4.2.1), and what becomes of it.
 //!
-//! It is a request like every other until it is answered. HTTP/2 has a handshake of its own (RFC 8441), which is not
-//! offered: a client that knows it asks in HTTP/1.1 then, on another connection.
+//! It is a request like every other until it is answered. In HTTP/2 it is an extended CONNECT (RFC 8441), which is read as
+//! the same request: what is decided, asked of the upstream and screened does not depend on the version.
 
 use std::sync::Arc;
 
@@ -15,34 +15,36 @@ use http::header::{
 use http::{Method, Response, Version};
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use policy::Permit;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use types::{Outbound, Refusal};
 
 use super::Shared;
 use super::answer::{self, Outward};
+use crate::budget::Share;
 use crate::headers::Message;
 use crate::rules;
+use crate::silence::Silence;
 use crate::socket::{Opened, Socket};
-
-/// WebSockets of one run that are open at a time: a message of each side may be held whole.
-pub(super) const MOST_SOCKETS: usize = 64;
 
 /// A client that waits for its WebSocket.
 pub(super) struct Upgrade {
-    accept: HeaderValue,
+    /// What proves the handshake was read, which HTTP/1.1 alone asks for.
+    accept: Option<HeaderValue>,
     client: OnUpgrade,
-    slot: OwnedSemaphorePermit,
 }
 
 impl Shared {
     /// Takes the handshake out of a request. `None` where there is none for a WebSocket; what else asks for another
     /// protocol is refused with the other headers that change what a request means.
     pub(super) fn upgrade(&self, request: &mut Request<Incoming>) -> Result<Option<Upgrade>, Refusal> {
+        if let Some(protocol) = request.extensions_mut().remove::<Protocol>() {
+            return extended(&protocol, request).map(Some);
+        }
         let headers = request.headers();
         let to = headers.get(UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default();
         if !to.eq_ignore_ascii_case(b"websocket") || !headers.contains_key(SEC_WEBSOCKET_KEY) {
@@ -59,13 +61,11 @@ impl Shared {
         }
         let accept = derive_accept_key(key);
         let accept = HeaderValue::from_str(&accept).map_err(|_| malformed())?;
-        let busy = |_| Refusal::new(&rules::BUSY, format!("{MOST_SOCKETS} WebSockets are open"));
-        let slot = self.sockets.clone().try_acquire_owned().map_err(busy)?;
         for name in [UPGRADE, CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, SEC_WEBSOCKET_EXTENSIONS]
         {
             request.headers_mut().remove(name);
         }
-        Ok(Some(Upgrade { accept, client: hyper::upgrade::on(request), slot }))
+        Ok(Some(Upgrade { accept: Some(accept), client: hyper::upgrade::on(request) }))
     }
 
     /// Opens a WebSocket for which there is a permit.
@@ -74,6 +74,7 @@ impl Shared {
         permit: Permit<Outbound>,
         message: Message,
         upgrade: Upgrade,
+        share: Share,
         asked: &str,
     ) -> Response<Outward> {
         let mut revoked = self.clone().revoked(permit.effect());
@@ -83,16 +84,20 @@ impl Shared {
         };
         let (head, socket) = match opened {
             Ok(Opened::Socket(head, socket)) => (head, socket),
-            Ok(Opened::Answer(response)) => return answer::passed_on(*response, revoked),
+            Ok(Opened::Answer(response)) => return self.passed_on(*response, revoked, (share, None)),
             Err(error) => return answer::unsent(&error, asked),
         };
         let mut response = answer::empty();
-        *response.status_mut() = head.status();
-        *response.headers_mut() = head.into_parts().0.headers;
-        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, upgrade.accept.clone());
-        tokio::spawn(self.converse(upgrade, socket, revoked));
+        let (status, headers) = (head.status(), head.into_parts().0.headers);
+        *response.headers_mut() = headers;
+        // In HTTP/2 the stream is opened by 200, and no header is about the connection (RFC 8441, 5).
+        if let Some(accept) = upgrade.accept.clone() {
+            *response.status_mut() = status;
+            response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        tokio::spawn(self.converse(upgrade, socket, revoked, share));
         response
     }
 
@@ -102,18 +107,40 @@ impl Shared {
         upgrade: Upgrade,
         socket: Box<Socket>,
         revoked: BoxFuture<'static, Refusal>,
+        share: Share,
     ) {
-        let Upgrade { client, slot: _slot, .. } = upgrade;
+        let Upgrade { client, .. } = upgrade;
         let Ok(Ok(client)) = timeout(self.bounds.handshake, client).await else { return };
         let mut watch = self.placeholders.watch();
         let watch = Box::new(move |bytes: &[u8]| watch.pass(bytes).map(drop));
-        let mut closed = self.closed.clone();
+        let (mut closed, silence) = (self.closed.clone(), Silence::of(self.bounds.silence));
         drop(self);
         tokio::select! {
-            () = socket.relay(TokioIo::new(client), watch, revoked) => {}
+            () = socket.relay(TokioIo::new(client), (share, silence), watch, revoked) => {}
             _ = closed.changed() => {}
         }
     }
+}
+
+/// Takes an extended CONNECT for the GET that it is in HTTP/1.1 (RFC 8441, 4 and 5).
+fn extended(protocol: &Protocol, request: &mut Request<Incoming>) -> Result<Upgrade, Refusal> {
+    if protocol.as_str() != "websocket" {
+        return Err(Refusal::new(
+            &rules::ROUTING_HEADER,
+            "an extended CONNECT for another protocol than websocket",
+        ));
+    }
+    let headers = request.headers();
+    let is_known = one(headers, &SEC_WEBSOCKET_VERSION) == Some(b"13");
+    let is_keyed = [SEC_WEBSOCKET_KEY, UPGRADE, CONNECTION].iter().any(|name| headers.contains_key(name));
+    if !is_known || is_keyed || request.uri().path().is_empty() {
+        return Err(Refusal::new(&rules::MALFORMED, "the handshake of a WebSocket in HTTP/2"));
+    }
+    for name in [SEC_WEBSOCKET_VERSION, SEC_WEBSOCKET_EXTENSIONS] {
+        request.headers_mut().remove(name);
+    }
+    *request.method_mut() = Method::GET;
+    Ok(Upgrade { accept: None, client: hyper::upgrade::on(request) })
 }
 
 /// The value of a header that stands there once.

@@ -58,6 +58,12 @@ async fn answer(id: &str, to: ApprovalState, base: &Base, terminal: &Terminal) -
     if row.state != ApprovalState::Waiting {
         return Err(Failure::failed(format!("it does not wait any more: it is {}", row.state)));
     }
+    if row.expires_ms <= audit::now_ms() {
+        return Err(Failure::failed(format!(
+            "it does not wait any more: its time was over at {}",
+            utc(row.expires_ms)
+        )));
+    }
     let verdict = if to == ApprovalState::Approved { Verdict::Allow } else { Verdict::Block };
     let record = Record::new(types::Kind::Approval, verdict)
         .with(Field::Actor, "owner")

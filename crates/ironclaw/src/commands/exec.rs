@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use container::{Ended, Finished, Recovered, RunError, Running, Sandbox};
-use policy::{Permit, Policy, Turn};
+use policy::{Permit, Policy, Refused, Turn};
 use safety::{Channel, Untrusted};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use types::{CallId, Command, Confinement, Field, Kind, Record, Refusal, Site, Source, Trace, Verdict};
+use types::{
+    CallId, Command, Confinement, Field, Kind, Record, Refusal, Site, Source, ToolName, Trace, Verdict,
+};
 
 use self::signals::Signals;
-use super::reaching::Reaching;
+use super::reaching::{Reaching, alarm};
 use crate::cli::{self, ExecPolicy};
 use crate::exit::{Failure, Outcome};
 use crate::parts::{self, Base};
@@ -42,15 +44,16 @@ pub async fn run(args: &cli::Exec, base: &Base, terminal: &Terminal) -> Outcome 
     let trace = if args.trace { Trace::collecting() } else { Trace::off() };
     let turn = Turn::begin(trace.clone());
     let before = account::last_record(base).await?;
+    let mut refused = (Vec::new(), 0);
     let finished = match command.confinement {
         Confinement::FullAccess => unconfined(command, args, &turn, base, terminal).await,
-        _ => confined(command, args, &turn, base, terminal).await,
+        _ => confined(command, args, &turn, &mut refused, base, terminal).await,
     };
     if args.trace {
         trace_view::draw(&trace.steps(), terminal);
     }
     if terminal.is_json() {
-        account::tell(finished.as_ref(), &turn, before, base, terminal).await?;
+        account::tell((finished.as_ref(), &refused), &turn, before, base, terminal).await?;
     }
     report(&finished?)
 }
@@ -60,6 +63,7 @@ async fn confined(
     command: Command,
     args: &cli::Exec,
     turn: &Turn,
+    refused: &mut (Vec<Refused>, u64),
     base: &Base,
     terminal: &Terminal,
 ) -> Result<Finished, Failure> {
@@ -82,19 +86,22 @@ async fn confined(
         let (proxy, beside) = reaching.proxy(Site::Container, vault, policy, turn.clone(), base, terminal).await?;
         Ok((sandbox, permit, Arc::new(proxy), beside))
     };
-    let (sandbox, permit, proxy, _beside) = signals.unless_ended(prepared).await?;
-    if args.terminal {
+    let (sandbox, permit, proxy, beside) = signals.unless_ended(prepared).await?;
+    let finished = if args.terminal {
         let raw = tty::Raw::enter(terminal)?;
         let starting = async { sandbox.start_on_terminal(permit, proxy, tty::size()).await.map_err(failure) };
         let mut running = signals.kept_during(starting).await?;
         let recovered = std::mem::take(&mut running.recovered);
         let ended = tty::attend(running, raw, signals).await;
         tell_of(&recovered, base, terminal);
-        return end(ended, base, terminal);
-    }
-    let starting = async { sandbox.start(permit, proxy).await.map_err(failure) };
-    let running = signals.kept_during(starting).await?;
-    attend(running, signals, base, terminal).await
+        end(ended, turn, base, terminal).await
+    } else {
+        let starting = async { sandbox.start(permit, proxy).await.map_err(failure) };
+        let running = signals.kept_during(starting).await?;
+        attend(running, signals, turn, base, terminal).await
+    };
+    *refused = beside.end(&base.safety, terminal).await;
+    finished
 }
 
 /// A command that has everything that its user has, the network included.
@@ -120,7 +127,7 @@ async fn unconfined(
     let starting =
         async { container::unconfined::start(permit, &base.safety, limits).await.map_err(failure) };
     let running = signals.kept_during(starting).await?;
-    attend(running, signals, base, terminal).await
+    attend(running, signals, turn, base, terminal).await
 }
 
 /// The folder that the command works in, links resolved.
@@ -173,6 +180,7 @@ async fn decide(
 async fn attend(
     running: Running,
     signals: Signals,
+    turn: &Turn,
     base: &Base,
     terminal: &Terminal,
 ) -> Result<Finished, Failure> {
@@ -186,13 +194,14 @@ async fn attend(
     let finished = outcome.wait().await;
     input.abort();
     signals.abort();
-    end((finished, out.or(err)), base, terminal)
+    end((finished, out.or(err)), turn, base, terminal).await
 }
 
 /// What a run came to, and the leak that it was stopped for if there was one: then that is why it ended. What was moved is
 /// told in any case.
-fn end(
+async fn end(
     (finished, leak): (Result<Finished, RunError>, Option<Refusal>),
+    turn: &Turn,
     base: &Base,
     terminal: &Terminal,
 ) -> Result<Finished, Failure> {
@@ -202,9 +211,29 @@ fn end(
         terminal.warn(format!("ironclaw: {told}"));
     }
     match leak {
-        Some(refusal) => Err(refusal.into()),
+        Some(refusal) => Err(leaked(refusal, turn, base, terminal).await),
         None => finished.map_err(failure),
     }
+}
+
+/// Records what the output was stopped for, and tells of it as of every leak.
+async fn leaked(refusal: Refusal, turn: &Turn, base: &Base, terminal: &Terminal) -> Failure {
+    let record = Record::new(Kind::Release, Verdict::Block)
+        .of_turn(turn.id())
+        .with(Field::Actor, "owner")
+        .with(Field::Rule, refusal.rule.id)
+        .with(Field::Refusal, refusal.id)
+        .with(Field::Reason, if refusal.detail.is_empty() { refusal.rule.says } else { &refusal.detail })
+        .with(Field::Widen, refusal.widen.as_deref().unwrap_or_default());
+    if base.audit.record(record).await.is_err() {
+        return Failure::Unrecorded(refusal);
+    }
+    let found = (refusal.rule.id, refusal.detail.as_str());
+    match alarm(base).tell_leak(found, turn, &Source::Tool(ToolName::exec())).await {
+        Ok(alert) => terminal.alert(alert),
+        Err(unrecorded) => terminal.warn(unrecorded),
+    }
+    Failure::Refused(vec![refusal])
 }
 
 /// Tells what earlier commands left whose end nobody saw.

@@ -1,6 +1,7 @@
 //! `ironclaw proxy`: the egress proxy by itself, for any client.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,10 +24,11 @@ pub async fn run(args: &cli::Proxy, base: &Base, terminal: &Terminal) -> Outcome
     let vault = base.unlock(terminal).await?;
     let policy = policy(base, catalog(base, Vec::new()))?;
     let turn = Turn::begin(Trace::off());
-    let (proxy, _beside) = reaching.proxy(Site::Machine, vault, policy, turn, base, terminal).await?;
+    let (proxy, beside) = reaching.proxy(Site::Machine, vault, policy, turn, base, terminal).await?;
     let proxy = Arc::new(proxy);
     let listener = Listener::open(&args.listen).await?;
-    write_certificate(&args.ca, proxy.ca_pem()).await?;
+    let written = Certificate::write(&args.ca, proxy.ca_pem());
+    let _certificate = written.inspect_err(|_| listener.remove())?;
     let token = egress::proxy::token().map_err(Failure::environment)?;
     tell(&proxy, &listener, &token, &args.ca, terminal);
     let serving = async {
@@ -39,17 +41,56 @@ pub async fn run(args: &cli::Proxy, base: &Base, terminal: &Terminal) -> Outcome
     };
     let served = terminal.unless_interrupted(serving).await;
     listener.remove();
+    beside.end(&base.safety, terminal).await;
     served.unwrap_or(Ok(()))
 }
 
-async fn write_certificate(file: &Path, pem: &str) -> Outcome {
-    let failed = |error: std::io::Error| {
-        Failure::failed(format!("{} cannot be written: {}", file.display(), error.kind()))
-    };
-    let store = egress::java::trust_store(pem).map_err(Failure::environment)?;
-    let beside = egress::java::beside(&file.display().to_string());
-    tokio::fs::write(beside, store).await.map_err(failed)?;
-    tokio::fs::write(file, pem).await.map_err(failed)
+/// The files by which clients trust the proxy: the certificate, and the same as Java reads it. Removed with the proxy.
+struct Certificate {
+    files: [PathBuf; 2],
+}
+
+impl Certificate {
+    /// Writes both. What stands there already is replaced where it is the certificate of an earlier proxy, which was
+    /// killed, and of nothing else.
+    fn write(file: &Path, pem: &str) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| {
+            Failure::failed(format!("{} cannot be written: {}", file.display(), error.kind()))
+        };
+        let store = egress::java::trust_store(pem).map_err(Failure::environment)?;
+        let files = [file.to_owned(), egress::java::beside(&file.display().to_string()).into()];
+        let is_earlier =
+            is_plain(file) && std::fs::read(file).is_ok_and(|bytes| egress::ca::is_authority(&bytes));
+        for file in &files {
+            if std::fs::symlink_metadata(file).is_err() {
+                continue;
+            }
+            if !is_earlier || !is_plain(file) {
+                return Err(Failure::failed(format!(
+                    "--ca: {} exists and is not the certificate of an earlier proxy\n  \
+                     name a file that does not exist, or remove it",
+                    file.display()
+                )));
+            }
+            std::fs::remove_file(file).map_err(failed)?;
+        }
+        for (file, bytes) in files.iter().zip([pem.as_bytes(), &store]) {
+            let mut file = std::fs::File::create_new(file).map_err(failed)?;
+            file.write_all(bytes).map_err(failed)?;
+        }
+        Ok(Self { files })
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+    }
+}
+
+/// True for a file that is neither a link nor anything else.
+fn is_plain(file: &Path) -> bool {
+    std::fs::symlink_metadata(file).is_ok_and(|file| file.is_file())
 }
 
 /// Says what clients need.
@@ -93,7 +134,7 @@ impl Listener {
         })?;
         if !addr.ip().is_loopback() {
             return Err(Failure::usage(
-                "--listen: only an address of this machine: the token travels to the proxy in clear text",
+                "--listen: only a loopback address, as 127.0.0.1: the token travels to the proxy in clear text",
             ));
         }
         let failed = |error: std::io::Error| {
@@ -110,7 +151,20 @@ impl Listener {
         let failed = |error: std::io::Error| {
             Failure::failed(format!("the socket {path} cannot be made: {}", error.kind()))
         };
-        let listener = tokio::net::UnixListener::bind(path).map_err(failed)?;
+        let listener = match tokio::net::UnixListener::bind(path) {
+            // A proxy that was killed removes nothing.
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                if !egress::proxy::is_abandoned(Path::new(path), rustix::process::geteuid().as_raw()) {
+                    return Err(Failure::failed(format!(
+                        "the socket {path} cannot be made: something listens there, or it is no socket of yours\n  \
+                         name another, or end what listens there"
+                    )));
+                }
+                std::fs::remove_file(path).map_err(failed)?;
+                tokio::net::UnixListener::bind(path).map_err(failed)?
+            }
+            bound => bound.map_err(failed)?,
+        };
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self::Unix(listener, path.into()))
     }

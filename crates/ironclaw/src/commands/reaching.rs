@@ -10,11 +10,14 @@ use egress::Egress;
 use egress::ca::Authority;
 use egress::proxy::{Bounds, Parts, Proxy};
 use policy::reach::{MAX_RULES_FILE, ReachError};
-use policy::{Policy, Reach, Run, Turn};
-use safety::{Channel, Safety};
+use policy::{Leak, Policy, Reach, Refused, Run, Turn};
+use safety::{Channel, Safety, Screened, Untrusted};
 use secrets::Vault;
 use tokio::io::AsyncReadExt as _;
-use types::{Refusal, SecretName, Site, Tenant, TokensInto, ToolName, Trace};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use types::{Refusal, SecretName, Site, Source, Tenant, TokensInto, ToolName, Trace};
 
 use crate::cli;
 use crate::collector;
@@ -25,6 +28,9 @@ use crate::terminal::Terminal;
 
 /// How often the rules file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Kinds of refusals that are shown one by one when a run is over.
+const MOST_SHOWN: usize = 16;
 
 /// What was told, read.
 pub struct Reaching {
@@ -92,20 +98,23 @@ impl Reaching {
             None => None,
         };
         let collector = collector::keep(base, policy.clone(), egress.clone(), terminal);
-        let beside = Beside { _renewals: renewals, _collector: collector };
         let run = Run::open(turn, site, self.reach.clone(), self.secrets.keys().cloned().collect());
-        let terminal = terminal.clone();
-        let run = run.asking(
+        let (tell, leaks) = mpsc::unbounded_channel();
+        let teller = terminal.clone();
+        let run = run.alarmed(tell).asking(
             None,
             Box::new(move |held| {
                 let (id, target) = (held.id, &held.target);
-                terminal.warn(format!("ironclaw: {target} waits for you: ironclaw approvals approve {id}"));
+                teller.warn(format!("ironclaw: {target} waits for you: ironclaw approvals approve {id}"));
             }),
         );
         // Rules that may change may come to name any host.
         let authority = if self.changes { Authority::new() } else { Authority::over(&self.reach) };
         let authority = authority.map_err(Failure::environment)?;
-        let parts = Parts { egress, policy, run: Arc::new(run), authority, bounds: Bounds::default() };
+        let run = Arc::new(run);
+        let alarms = Alarms::raise(leaks, run.clone(), base, terminal);
+        let beside = Beside { run: run.clone(), alarms, _renewals: renewals, _collector: collector };
+        let parts = Parts { egress, policy, run, authority, bounds: Bounds::default() };
         let shape = |name: &SecretName| self.secrets.get(name).cloned().unwrap_or_default();
         Ok((Proxy::new(parts, shape).map_err(Failure::usage)?, beside))
     }
@@ -143,10 +152,94 @@ impl Reaching {
     }
 }
 
-/// Renews tokens and hands over records as long as it is kept.
+/// Renews tokens, hands over records and tells of leaks as long as it is kept.
 pub struct Beside {
+    run: Arc<Run>,
+    alarms: Alarms,
     _renewals: Option<renewal::Kept>,
     _collector: Option<collector::Kept>,
+}
+
+impl Beside {
+    /// Ends it when what happened is told. Gives what was refused, the most frequent first, and how many refusals there
+    /// were beyond that.
+    pub async fn end(self, safety: &Safety, terminal: &Terminal) -> (Vec<Refused>, u64) {
+        let Self { run, alarms, .. } = self;
+        alarms.end().await;
+        let (mut kinds, more) = run.refused();
+        for kind in &mut kinds {
+            // The program chose method and host.
+            let asked = Untrusted::new(Source::Model, std::mem::take(&mut kind.asked));
+            let asked = safety.screen(asked, Channel::Log, &Trace::off());
+            kind.asked = asked.map(Screened::into_inner).unwrap_or_default();
+        }
+        if !terminal.is_json() {
+            tell_refused(&kinds, more, terminal);
+        }
+        (kinds, more)
+    }
+}
+
+/// Tells of leaks while it goes on, each as [`alarm`] does.
+struct Alarms {
+    closing: oneshot::Sender<()>,
+    telling: JoinHandle<()>,
+}
+
+impl Alarms {
+    fn raise(leaks: UnboundedReceiver<Leak>, run: Arc<Run>, base: &Base, terminal: &Terminal) -> Self {
+        let (closing, closed) = oneshot::channel();
+        let (alarm, terminal) = (alarm(base), terminal.clone());
+        let telling = tokio::spawn(async move {
+            let (mut leaks, mut closed) = (leaks, closed);
+            let source = Source::Tool(ToolName::proxy());
+            loop {
+                let leak = tokio::select! {
+                    biased;
+                    leak = leaks.recv() => leak,
+                    // What was told by then is still passed on.
+                    _ = &mut closed, if !leaks.is_closed() => {
+                        leaks.close();
+                        continue;
+                    }
+                };
+                let Some(Leak { rule, reason }) = leak else { return };
+                match alarm.tell_leak((&rule, &reason), run.turn(), &source).await {
+                    Ok(alert) => terminal.alert(alert),
+                    Err(refusal) => terminal.warn(refusal),
+                }
+            }
+        });
+        Self { closing, telling }
+    }
+
+    async fn end(self) {
+        drop(self.closing);
+        let _ = self.telling.await;
+    }
+}
+
+/// What tells the owner of leaks.
+pub fn alarm(base: &Base) -> agent::Alarm {
+    agent::Alarm {
+        audit: base.audit.clone(),
+        reader: base.reader.clone(),
+        tenant: Tenant::local(),
+        command: base.config.alert.clone(),
+    }
+}
+
+/// Says what a program may not have shown: of an answer to `CONNECT` most show nothing.
+fn tell_refused(kinds: &[Refused], more: u64, terminal: &Terminal) {
+    for Refused { rule, asked, count, id } in kinds.iter().take(MOST_SHOWN) {
+        let times = if *count == 1 { String::new() } else { format!(" {count} times") };
+        let asked = if asked.is_empty() { String::new() } else { format!(" {asked},") };
+        terminal.warn(format!("ironclaw: refused{times}:{asked} {rule}: ironclaw policy explain {id}"));
+    }
+    let others = kinds.iter().skip(MOST_SHOWN).map(|kind| kind.count).sum::<u64>() + more;
+    if others > 0 {
+        terminal.warn(format!("ironclaw: refused {others} times more: ironclaw audit tail"));
+    }
 }
 
 /// The names and prefixes of `--secret`, each granted to the proxy for some place.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use egress::loopback::Loopback;
 use http::Response;
+use serde_json::Value;
 use types::Host;
 
 use crate::installation::{Installation, Ran, random, random_key};
@@ -106,6 +107,15 @@ fn c01_a_value_of_the_vault_is_not_inside_and_is_not_printed() {
     let ran = exec(&installation, &[], "cat notes; sleep 600");
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(!ran.stdout.contains(&key) && !ran.stderr.contains(&key), "{ran:?}");
+    // The owner is told as of every leak, and the record is of its own kind.
+    assert!(ran.stderr.contains("ALERT (critical): leaks.known-value"), "{ran:?}");
+    let tail = installation.run(&["--json", "audit", "tail", "-n", "20"]).ok();
+    let of = |kind: &str| {
+        let known =
+            |record: &Value| record["kind"] == kind && record["fields"]["rule"] == "leaks.known-value";
+        tail.json().iter().filter(|record| known(record)).count()
+    };
+    assert_eq!((of("release"), of("alert"), of("config")), (1, 1, 0), "{tail:?}");
 
     let folder = workspace(&installation);
     let ran = installation.run(&["exec", "--workspace", folder.to_str().unwrap(), "--", "echo", &key]);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use egress::loopback::{Loopback, reply};
 use http::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::exec::{DEBIAN, exec, workspace};
 use crate::installation::{Installation, Ran, random, random_key};
@@ -138,7 +138,10 @@ async fn c01_a_command_uses_a_key_that_is_nowhere_in_its_container() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c08_a_key_that_comes_back_does_not_reach_the_command() {
-    let joined = Joined::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let told = folder.path().join("told");
+    let write = format!("echo $0 >>{}", told.display());
+    let joined = Joined::on(&format!("[alert]\ncommand = ['/bin/sh', '-c', '{write}']\n")).await;
     let ran = joined.run(
         r#"for path in echo encoded; do
             curl -sS -o $path.out -H "Authorization: Bearer $KEY" https://$HOST/v1/$path; echo $?
@@ -151,6 +154,12 @@ async fn c08_a_key_that_comes_back_does_not_reach_the_command() {
     assert_eq!(joined.service.requests().len(), 2);
     let audit = joined.installation.run(&["audit", "tail", "-n", "60"]).ok();
     assert!(audit.stdout.contains("leaks."), "{audit:#?}");
+    // The owner is told at once, of each kind of leak once, and so is the command for alerts.
+    let line = ran.stderr.lines().find(|line| line.contains("ALERT (critical): leaks.known-value"));
+    assert!(line.is_some_and(|line| line.contains(&joined.secret)), "{ran:#?}");
+    let ids = std::fs::read_to_string(&told).unwrap();
+    let waiting = joined.installation.run(&["--json", "approvals", "list"]).ok().stdout;
+    assert!(ids.lines().count() >= 1 && ids.lines().all(|id| waiting.contains(id)), "{ids} {waiting}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +206,12 @@ for name in ['$OTHER', '$HOST']:
     );
     joined.was_not_left();
     assert_eq!(joined.service.received(), 0);
+    // Most of these programs said nothing of it. Whoever ran the command is told, and by the id finds what would allow it.
+    let asked = format!(" CONNECT {}:443, policy.not-allowed: ironclaw policy explain ", joined.forbidden);
+    let line = ran.stderr.lines().find(|line| line.starts_with("ironclaw: refused") && line.contains(&asked));
+    let id = line.unwrap_or_else(|| panic!("{ran:#?}")).rsplit_once(' ').unwrap().1;
+    let explained = joined.installation.run(&["policy", "explain", id]).ok();
+    assert!(explained.stdout.contains("--allow"), "{explained:#?}");
 }
 
 /// What the owner opened to the programs of this machine is not open to a command whose rules name it.
@@ -327,6 +342,9 @@ async fn everything_that_a_run_asks_for_is_recorded_and_told_as_json() {
     assert_eq!(records.iter().find(settles).unwrap()["fields"]["status"], "200");
     // The person is told what would allow it; the program inside was not.
     let id = refused["fields"]["refusal"].as_str().unwrap();
+    let place = format!("CONNECT {}:443", joined.forbidden);
+    let kind = json!({ "rule": "policy.not-allowed", "asked": place, "count": 1, "refusal": id });
+    assert_eq!((&told["refused"], &told["refused_more"]), (&json!([kind]), &json!(0)), "{told:#}");
     let explained = joined.installation.run(&["policy", "explain", id]).ok();
     assert!(explained.stdout.contains("--allow"), "{explained:#?}");
     joined.was_not_left();

@@ -18,12 +18,16 @@ struct Running {
 }
 
 impl Running {
-    #[allow(clippy::disallowed_methods, reason = "the program under test is a process")]
     fn start(installation: &Installation, arguments: &[&str]) -> Self {
+        Self::start_at(installation, "127.0.0.1:0", arguments)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the program under test is a process")]
+    fn start_at(installation: &Installation, listen: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ironclaw"))
             .arg("--home")
             .arg(installation.home())
-            .args(["--json", "proxy", "--listen", "127.0.0.1:0"])
+            .args(["--json", "proxy", "--listen", listen])
             .args(arguments)
             .env_clear()
             .env("HOME", installation.folder.path())
@@ -196,4 +200,73 @@ async fn a09_a_request_waits_for_the_owner_and_is_sent_as_it_was_shown_once() {
     let records = installation.run(&["--json", "audit", "tail", "-n", "200"]).ok();
     assert!(!records.stdout.contains("to=me"));
     installation.run(&["audit", "verify"]).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_proxy_left_is_taken_over_and_nothing_else_is() {
+    let mut installation = Installation::initialised();
+    let host = format!("{}.example", random("api-"));
+    let _service = installation.service(&host, |_| reply(StatusCode::OK, "fine")).await;
+    let folder = installation.folder.path().to_owned();
+    let (socket, ca) = (folder.join("proxy.sock"), folder.join("ca.pem"));
+    let (store, listen) = (folder.join("ca.pem.p12"), format!("unix:{}", socket.display()));
+    let arguments = ["--allow", &host, "--ca", ca.to_str().unwrap()];
+    let proxy = Running::start_at(&installation, &listen, &arguments);
+    assert!(socket.exists() && ca.exists() && store.exists(), "{:?}", std::fs::read_dir(&folder));
+    // While it lives nothing is taken from it.
+    let second = installation.run(&[&["proxy", "--listen", &listen][..], &arguments].concat());
+    assert!(second.code == 1 && second.stderr.contains("something listens there"), "{second:?}");
+    // Killed: it removes nothing.
+    drop(proxy);
+    assert!(socket.exists() && ca.exists() && store.exists());
+    let mut proxy = Running::start_at(&installation, &listen, &arguments);
+    // At a normal end nothing stays.
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&proxy.child),
+        rustix::process::Signal::INT,
+    )
+    .unwrap();
+    proxy.child.wait().unwrap();
+    assert!(!socket.exists() && !ca.exists() && !store.exists());
+    // What is no socket, or no certificate of an earlier proxy, is nobody's to remove.
+    std::fs::write(&socket, "mine").unwrap();
+    let refused = installation.run(&[&["proxy", "--listen", &listen][..], &arguments].concat());
+    assert!(refused.code == 1 && refused.stderr.contains("no socket of yours"), "{refused:?}");
+    for file in [&ca, &store] {
+        std::fs::write(file, "mine").unwrap();
+        let refused = installation.run(&[&["proxy", "--listen", "127.0.0.1:0"][..], &arguments].concat());
+        assert!(
+            refused.code == 1 && refused.stderr.contains("name a file that does not exist"),
+            "{refused:?}"
+        );
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "mine");
+        std::fs::remove_file(file).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&socket).unwrap(), "mine");
+    let elsewhere = installation.run(&[&["proxy", "--listen", "192.0.2.2:0"][..], &arguments].concat());
+    assert!(elsewhere.code == 2 && elsewhere.stderr.contains("loopback"), "{elsewhere:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a09_what_a_proxy_asked_does_not_wait_once_it_has_ended() {
+    let mut installation = Installation::initialised();
+    let host = format!("{}.example", random("api-"));
+    let service = installation.service(&host, |_| reply(StatusCode::OK, "fine")).await;
+    let rules = installation.folder.path().join("rules.toml");
+    std::fs::write(&rules, format!("[[allow]]\nhost = \"{host}\"\nask = true\n")).unwrap();
+    let ca = installation.folder.path().join("ca.pem").display().to_string();
+    let mut proxy = Running::start(&installation, &["--rules", rules.to_str().unwrap(), "--ca", &ca]);
+    let (id, _) = std::thread::scope(|scope| {
+        let asks = scope.spawn(|| proxy.curl(&["-d", "to=me", &format!("https://{host}/pay")]));
+        let row = waiting(&installation);
+        assert!(row["card"].as_str().unwrap().contains("to=me"), "{row}");
+        let pid = rustix::process::Pid::from_child(&proxy.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        (row["id"].as_str().unwrap().to_owned(), asks.join().unwrap())
+    });
+    proxy.child.wait().unwrap();
+    assert_eq!(installation.run(&["--json", "approvals", "list"]).ok().stdout, "");
+    let late = installation.run(&["approvals", "approve", &id]);
+    assert!(late.code == 1 && late.stderr.contains("does not wait any more"), "{late:?}");
+    assert_eq!((service.connections(), service.received()), (0, 0));
 }

@@ -86,6 +86,25 @@ struct Progress {
     sign: Option<usize>,
 }
 
+/// How far each rule has come that has a key in the text, of the many that have none.
+#[derive(Default)]
+struct Course {
+    /// By rule: one more than where its progress stands, or 0.
+    places: Vec<u16>,
+    each: Vec<Progress>,
+}
+
+impl Course {
+    fn of(&mut self, rule: u16) -> &mut Progress {
+        let place = &mut self.places[usize::from(rule)];
+        if *place == 0 {
+            self.each.push(Progress::default());
+            *place = self.each.len() as u16;
+        }
+        &mut self.each[usize::from(*place) - 1]
+    }
+}
+
 impl Engine {
     /// An engine for rules, with the filters that were made for their lanes.
     pub(super) fn new(rules: &[LeakRule], filters: [Filter; 2]) -> Self {
@@ -144,7 +163,7 @@ impl Engine {
             text,
             candidates: Vec::new(),
             searched: 0,
-            progress: Vec::new(),
+            progress: Course::default(),
             line: 0..0,
         };
         let mut chunk = Chunk::new();
@@ -184,7 +203,7 @@ struct Reading<'a> {
     candidates: Vec<(usize, u16)>,
     /// Up to where keys around long runs were looked for.
     searched: usize,
-    progress: Vec<Progress>,
+    progress: Course,
     /// The line of the last candidate.
     line: Range<usize>,
 }
@@ -277,12 +296,12 @@ impl Reading<'_> {
         if self.candidates.is_empty() {
             return;
         }
-        self.progress.resize(self.rules.len(), Progress::default());
+        self.progress.places.resize(self.rules.len(), 0);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.sort_unstable();
         candidates.dedup();
         for (at, rule) in candidates.drain(..) {
-            if self.progress[usize::from(rule)].at <= at {
+            if self.progress.of(rule).at <= at {
                 self.candidate(at, rule, found);
             }
         }
@@ -295,7 +314,7 @@ impl Reading<'_> {
             self.line = line_around(self.text, at);
         }
         let (start, line) = (self.line.start, &self.text[self.line.clone()]);
-        let mut progress = self.progress[usize::from(index)];
+        let mut progress = *self.progress.of(index);
         if let Lane::Line(_) = rule.lane {
             if rule.literal_at(&self.text[at..]) {
                 progress.at = self.line.end;
@@ -303,7 +322,7 @@ impl Reading<'_> {
                     found.secrets.push((index, secret.start + start..secret.end + start, severity));
                 });
             }
-            self.progress[usize::from(index)] = progress;
+            *self.progress.of(index) = progress;
             return;
         }
         let (before, key) = (rule.lane.before(), at - start);
@@ -314,7 +333,7 @@ impl Reading<'_> {
             progress.sign = Some(next_sign(line, key, &rule.behind));
         }
         if progress.sign == Some(line.len()) {
-            self.progress[usize::from(index)] = progress;
+            *self.progress.of(index) = progress;
             return;
         }
         while progress.at <= at {
@@ -342,7 +361,7 @@ impl Reading<'_> {
                 found.secrets.push((index, secret.start + start..secret.end + start, severity));
             }
         }
-        self.progress[usize::from(index)] = progress;
+        *self.progress.of(index) = progress;
     }
 }
 

@@ -17,6 +17,9 @@ use crate::rulebook::Rulebook;
 use crate::screened::redaction;
 use crate::signal::Signal;
 
+/// Findings of one stream that are kept. All are judged; a stream that is flagged over and over fills no memory.
+const MOST_FINDINGS: usize = 64;
+
 /// Bytes that stay behind because a value of the vault could begin in them.
 const HELD: usize = 15;
 
@@ -39,7 +42,27 @@ pub(crate) struct LeakStream {
     zero: Option<usize>,
     /// Whether a line that has ended is released to its end.
     by_lines: bool,
-    findings: Vec<Finding>,
+    findings: Findings,
+}
+
+/// What was found: the first of it, and of what came after these only what is worse than all before.
+#[derive(Default)]
+struct Findings {
+    kept: Vec<Finding>,
+    /// How many there were that mark what they stand in, kept or not.
+    marks: u64,
+}
+
+impl Findings {
+    fn add(&mut self, finding: Finding) {
+        self.marks += u64::from(finding.action >= Action::Flag);
+        let grade = |finding: &Finding| (finding.action, finding.severity);
+        if self.kept.len() < MOST_FINDINGS {
+            self.kept.push(finding);
+        } else if self.kept.iter().all(|kept| grade(kept) < grade(&finding)) {
+            self.kept[MOST_FINDINGS - 1] = finding;
+        }
+    }
 }
 
 /// The stream may not go on.
@@ -59,7 +82,7 @@ impl LeakStream {
             edits: VecDeque::new(),
             zero: None,
             by_lines: false,
-            findings: Vec::new(),
+            findings: Findings::default(),
         }
     }
 
@@ -81,7 +104,7 @@ impl LeakStream {
         self.cursor.read(&self.known, &self.buffer[..self.settled - self.start], &mut signals);
         // What was found already has its replacement.
         let old = |signal: &Signal| {
-            self.findings.iter().any(|found| {
+            self.findings.kept.iter().any(|found| {
                 found.kind == Kind::KnownValue
                     && found.span.start < signal.span.end
                     && signal.span.start < found.span.end
@@ -130,7 +153,10 @@ impl LeakStream {
         rules: &Rulebook,
         out: &mut Vec<u8>,
     ) -> Result<(), Stopped> {
-        self.finish(leaks, rules, out)
+        self.finish(leaks, rules, out)?;
+        // A long message leaves no room behind that nothing fills.
+        self.buffer.shrink_to(2 * lines::LONG_LINE);
+        Ok(())
     }
 
     /// Says whether what comes next, up to the next such word, is text.
@@ -153,9 +179,14 @@ impl LeakStream {
         self.settled > self.start
     }
 
-    /// What was found so far.
+    /// What was found so far: at most [`MOST_FINDINGS`], the worst of all among them.
     pub(crate) fn findings(&self) -> &[Finding] {
-        &self.findings
+        &self.findings.kept
+    }
+
+    /// How many findings there were that mark what they stand in.
+    pub(crate) fn marks(&self) -> u64 {
+        self.findings.marks
     }
 
     fn advance(
@@ -202,12 +233,12 @@ impl LeakStream {
                         _ => 0,
                     };
                     let at = finding.span.start + window;
-                    self.findings.push(finding);
+                    self.findings.add(finding);
                     return Some(at);
                 }
                 _ => {}
             }
-            self.findings.push(finding);
+            self.findings.add(finding);
         }
         None
     }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use types::{SecretName, Source};
 
 use super::*;
+use crate::Action;
 use crate::Channel;
 use crate::finding::Finding;
 use crate::rulebook::{Config, Rulebook};
@@ -471,4 +472,24 @@ proptest! {
         let mut late = out.windows(least).enumerate().filter(|(at, _)| at + least > released);
         prop_assert!(!late.any(|(_, window)| part(window)));
     }
+}
+
+/// What is kept of a stream that is flagged without end stays small, and every finding is judged: one that stops it does,
+/// and is among what is told.
+#[test]
+fn a_flagged_stream_fills_no_memory_and_hides_nothing() {
+    let known = vault(VALUE);
+    let mut stream = LeakStream::new(known, Channel::Response, Source::Pipe);
+    let (rules, mut out) = (rulebook(), Vec::new());
+    // What holds a zero byte is not text: it is flagged and not altered.
+    assert!(stream.push(detector(), &rules, b"\0\n", &mut out).is_ok());
+    let line = format!("{}\n", token(1));
+    for _ in 0..1000 {
+        assert!(stream.push(detector(), &rules, line.as_bytes(), &mut out).is_ok());
+    }
+    assert_eq!(stream.marks(), 1000);
+    assert!(stream.findings().len() <= 64);
+    assert!(stream.push(detector(), &rules, format!("{VALUE}\n").as_bytes(), &mut out).is_err());
+    assert!(stream.findings().len() <= 64);
+    assert!(stream.findings().iter().any(|finding| finding.action == Action::Block));
 }

@@ -27,6 +27,10 @@ use messages::Messages;
 pub use messages::holds_compressed_message;
 use originals::Originals;
 
+/// What one turn of reading releases at most, but for what its last 4 KiB stand for. A piece from the network may stand
+/// for two hundred times as much, which would wait in memory for a slow reader.
+const MOST_RELEASED: usize = 256 * 1024;
+
 /// Why a body ended early. Quotes nothing of it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BodyFault {
@@ -88,6 +92,8 @@ type Watch = Box<dyn FnMut(&[u8]) -> Result<(), Refusal> + Send>;
 /// A stream of screened bytes. Dropping it early ends the exchange as abandoned.
 pub struct ScreenedBody {
     inner: Pin<Box<dyn Stream<Item = Result<Bytes, BodyFault>> + Send>>,
+    /// What came and was not read yet.
+    unread: Bytes,
     safety: Arc<Safety>,
     source: Source,
     decoder: Decoder,
@@ -122,6 +128,7 @@ impl Safety {
     {
         ScreenedBody {
             inner: Box::pin(stream),
+            unread: Bytes::new(),
             safety: Arc::clone(self),
             leaks: LeakStream::new(self.known(), Channel::Response, origin.clone()),
             source: origin,
@@ -232,24 +239,26 @@ impl ScreenedBody {
         read.map_err(|_| self.stopped())
     }
 
-    /// Decodes and reads the next bytes from the network.
-    fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), BodyFault> {
-        self.received += bytes.len() as u64;
-        self.know()?;
+    /// Decodes and reads the next bytes from the network, and keeps those for which there is no room now. Gives those
+    /// that were read.
+    fn take(&mut self, mut bytes: Bytes, out: &mut Vec<u8>) -> (Bytes, Result<(), BodyFault>) {
+        if let Err(fault) = self.know() {
+            return (bytes, Err(fault));
+        }
         let started = Instant::now();
         // In pieces, so that a bomb is noticed before it has unfolded.
-        let mut result = Ok(());
-        for piece in bytes.chunks(4096) {
+        let (mut length, mut result) = (0, Ok(()));
+        while result.is_ok() && length < bytes.len() && out.len() < MOST_RELEASED {
+            let piece = &bytes[length..bytes.len().min(length + 4096)];
+            length += piece.len();
             let mut plain = Vec::new();
             result = self.decoder.decode(piece, &mut plain).map_err(|fault| fault.of(self.limit));
             // What was decoded before a fault is read too: it would be released otherwise.
             result = self.read(&plain, out).and(result);
-            if result.is_err() {
-                break;
-            }
         }
+        self.unread = bytes.split_off(length);
         self.spent += started.elapsed();
-        result
+        (bytes, result)
     }
 
     /// Reads decoded bytes, and releases what can be.
@@ -379,10 +388,17 @@ impl Stream for ScreenedBody {
                 return Poll::Ready(None);
             }
             let mut out = Vec::new();
-            match this.inner.as_mut().poll_next(context) {
+            let next = match std::mem::take(&mut this.unread) {
+                unread if !unread.is_empty() => Poll::Ready(Some(Ok(unread))),
+                _ => this.inner.as_mut().poll_next(context).map_ok(|bytes| {
+                    this.received += bytes.len() as u64;
+                    bytes
+                }),
+            };
+            match next {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(bytes))) => {
-                    let result = this.take(&bytes, &mut out);
+                    let (bytes, result) = this.take(bytes, &mut out);
                     let result = this.instead(Some(bytes), result, &mut out);
                     this.close(result);
                 }

@@ -403,6 +403,26 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// A piece from the network that stands for much is read as fast as its reader takes it.
+#[tokio::test]
+async fn c10_what_a_small_piece_stands_for_does_not_wait_in_memory() {
+    let line = |n: usize| format!("{n} {}\n", "a line that says the same ".repeat(40));
+    let text: String = (0..4000).map(line).collect();
+    let packed = gzip(text.as_bytes());
+    assert!(packed.len() * 50 < text.len());
+    let end = limits::Bytes::mib(8);
+    let mut body =
+        safety().body(Pieces(vec![Ok(packed.into())]), tool(), Some(Encoding::Gzip), end, Trace::off());
+    let (mut whole, mut longest) = (Vec::new(), 0);
+    while let Some(piece) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
+        let piece = piece.unwrap();
+        longest = longest.max(piece.len());
+        whole.extend_from_slice(&piece);
+    }
+    assert!(whole == text.as_bytes());
+    assert!(longest < 256 * 1024 + 200 * 4096, "{longest} bytes at once");
+}
+
 #[tokio::test]
 async fn bodies_are_decoded_and_read_in_every_encoding() {
     use std::io::Write as _;

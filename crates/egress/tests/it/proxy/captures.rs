@@ -1,13 +1,17 @@
 //! Tokens that a token endpoint gives to a program (attack C14).
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use egress::loopback::{Loopback, reply};
 use http::{Response, StatusCode};
 use policy::Reach;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 use types::{Digest, Field, Host, HostName, Verdict};
 
 use super::world::{Granted, World, leads_to, reach};
+use crate::listener::Listener;
 use crate::world::host;
 
 /// A value that no other test has.
@@ -248,4 +252,34 @@ async fn c14_a_token_from_another_spelling_of_the_captured_path_does_not_reach_t
         let of = |record: &&types::Record| record.field(Field::Rule) == Some("egress.uncaptured-token");
         assert_eq!(records.iter().filter(of).count(), 4, "{records:#?}");
     }
+}
+
+/// The endpoint may have replaced what it gave out before: what it answers is kept, whoever is there to hear of it.
+#[tokio::test]
+async fn c14_a_token_is_kept_when_the_client_leaves_before_it_comes() {
+    let (name, token) = (host(), token());
+    let (listener, config) = Listener::of(&name, &["http/1.1"]).await;
+    let rules =
+        format!("[[allow]]\nhost = \"{name}\"\npath = \"/token\"\ncapture = {{ access_token = \"KEY\" }}\n");
+    let granted = Granted { host: &name, path: "/", inject: "bearer" };
+    let world = World::with_secret(config, Reach::parse(rules.as_bytes()).unwrap(), granted).await;
+    let mut client = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    client.write_all(asks(&name).as_bytes()).await.unwrap();
+    client.flush().await.unwrap();
+    let mut upstream = listener.next().await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"client_credentials") {
+        seen.push(upstream.read_u8().await.unwrap());
+    }
+    drop(client);
+    // Whoever forgot the request when its client left would close this.
+    let closed = timeout(Duration::from_millis(500), upstream.read_u8()).await;
+    assert!(closed.is_err(), "{closed:?}");
+    let answer = format!(r#"{{"access_token":"{token}","token_type":"bearer"}}"#);
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
+    let _ = upstream.write_all(format!("{head} {}\r\n\r\n{answer}", answer.len()).as_bytes()).await;
+    let _ = upstream.flush().await;
+    let settled = world.settled().await;
+    let stored = |record: &&types::Record| record.field(Field::Secret) == Some("KEY");
+    assert_eq!(settled.iter().filter(stored).count(), 1, "{settled:?}");
 }

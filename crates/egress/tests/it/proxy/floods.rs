@@ -18,16 +18,16 @@ use super::world::{World, leads_to, reach};
 use crate::world::host;
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
+pub(super) const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
 /// A frame as RFC 9113, 4.1 writes it.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
     bytes.extend([kind, flags]);
     bytes.extend(stream.to_be_bytes());
@@ -36,14 +36,14 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// `GET https://NAME/` in the static table of RFC 7541, the name as a literal.
-fn get(name: &HostName) -> Vec<u8> {
+pub(super) fn get(name: &HostName) -> Vec<u8> {
     let mut block = vec![0x82, 0x87, 0x84, 0x01, u8::try_from(name.as_str().len()).unwrap()];
     block.extend(name.as_str().as_bytes());
     block
 }
 
 /// A client that has begun to speak HTTP/2, with these settings.
-async fn begun(world: &World, name: &HostName, settings: &[u8]) -> TlsStream<TcpStream> {
+pub(super) async fn begun(world: &World, name: &HostName, settings: &[u8]) -> TlsStream<TcpStream> {
     let mut stream = world.secured_for_http2(name.as_str()).await;
     let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     hello.extend(frame(SETTINGS, 0, 0, settings));

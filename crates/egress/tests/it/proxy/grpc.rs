@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use egress::proxy::Bounds;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Frame;
@@ -64,7 +65,7 @@ fn whole(bytes: impl Into<Bytes>) -> Body {
 
 /// A request whose body is what is said, and its answer as it comes.
 struct Call {
-    say: mpsc::UnboundedSender<Bytes>,
+    say: mpsc::UnboundedSender<Frame<Bytes>>,
     answer: Response<Incoming>,
 }
 
@@ -72,9 +73,9 @@ impl Call {
     /// Sends the head and the first message, and waits for the head of the answer.
     async fn begin(world: &World, request: http::request::Builder, version: Version, first: Bytes) -> Self {
         let (say, said) = mpsc::unbounded_channel();
-        say.send(first).unwrap();
+        say.send(Frame::data(first)).unwrap();
         let said = stream::unfold(said, |mut said| async { Some((said.recv().await?, said)) });
-        let pieces = futures_util::StreamExt::map(said, |piece| Ok::<_, std::io::Error>(Frame::data(piece)));
+        let pieces = futures_util::StreamExt::map(said, |piece| Ok::<_, std::io::Error>(piece));
         let request = request.body(StreamBody::new(pieces).boxed_unsync()).unwrap();
         let answer = timeout(TIME, answer_to(world, request, version)).await.expect("a head in time");
         Self { say, answer: answer.unwrap() }
@@ -109,7 +110,7 @@ async fn t14_a_grpc_conversation_goes_back_and_forth_and_ends_with_its_trailers(
     assert_eq!((call.answer.status(), call.answer.version()), (StatusCode::OK, Version::HTTP_2));
     for said in ["first", "second, without a line's end", "", "third"] {
         if said != "first" {
-            call.say.send(message(said)).unwrap();
+            call.say.send(Frame::data(message(said))).unwrap();
         }
         assert_eq!(call.hears(message(said).len()).await, message(said));
     }
@@ -162,13 +163,11 @@ async fn c15_a_key_in_a_trailer_does_not_reach_the_client() {
 }
 
 #[tokio::test]
-async fn t10_what_a_client_says_in_trailers_does_not_leave() {
+async fn t10_a_request_with_trailers_is_refused() {
     let name = host();
-    // Trailers of the request would be seen by the server, which echoes the body's end alone.
     let server = EchoServer::start(&name, Version::HTTP_2, ok).await;
     let world = World::new(server.config.clone(), reach(&[name.as_str()])).await;
-    let trailers =
-        HeaderMap::from_iter([("x-hidden".parse().unwrap(), world.placeholder().parse().unwrap())]);
+    let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("7"))]);
     let frames = [Frame::data(message("hello")), Frame::trailers(trailers)];
     let body = StreamBody::new(stream::iter(frames.map(Ok::<_, std::io::Error>)));
     let stream = TokioIo::new(world.secured_for_http2(name.as_str()).await);
@@ -177,9 +176,39 @@ async fn t10_what_a_client_says_in_trailers_does_not_leave() {
     tokio::spawn(connection);
     let request = Request::post(format!("https://{name}/S/M")).header("content-type", "application/grpc");
     let answer = sender.send_request(request.body(body).unwrap()).await.unwrap();
-    let collected = timeout(TIME, answer.into_body().collect()).await.unwrap().unwrap();
-    assert_eq!(collected.trailers().unwrap().len(), 1);
-    assert_eq!(collected.to_bytes(), message("hello"));
+    assert_eq!(answer.status(), 400);
+    let told = timeout(TIME, answer.into_body().collect()).await.unwrap().unwrap().to_bytes();
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told["error"]["code"], "egress.request-trailers");
+    assert_eq!(world.refusals().await, ["egress.request-trailers"]);
+}
+
+#[tokio::test]
+async fn t10_trailers_end_a_request_that_streams() {
+    let name = host();
+    let server = EchoServer::start(&name, Version::HTTP_2, ok).await;
+    let world = World::new(server.config.clone(), reach(&[name.as_str()])).await;
+    let mut call = Call::begin(&world, grpc(name.as_str(), "/S/M"), Version::HTTP_2, message("hello")).await;
+    assert_eq!(call.hears(10).await, message("hello"));
+    let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("7"))]);
+    call.say.send(Frame::trailers(trailers)).unwrap();
+    let rest = timeout(TIME, call.answer.into_body().collect()).await.unwrap();
+    assert!(rest.is_err(), "{rest:?}");
+    assert_eq!(world.refusals().await, ["egress.request-trailers"]);
+}
+
+/// Neither side says anything: what was made for the conversation is given back, on the record.
+#[tokio::test]
+async fn a01_a_silent_conversation_is_ended() {
+    let name = host();
+    let server = EchoServer::start(&name, Version::HTTP_2, ok).await;
+    let bounds = Bounds { silence: Duration::from_secs(1), ..Bounds::default() };
+    let world = World::with(server.config.clone(), reach(&[name.as_str()]), None, bounds).await;
+    let mut call = Call::begin(&world, grpc(name.as_str(), "/S/M"), Version::HTTP_2, message("hello")).await;
+    assert_eq!(call.hears(10).await, message("hello"));
+    let rest = timeout(TIME, call.answer.into_body().collect()).await.unwrap();
+    assert!(rest.is_err(), "{rest:?}");
+    assert_eq!(world.refusals().await, ["egress.silent"]);
 }
 
 #[tokio::test]
@@ -192,7 +221,7 @@ async fn c03_c04_a_placeholder_or_a_value_in_a_message_ends_the_conversation() {
         let request = grpc(name.as_str(), "/S/M");
         let mut call = Call::begin(&world, request, Version::HTTP_2, message("hello")).await;
         assert_eq!(call.hears(10).await, message("hello"));
-        call.say.send(message(&format!("\u{1}{hidden}\u{2}"))).unwrap();
+        call.say.send(Frame::data(message(&format!("\u{1}{hidden}\u{2}")))).unwrap();
         let rest = timeout(TIME, call.answer.into_body().collect()).await.unwrap();
         assert!(rest.is_err(), "{rest:?}");
         let settled = world.settled().await;
@@ -219,7 +248,7 @@ async fn c10_a_message_that_is_compressed_by_itself_passes_neither_way() {
     // Later in a conversation.
     let mut call = Call::begin(&world, grpc(name.as_str(), "/S/M"), Version::HTTP_2, message("hello")).await;
     call.hears(10).await;
-    call.say.send(compressed).unwrap();
+    call.say.send(Frame::data(compressed)).unwrap();
     assert!(timeout(TIME, call.answer.into_body().collect()).await.unwrap().is_err());
     // In an answer, of which the client may see the head.
     let request = grpc(name.as_str(), "/compressed").body(whole(message("hello"))).unwrap();

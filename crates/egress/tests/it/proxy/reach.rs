@@ -404,3 +404,165 @@ async fn t13_a_websocket_opens_under_no_rule_that_looks_at_each_request() {
     }
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
 }
+
+#[tokio::test]
+async fn c09_no_answer_of_the_proxys_own_repeats_what_the_client_sent() {
+    let (name, gone, tls) = (host(), host(), host());
+    let upstream = upstream(&name).await;
+    let mut config = leads_to(&upstream, &name);
+    // Nobody listens there, and nobody there proves to be this host.
+    let nobody = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap();
+    let mut exception = upstream.exception(&gone, types::Port::new(443).unwrap());
+    exception.address = nobody;
+    config.exceptions.push(exception);
+    config.exceptions.push(upstream.exception(&tls, types::Port::new(443).unwrap()));
+    let world = World::new(config, reach(&[&format!("{name}/v1"), gone.as_str(), tls.as_str()])).await;
+    let marked =
+        "X-Note: m4rk\r\nAuthorization: Bearer m4rk\r\nCookie: m4rk=m4rk\r\nContent-Length: 4\r\n\r\nm4rk";
+    for (to, line, status) in [
+        (&name, format!("POST /v2?m4rk HTTP/1.1\r\nHost: {name}"), 403),
+        (&name, format!("POST /v1/../m4rk HTTP/1.1\r\nHost: {name}"), 400),
+        (&name, "POST /v1?m4rk HTTP/1.1\r\nHost: m4rk.example".to_owned(), 421),
+        (&gone, format!("POST /v1?m4rk HTTP/1.1\r\nHost: {gone}"), 502),
+        (&tls, format!("POST /v1?m4rk HTTP/1.1\r\nHost: {tls}"), 502),
+        (&name, format!("POST /v1?m4rk HTTP/1.1\r\nHost: {name}\r\nHost : m4rk"), 400),
+    ] {
+        let answer = world.inside(to.as_str(), &format!("{line}\r\n{marked}")).await;
+        assert_eq!(answer.status, status, "{line}: {answer:?}");
+        assert!(!format!("{answer:?}").contains("m4rk"), "{line}: {answer:?}");
+    }
+    let unproven = world.raw(&format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n{marked}")).await;
+    assert!(unproven.status == 407 && !format!("{unproven:?}").contains("m4rk"), "{unproven:?}");
+    assert_eq!(upstream.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn s08_the_proxys_own_port_is_reached_through_no_proxy() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    let own = format!("127.0.0.1:{}", world.port);
+    world.proxy.run().replace(reach(&[&format!("http://{own}"), &own]));
+    let answer = world.raw(&format!("GET http://{own}/ HTTP/1.1\r\nHost: {own}\r\nTOKEN\r\n\r\n")).await;
+    assert_eq!((answer.status, &*answer.code()), (403, "egress.address"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn x01_lookups_in_tls_and_in_https_are_requests_like_any_other() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    for resolver in ["dns.google:853", "1.1.1.1:853", "dns.google:443", "1.1.1.1:443"] {
+        let connect = format!("CONNECT {resolver} HTTP/1.1\r\nHost: {resolver}\r\nTOKEN\r\n\r\n");
+        let answer = world.raw(&connect).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "policy.not-allowed"), "{resolver}: {answer:?}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    assert_eq!(world.refusals().await, ["policy.not-allowed"; 4]);
+}
+
+#[tokio::test]
+async fn a08_of_one_host_port_and_method_one_question_waits_at_a_time() {
+    let (name, other) = (host(), host());
+    let upstream = upstream(&name).await;
+    let rules =
+        format!("[[allow]]\nhost = \"{name}\"\nask = true\n[[allow]]\nhost = \"{other}\"\nask = true\n");
+    let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+    let wait = std::time::Duration::from_secs(60);
+    let world = World::waiting(leads_to(&upstream, &name), rules, wait).await;
+    let post = |path: &str| {
+        format!(
+            "POST /{path} HTTP/1.1\r\nHost: {name}\r\nContent-Length: 8\r\nConnection: close\r\n\r\nto={path:>5}"
+        )
+    };
+    let paths = ["a", "b", "c", "d"];
+    let asked = futures_util::future::join_all(
+        paths.map(async |path| world.inside(name.as_str(), &post(path)).await),
+    );
+    let owner = async {
+        for _ in paths {
+            let first = world.waits().await;
+            let rows = world.waiting_rows().await;
+            assert_eq!(rows.len(), 1, "{rows:?}");
+            // What is asked is shown, body included.
+            assert!(paths.iter().any(|path| rows[0].card.contains(&format!("to={path:>5}"))), "{rows:?}");
+            world.approve().await;
+            assert!(world.waiting_rows().await.iter().all(|row| row.id != first));
+        }
+    };
+    let (answers, ()) = tokio::join!(asked, owner);
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    // Another place has a question of its own.
+    let elsewhere = format!("POST /x HTTP/1.1\r\nHost: {other}\r\nContent-Length: 0\r\n\r\n");
+    let both = async {
+        for _ in 0..1000 {
+            if world.waiting_rows().await.len() == 2 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("one question only");
+    };
+    let here = post("e");
+    tokio::select! {
+        answer = world.inside(name.as_str(), &here) => panic!("{answer:?}"),
+        answer = world.inside(other.as_str(), &elsewhere) => panic!("{answer:?}"),
+        () = both => {}
+    }
+}
+
+#[tokio::test]
+async fn a09_nothing_waits_of_a_run_that_has_ended() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let rules = format!("[[allow]]\nhost = \"{name}\"\nask = true\n");
+    let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+    let wait = std::time::Duration::from_secs(600);
+    let world = World::waiting(leads_to(&upstream, &name), rules, wait).await;
+    let get = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    let id = tokio::select! {
+        answer = world.inside(name.as_str(), &get) => panic!("{answer:?}"),
+        id = world.waits() => id,
+    };
+    let entries = world.close().await;
+    let ended = entries.iter().map(|entry| &entry.record).filter(|record| {
+        record.field(Field::Finding) == Some(&id.to_string()) && record.field(Field::State) == Some("expired")
+    });
+    assert_eq!(ended.count(), 1, "{entries:?}");
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+}
+
+#[tokio::test]
+async fn p02_a_parameter_that_asks_for_another_method_is_refused_where_the_method_counts() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = World::new(leads_to(&upstream, &name), reach(&[&format!("GET,POST:{name}/public")])).await;
+    let post = |path: &str, kind: &str, body: &str| {
+        format!(
+            "POST /public{path} HTTP/1.1\r\nHost: {name}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let form = "application/x-www-form-urlencoded";
+    let part = "--b\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nDELETE\r\n--b--\r\n";
+    let overriding = [
+        post("?a=b&_method=DELETE", form, ""),
+        post("?%5Fmethod=put", form, ""),
+        post("?X-HTTP-Method-Override=PUT", form, ""),
+        post("", form, "a=b&_Method=DELETE"),
+        post("", "multipart/form-data; boundary=b", part),
+        post("", "application/json", "{\"_method\": \"DELETE\"}"),
+    ];
+    for request in &overriding {
+        let answer = world.inside(name.as_str(), request).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "policy.method-override"), "{request}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    for honest in [post("?method=x", form, "a=_method"), post("", "application/json", "{\"a\": \"_method\"}")]
+    {
+        assert_eq!(world.inside(name.as_str(), &honest).await.status, 200, "{honest}");
+    }
+    // Where every method is allowed there is nothing to get around.
+    world.proxy.run().replace(reach(&[name.as_str()]));
+    assert_eq!(world.inside(name.as_str(), &overriding[0]).await.status, 200);
+}

@@ -1,9 +1,14 @@
 //! Keys that clients never hold (attacks C02 to C09, C19, C20, M11, P03, P04, T10, T17).
 
+use std::io::Write as _;
+use std::sync::Mutex;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use egress::loopback::{Loopback, reply, reply_in_frames};
-use futures_util::StreamExt as _;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
 use http_body::Frame;
 use policy::Reach;
@@ -206,12 +211,17 @@ async fn a_value_of_the_vault_does_not_leave_however_the_client_came_by_it() {
         format!("GET /?a={key} HTTP/1.1\r\nHost: {name}\r\n\r\n"),
         format!("GET /{key} HTTP/1.1\r\nHost: {name}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nHost: {name}\r\nX-Note: {key}\r\n\r\n"),
-        format!("POST / HTTP/1.1\r\nHost: {name}\r\nContent-Length: {}\r\n\r\n{key}", key.len()),
     ] {
         let answer = world.inside(name.as_str(), &request).await;
         assert_eq!((answer.status, &*answer.code()), (403, "leaks.known-value"), "{request}");
         assert!(!answer.body.contains(&key));
     }
+    // The third was the last that is looked at in that run.
+    let post =
+        |key: &str| format!("POST / HTTP/1.1\r\nHost: {name}\r\nContent-Length: {}\r\n\r\n{key}", key.len());
+    assert_eq!(world.inside(name.as_str(), &post(&key)).await.code(), "policy.secrets-suspended");
+    let world = self::world(&upstream, &name, "/", "bearer").await;
+    assert_eq!(world.inside(name.as_str(), &post(&world.key)).await.code(), "leaks.known-value");
     assert_eq!((upstream.connections(), upstream.received()), (0, 0));
 }
 
@@ -298,11 +308,15 @@ async fn t10_what_is_hidden_in_the_framing_of_a_body_does_not_leave() {
     let world = world(&upstream, &name, "/v1", "bearer").await;
     let (own, key) = (world.placeholder(), world.key.clone());
     for hidden in [&own, &key] {
-        let request = format!(
-            "POST /v1 HTTP/1.1\r\nHost: {name}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Hidden\r\n\r\n\
-             4;ext=\"{hidden}\"\r\nbody\r\n0;ext={hidden}\r\nX-Hidden: {hidden}\r\n\r\n"
-        );
-        assert_eq!(world.inside(name.as_str(), &request).await.status, 200);
+        let request = |trailer: &str| {
+            format!(
+                "POST /v1 HTTP/1.1\r\nHost: {name}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Hidden\r\n\r\n\
+                 4;ext=\"{hidden}\"\r\nbody\r\n0;ext={hidden}\r\n{trailer}\r\n"
+            )
+        };
+        assert_eq!(world.inside(name.as_str(), &request("")).await.status, 200);
+        let refused = world.inside(name.as_str(), &request(&format!("X-Hidden: {hidden}\r\n"))).await;
+        assert_eq!((refused.status, &*refused.code()), (400, "egress.request-trailers"), "{refused:?}");
     }
     for seen in upstream.requests() {
         let (parts, body) = seen.into_parts();
@@ -338,4 +352,96 @@ async fn m11_the_program_is_told_the_rule_and_the_owner_what_would_widen_it() {
         [format!("add --allow http://{other}:80 to the command, or an [[allow]] to its rules file")]
     );
     assert!(!format!("{entries:?}").contains("run this now"));
+}
+
+#[tokio::test]
+async fn c10_c11_a_key_that_the_host_keeps_comes_back_neither_in_pieces_nor_in_disguise() {
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+    let name = host();
+    let kept = Mutex::new(String::new());
+    let upstream = Loopback::https(&Host::Name(name.clone()), move |request| {
+        let mut kept = kept.lock().unwrap();
+        let range = request.headers().get("range").map(|range| range.to_str().unwrap().to_owned());
+        match (request.uri().path(), range.as_deref().and_then(|range| range[6..].split_once('-'))) {
+            ("/v1/store", _) => {
+                *kept = request.headers()["authorization"].to_str().unwrap().replace("Bearer ", "");
+                reply(StatusCode::OK, "kept")
+            }
+            ("/v2/gz", _) => reply_in_frames(stream::iter([Frame::data(gzip(kept.as_bytes()).into())])),
+            (_, Some((from, to))) => {
+                let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+                reply(StatusCode::PARTIAL_CONTENT, kept[from..kept.len().min(to + 1)].to_owned())
+            }
+            (_, None) => reply(StatusCode::OK, kept.clone()),
+        }
+    })
+    .await
+    .unwrap();
+    // The host is bound, whatever the path.
+    let world = world(&upstream, &name, "/v1", "bearer").await;
+    let bearer = format!("Authorization: Bearer {}", world.placeholder());
+    let stored = format!("GET /v1/store HTTP/1.1\r\nHost: {name}\r\n{bearer}\r\n\r\n");
+    assert_eq!(world.inside(name.as_str(), &stored).await.status, 200);
+    let asked = format!("GET /v2/gz HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    let disguised = world.inside(name.as_str(), &asked).await;
+    assert!(!disguised.head.contains("200") || disguised.body.is_empty(), "{disguised:?}");
+    let mut pieces = String::new();
+    for from in (0..world.key.len()).step_by(10) {
+        let range = format!("Range: bytes={from}-{}\r\nIf-Range: \"x\"", from + 9);
+        let asked = format!("GET /v2/kept HTTP/1.1\r\nHost: {name}\r\n{range}\r\n\r\n");
+        pieces += &world.inside(name.as_str(), &asked).await.body;
+    }
+    assert!(!pieces.contains(&world.key[..10]), "{pieces}");
+    let seen = upstream.requests();
+    assert!(seen.iter().all(|seen| !seen.headers().contains_key("range")));
+    let rules = world.refusals().await;
+    assert_eq!(rules.first().map(String::as_str), Some("egress.disguised-body"), "{rules:?}");
+}
+
+#[tokio::test]
+async fn c21_m05_the_third_value_of_a_key_is_the_last_that_a_run_can_ask_for() {
+    let (name, free) = (host(), host());
+    let named = Host::Name(name.clone());
+    let upstream = Loopback::https(&named, |seen| {
+        let key = seen.headers().get("authorization").map_or("none", |key| key.to_str().unwrap());
+        reply(StatusCode::OK, format!("you sent {key}"))
+    });
+    let upstream = upstream.await.unwrap();
+    let other = Loopback::https(&Host::Name(free.clone()), |_| reply(StatusCode::OK, "fine")).await.unwrap();
+    let mut config = leads_to(&upstream, &name);
+    config.exceptions.push(other.exception(&free, types::Port::new(443).unwrap()));
+    let granted = Granted { host: &name, path: "/v1", inject: "bearer" };
+    let world = World::with_secret(config, reach(&[name.as_str(), free.as_str()]), granted).await;
+    let bearer = format!("Authorization: Bearer {}", world.placeholder());
+    let with_key = format!("GET /v1 HTTP/1.1\r\nHost: {name}\r\n{bearer}\r\n\r\n");
+    for _ in 0..3 {
+        let answer = world.inside(name.as_str(), &with_key).await;
+        assert!(!format!("{answer:?}").contains(&world.key), "{answer:?}");
+    }
+    // The third is settled when its answer broke, which the client may see first.
+    world.until_refused(3).await;
+    let without = format!("GET /v2 HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    for request in [&with_key, &without] {
+        let answer = world.inside(name.as_str(), request).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "policy.secrets-suspended"), "{request}");
+    }
+    assert_eq!(upstream.requests().len(), 3);
+    let elsewhere = format!("GET / HTTP/1.1\r\nHost: {free}\r\n\r\n");
+    assert_eq!(world.inside(free.as_str(), &elsewhere).await.status, 200);
+    let (kinds, more) = world.proxy.run().refused();
+    let told: Vec<(&str, &str, u64)> =
+        kinds.iter().map(|kind| (&*kind.rule, &*kind.asked, kind.count)).collect();
+    let place = format!("GET {name}:443");
+    let known = [("leaks.known-value", &*place, 3), ("policy.secrets-suspended", &*place, 2)];
+    assert_eq!((told, more), (known.to_vec(), 0));
+    // By each id the owner finds one that is on the record.
+    let entries = world.close().await;
+    for kind in kinds {
+        let has = |entry: &&audit::Entry| entry.record.field(Field::Refusal) == Some(&kind.id);
+        assert_eq!(entries.iter().filter(has).count(), 1, "{kind:?}");
+    }
 }

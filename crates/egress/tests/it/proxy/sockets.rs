@@ -6,7 +6,7 @@ use std::time::Duration;
 use egress::Config;
 use egress::loopback::{Loopback, reply};
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -37,7 +37,7 @@ pub(super) struct Server {
 
 pub(super) type Answer = fn(&HeaderMap, &Message) -> Vec<Message>;
 
-fn echo(_: &HeaderMap, message: &Message) -> Vec<Message> {
+pub(super) fn echo(_: &HeaderMap, message: &Message) -> Vec<Message> {
     vec![message.clone()]
 }
 
@@ -87,10 +87,10 @@ impl Drop for Server {
     }
 }
 
-type Client = WebSocketStream<TlsStream<TcpStream>>;
+pub(super) type Client = WebSocketStream<TlsStream<TcpStream>>;
 
 /// Opens a WebSocket through the proxy, with a sub-protocol and an extension that it asks for.
-async fn open(
+pub(super) async fn open(
     world: &World,
     name: &HostName,
     path: &str,
@@ -112,12 +112,12 @@ async fn open(
     Ok(client)
 }
 
-async fn hear(client: &mut Client) -> Message {
+pub(super) async fn hear(client: &mut Client) -> Message {
     timeout(TIME, client.next()).await.expect("a message in time").expect("a message").unwrap()
 }
 
 /// Why a client was told that it is over, and all that it heard before.
-async fn last(client: &mut Client) -> (Option<CloseFrame>, Vec<Message>) {
+pub(super) async fn last(client: &mut Client) -> (Option<CloseFrame>, Vec<Message>) {
     let mut heard = Vec::new();
     loop {
         match timeout(TIME, client.next()).await.expect("an end in time") {
@@ -356,35 +356,104 @@ async fn c19_a_grant_that_is_taken_back_ends_a_socket() {
     assert_eq!(last(&mut client).await.0.unwrap().code, CloseCode::Policy);
 }
 
-#[tokio::test]
-async fn t13_over_http2_no_socket_is_offered() {
-    let name = host();
-    let server = Server::start(&name, echo).await;
-    let world = World::new(server.config.clone(), reach(&[name.as_str()])).await;
+type OverHttp2 = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+/// Asks for a protocol in HTTP/2 (RFC 8441); the stream where it was agreed to, the status and code of a refusal else.
+async fn open_over_http2(
+    world: &World,
+    name: &HostName,
+    path: &str,
+    protocol: &'static str,
+    headers: &[(&'static str, String)],
+) -> Result<OverHttp2, (u16, String)> {
     let stream = TokioIo::new(world.secured_for_http2(name.as_str()).await);
     let (mut sender, connection) =
         hyper::client::conn::http2::Builder::new(TokioExecutor::new()).handshake(stream).await.unwrap();
-    let serving = tokio::spawn(connection);
-    // The settings are here with the first answer.
-    let request = Request::get(format!("https://{name}/")).body(http_body_util::Empty::<bytes::Bytes>::new());
-    let _ = timeout(TIME, sender.send_request(request.unwrap())).await.unwrap();
-    drop(sender);
-    serving.abort();
-    let stream = world.secured_for_http2(name.as_str()).await;
-    let (client, connection) = h2::client::handshake(stream).await.unwrap();
-    let serving = tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
-    let mut request = Request::new(());
-    *request.method_mut() = http::Method::CONNECT;
-    *request.uri_mut() = format!("https://{name}/").parse().unwrap();
-    request.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
-    request.extensions_mut().insert(h2::ext::Protocol::from("websocket"));
-    let answer = match client.send_request(request, false) {
-        Ok((answer, _)) => timeout(TIME, answer).await.unwrap().map(drop),
-        Err(error) => Err(error),
-    };
-    assert!(answer.is_err(), "{answer:?}");
-    assert!(!client.is_extended_connect_protocol_enabled());
+    tokio::spawn(connection);
+    // The server's settings, which say that it may be asked, are here with the first answer.
+    let empty = http_body_util::Empty::<bytes::Bytes>::new;
+    let first = Request::get(format!("https://{name}/none")).body(empty()).unwrap();
+    let _ = timeout(TIME, sender.send_request(first)).await.unwrap();
+    let mut request = Request::connect(format!("https://{name}{path}"));
+    request = request.extension(hyper::ext::Protocol::from_static(protocol));
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    let answer = timeout(TIME, sender.send_request(request.body(empty()).unwrap())).await.unwrap().unwrap();
+    if answer.status() != 200 {
+        let status = answer.status().as_u16();
+        let told = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let told: serde_json::Value = serde_json::from_slice(&told).unwrap_or_default();
+        return Err((status, told["error"]["code"].as_str().unwrap_or_default().to_owned()));
+    }
+    assert!(
+        ["upgrade", "connection", "sec-websocket-accept"]
+            .iter()
+            .all(|own| !answer.headers().contains_key(*own))
+    );
+    let stream = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    let role = tokio_tungstenite::tungstenite::protocol::Role::Client;
+    Ok(WebSocketStream::from_raw_socket(stream, role, None).await)
+}
+
+/// What holds of a WebSocket in HTTP/1.1 holds of one in HTTP/2.
+#[tokio::test]
+async fn t13_over_http2_a_socket_is_decided_and_read_like_any_other() {
+    let name = host();
+    let server = Server::start(&name, echo).await;
+    let granted = Granted { host: &name, path: "/chat", inject: "bearer" };
+    let world =
+        World::with_secret(server.config.clone(), reach(&[&format!("GET:{name}/chat")]), granted).await;
+    let version = ("sec-websocket-version", "13".to_owned());
+    let bearer = ("authorization", format!("Bearer {}", world.placeholder()));
+    for (path, protocol, headers, refused) in [
+        ("/secret", "websocket", vec![version.clone()], (403, "policy.method-or-path")),
+        ("/chat", "websocket", vec![], (400, "egress.malformed")),
+        ("/chat", "connect-udp", vec![version.clone()], (403, "egress.routing-header")),
+    ] {
+        let (status, code) = open_over_http2(&world, &name, path, protocol, &headers).await.unwrap_err();
+        assert_eq!((status, &*code), refused, "{path} {protocol}");
+    }
     assert!(server.heads.lock().unwrap().is_empty());
-    serving.abort();
+    let asks = [version, bearer, ("sec-websocket-extensions", "permessage-deflate".to_owned())];
+    let mut client = open_over_http2(&world, &name, "/chat", "websocket", &asks).await.unwrap();
+    client.send(Message::text("hello")).await.unwrap();
+    let heard = timeout(TIME, client.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(heard, Message::text("hello"));
+    client.send(Message::text(world.placeholder())).await.unwrap();
+    let end = loop {
+        match timeout(TIME, client.next()).await.unwrap() {
+            Some(Ok(Message::Close(frame))) => break frame,
+            Some(Ok(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(end, policy("egress.placeholder"));
+    let heads = server.heads.lock().unwrap().clone();
+    let [head] = &heads[..] else { panic!("{heads:?}") };
+    assert_eq!(head["authorization"], format!("Bearer {}", world.key));
+    assert!(!head.contains_key("sec-websocket-extensions"));
+    assert!(!format!("{:?}", server.heard()).contains("sk-"));
+    while let Ok(Some(Ok(_))) = timeout(TIME, client.next()).await {}
+    let settled = world.settled().await;
+    assert!(
+        settled.iter().any(|record| record.field(Field::Rule) == Some("egress.placeholder")),
+        "{settled:?}"
+    );
+}
+
+/// Neither side says anything, pings neither.
+#[tokio::test]
+async fn a01_a_silent_socket_is_ended() {
+    let name = host();
+    let server = Server::start(&name, echo).await;
+    let bounds = egress::proxy::Bounds { silence: Duration::from_secs(1), ..Default::default() };
+    let world = World::with(server.config.clone(), reach(&[name.as_str()]), None, bounds).await;
+    let mut client = open(&world, &name, "/", &[]).await.unwrap();
+    client.send(Message::text("hello")).await.unwrap();
+    assert_eq!(hear(&mut client).await, Message::text("hello"));
+    let end = last(&mut client).await.0.unwrap();
+    assert_eq!((end.code, end.reason.as_str()), (CloseCode::Away, "egress.silent"));
+    while timeout(TIME, client.next()).await.unwrap().is_some() {}
+    assert_eq!(world.refusals().await, ["egress.silent"]);
 }

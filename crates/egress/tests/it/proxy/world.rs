@@ -267,15 +267,18 @@ impl World {
         self.audit.change(Record::new(Kind::Approval, Verdict::Allow), change).await.unwrap();
     }
 
+    /// What waits.
+    pub(super) async fn waiting_rows(&self) -> Vec<store::ApprovalRow> {
+        let mut rows = self.reader.approvals(&Tenant::local()).await.unwrap();
+        rows.retain(|row| row.state == ApprovalState::Waiting);
+        rows
+    }
+
     /// Approves the one request that waits whose card says so, and gives the card.
     pub(super) async fn approve_one(&self, says: &str) -> String {
-        let waits = |row: &&store::ApprovalRow| row.state == ApprovalState::Waiting;
         for _ in 0..1000 {
-            let rows = self.reader.approvals(&Tenant::local()).await.unwrap();
-            // Both have to wait, so that it can be told whose approval it is.
-            if let (2, Some(row)) =
-                (rows.iter().filter(waits).count(), rows.iter().find(|row| row.card.contains(says)))
-            {
+            let rows = self.waiting_rows().await;
+            if let Some(row) = rows.iter().find(|row| row.card.contains(says)) {
                 let (from, to) = (ApprovalState::Waiting, ApprovalState::Approved);
                 let change = Mutation::Answer { tenant: Tenant::local(), id: row.id, from, to };
                 self.audit.change(Record::new(Kind::Approval, Verdict::Allow), change).await.unwrap();
@@ -284,6 +287,18 @@ impl World {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("nothing waits");
+    }
+
+    /// Returns once so many refusals are on the record: some are written when the client has its answer already.
+    pub(super) async fn until_refused(&self, number: usize) {
+        for _ in 0..1000 {
+            let entries = Log::new(self.reader.clone()).tail(1000).await.unwrap();
+            if entries.iter().filter(|entry| entry.record.verdict == Verdict::Block).count() >= number {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("not {number} refusals");
     }
 
     /// Takes the secret's grant back.

@@ -2,7 +2,7 @@
 
 use ::audit::Log;
 use container::{Ended, Finished};
-use policy::Turn;
+use policy::{Refused, Turn};
 use serde_json::{Value, json};
 
 use super::moved;
@@ -26,7 +26,7 @@ pub async fn last_record(base: &Base) -> Result<u64, Failure> {
 
 /// Prints the account as one object, after the lines of the output.
 pub async fn tell(
-    finished: Result<&Finished, &Failure>,
+    (finished, (refused, refused_more)): (Result<&Finished, &Failure>, &(Vec<Refused>, u64)),
     turn: &Turn,
     before: u64,
     base: &Base,
@@ -46,12 +46,18 @@ pub async fn tell(
         }
         Err(_) => json!({ "ended": "refused" }),
     };
+    ended["refused"] = refused.iter().map(object).collect();
+    ended["refused_more"] = (*refused_more).into();
     let (records, more) = records(turn, before, base).await?;
     ended["turn"] = turn.id().to_string().into();
     ended["records"] = records.into();
     ended["more"] = more.into();
     terminal.json(&ended);
     Ok(())
+}
+
+fn object(Refused { rule, asked, count, id }: &Refused) -> Value {
+    json!({ "rule": rule, "asked": asked, "count": count, "refusal": id })
 }
 
 /// The records of the run, in order, and how many more there are.

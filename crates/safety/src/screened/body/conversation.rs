@@ -7,7 +7,7 @@ use std::sync::Arc;
 use types::Source;
 
 use super::BodyFault;
-use crate::finding::{Action, Finding};
+use crate::finding::Finding;
 use crate::leak_detector::LeakStream;
 use crate::screened::Screened;
 use crate::{Channel, Safety};
@@ -34,7 +34,7 @@ impl Conversation {
     pub fn read(&mut self, bytes: &[u8], is_text: bool) -> Result<Screened<Vec<u8>>, BodyFault> {
         self.received += bytes.len() as u64;
         let (leaks, rules) = (&self.safety.leaks, &self.safety.rulebook);
-        let (before, mut value) = (self.leaks.findings().len(), Vec::with_capacity(bytes.len()));
+        let (before, mut value) = (self.leaks.marks(), Vec::with_capacity(bytes.len()));
         self.leaks.is_text(is_text);
         let read = self
             .leaks
@@ -42,8 +42,7 @@ impl Conversation {
             .and_then(|()| self.leaks.push(leaks, rules, bytes, &mut value))
             .and_then(|()| self.leaks.boundary(leaks, rules, &mut value));
         read.map_err(|_| BodyFault::of_findings(self.leaks.findings().to_vec()))?;
-        let new = &self.leaks.findings()[before..];
-        let flagged = new.iter().any(|finding| finding.action >= Action::Flag);
+        let flagged = self.leaks.marks() > before;
         let (source, generation) = (self.source.clone(), self.safety.generation());
         Ok(Screened { value, label: source.label(), source, generation, flagged })
     }

@@ -43,6 +43,16 @@ impl Encoding {
         }
     }
 
+    /// Bytes of what came that undoing it looks back on, and so holds, at most (RFC 1951, 2; RFC 7932, 9.1; RFC 8878,
+    /// 3.1.1.1.2).
+    pub fn window(self) -> usize {
+        match self {
+            Self::Gzip | Self::Deflate => 32 << 10,
+            Self::Brotli => 16 << 20,
+            Self::Zstd => 8 << 20,
+        }
+    }
+
     /// Undoes it for bytes that are here, within the bounds of a body.
     pub fn decode(self, bytes: &[u8], limit: limits::Bytes) -> Result<Vec<u8>, BodyFault> {
         let (mut decoder, mut plain) = (Decoder::new(Some(self), limit), Vec::new());
