@@ -1,11 +1,13 @@
 //! A text as bit masks, 64 bytes at a time: which bytes are letters and digits, which belong to a run of
 //! token characters, where a line ends, where a key may begin.
 //!
-//! With AVX2, found at run time, a block takes a few instructions for each mask; without it the same
-//! tables are read byte by byte. Both give the same masks, and a test holds them to that.
+//! With AVX-512 or AVX2, found at run time, a block takes a few instructions for each mask; without them the same
+//! tables are read byte by byte. All give the same masks, and a test holds them to that.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod sets;
 
 use super::chunk::Chunk;
@@ -62,8 +64,8 @@ pub(super) fn settle(chunk: &mut Chunk, goes_on: bool) {
 /// The masks of `blocks.len()` blocks of `text` from `from` on; what lies behind its end counts as zeros.
 pub(super) fn read(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Masks]) {
     #[cfg(target_arch = "x86_64")]
-    if avx2::read(text, from, filter, blocks) {
-        return;
+    if let Some(found) = avx2::Found::here() {
+        return found.read(text, from, filter, blocks);
     }
     let mut end = PADDING;
     for (index, masks) in blocks.iter_mut().enumerate() {
@@ -74,8 +76,8 @@ pub(super) fn read(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Mask
 /// Where a key of the filter may begin in as many blocks of `text` from `from` on.
 pub(super) fn keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) {
     #[cfg(target_arch = "x86_64")]
-    if avx2::keys(text, from, filter, blocks) {
-        return;
+    if let Some(found) = avx2::Found::here() {
+        return found.keys(text, from, filter, blocks);
     }
     let mut end = PADDING;
     for (index, keys) in blocks.iter_mut().enumerate() {
@@ -83,21 +85,19 @@ pub(super) fn keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]
     }
 }
 
-/// The forms of the block of `text` at `from`, and of the one behind it.
-pub(super) fn forms(text: &[u8], from: usize) -> [Forms; 2] {
+/// The forms of the block of `text` at `from`.
+pub(super) fn forms(text: &[u8], from: usize) -> Forms {
     #[cfg(target_arch = "x86_64")]
-    if let Some(forms) = avx2::forms(text, from) {
-        return forms;
+    if let Some(found) = avx2::Found::here() {
+        return found.forms(text, from);
     }
     portable_forms(text, from)
 }
 
-fn portable_forms(text: &[u8], from: usize) -> [Forms; 2] {
+fn portable_forms(text: &[u8], from: usize) -> Forms {
     let mut end = PADDING;
-    [from, from + BLOCK].map(|from| {
-        let block = block(text, from, &mut end);
-        FORMS.map(|set| portable_set(block, set)).into()
-    })
+    let block = block(text, from, &mut end);
+    FORMS.map(|set| portable_set(block, set)).into()
 }
 
 /// A block and the bytes behind it that a key at its end reaches into.
@@ -199,21 +199,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_ways_of_reading_give_the_same_masks(text in text(), from in 0usize..100) {
+        fn all_ways_of_reading_give_the_same_masks(text in text(), from in 0usize..100) {
             let from = from.min(text.len());
             for filter in [&filter(), &FILTERS[0], &FILTERS[1]] {
-                let mut fast = vec![Masks::default(); (text.len() - from) / BLOCK + 2];
-                let mut slow = fast.clone();
-                read(&text, from, filter, &mut fast);
+                let mut slow = vec![Masks::default(); (text.len() - from) / BLOCK + 2];
+                let places = |index| from + index * BLOCK;
                 for (index, masks) in slow.iter_mut().enumerate() {
-                    *masks = portable(block(&text, from + index * BLOCK, &mut { PADDING }), filter);
+                    *masks = portable(block(&text, places(index), &mut { PADDING }), filter);
                 }
-                let mut keys = vec![0; fast.len()];
-                super::keys(&text, from, filter, &mut keys);
-                prop_assert_eq!(keys, slow.iter().map(|masks| masks.key).collect::<Vec<_>>());
-                prop_assert_eq!(fast, slow);
+                let slow_keys: Vec<u64> = slow.iter().map(|masks| masks.key).collect();
+                #[cfg(target_arch = "x86_64")]
+                for found in avx2::Found::here().into_iter().flat_map(|found| [found, found.narrow()]) {
+                    let (mut masks, mut keys) = (vec![Masks::default(); slow.len()], vec![0; slow.len()]);
+                    found.read(&text, from, filter, &mut masks);
+                    found.keys(&text, from, filter, &mut keys);
+                    prop_assert_eq!((&masks, &keys), (&slow, &slow_keys));
+                    prop_assert_eq!(found.forms(&text, from), portable_forms(&text, from));
+                }
             }
-            prop_assert_eq!(forms(&text, from), portable_forms(&text, from));
         }
     }
 

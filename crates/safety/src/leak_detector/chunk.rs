@@ -3,9 +3,11 @@
 //! The places that are looked up in a table are noted in a list first, without a branch for each: what is in a text
 //! cannot be foretold, and a processor that guesses wrong loses more time than the table takes.
 
+use std::ops::Range;
+
 use super::blocks::{self, BLOCK, Masks};
 use super::filter::Filter;
-use super::runs::{Starts, ahead, reach, wide};
+use super::runs::{Rows, Starts, ahead, reach, wide};
 
 /// Blocks of a chunk: their masks fit into the first cache.
 const BLOCKS: usize = 64;
@@ -20,8 +22,9 @@ pub(super) struct Chunk {
     count: usize,
     /// Its blocks, and the two behind them.
     masks: [Masks; BLOCKS + 2],
-    starts: [Starts; BLOCKS + 1],
-    lines: [Lines; BLOCKS],
+    starts: [Starts; BLOCKS + 2],
+    /// One bit for each block: behind it, on the line that goes on there, a value may stand.
+    value_behind: u64,
     /// The last block of the chunk before.
     before: Masks,
     /// Where a key of the filter may begin.
@@ -32,23 +35,14 @@ pub(super) struct Chunk {
     pub(super) percents: Places,
 }
 
-/// What stands at a byte of a block or behind it on its line, one bit for each.
-#[derive(Clone, Copy, Default)]
-struct Lines {
-    /// A value not far behind.
-    near: u64,
-    /// A value.
-    value: u64,
-}
-
 impl Chunk {
     pub(super) fn new() -> Self {
         Self {
             from: 0,
             count: 0,
             masks: [Masks::default(); BLOCKS + 2],
-            starts: [Starts::default(); BLOCKS + 1],
-            lines: [Lines::default(); BLOCKS],
+            starts: [Starts::default(); BLOCKS + 2],
+            value_behind: 0,
             before: Masks::default(),
             keys: Places::default(),
             words: Places::default(),
@@ -74,18 +68,20 @@ impl Chunk {
     /// What follows from the masks. `goes_on` says that text follows.
     #[inline(always)]
     pub(super) fn settle(&mut self, goes_on: bool) {
-        for (starts, masks) in self.starts.iter_mut().zip(self.masks[..self.count + 2].windows(2)) {
-            *starts = Starts::of(&masks[0], &masks[1]);
+        let count = self.count;
+        let mut behind = Rows::default();
+        for (starts, masks) in self.starts.iter_mut().zip(&self.masks).take(count + 2).rev() {
+            let here = Rows::of(masks, &behind);
+            *starts = Starts::of(&here, &behind);
+            behind = here;
         }
         // What the line goes on with behind the chunk is not known.
-        let mut has_value = goes_on;
-        for index in (0..self.count).rev() {
-            let starts = &self.starts[index..=index + 1];
-            let near = reach(starts[0].value, starts[1].value);
-            let value = ahead(starts[0].value, self.masks[index].line_end, has_value);
-            has_value = value & 1 == 1;
-            self.lines[index] = Lines { near: near & value, value };
+        let (mut has_value, mut value_behind) = (goes_on, 0);
+        for (starts, masks) in self.starts.iter().zip(&self.masks).take(count).rev() {
+            value_behind = value_behind << 1 | u64::from(has_value);
+            has_value = ahead(starts.value, masks.line_end, 0, has_value);
         }
+        self.value_behind = value_behind;
         self.note();
     }
 
@@ -100,7 +96,7 @@ impl Chunk {
                 | here.alnum & (here.escape << 2 | before.escape >> 62);
             let at = index * BLOCK;
             self.keys.add(here.key, at);
-            self.words.add(begins & (self.starts[index].run | self.lines[index].near), at);
+            self.words.add(begins & (self.starts[index].run | self.near(index)), at);
             if here.percent != 0 {
                 self.percents.add(here.percent, at);
             }
@@ -119,14 +115,41 @@ impl Chunk {
     #[inline]
     pub(super) fn has_value_near(&self, at: usize) -> bool {
         let (index, bit) = self.place(at);
-        self.lines[index].near >> bit & 1 == 1
+        self.near(index) >> bit & 1 == 1 && self.has_value(at)
+    }
+
+    /// The places of a block near behind which a value stands, on whatever line.
+    #[inline(always)]
+    fn near(&self, index: usize) -> u64 {
+        reach(self.starts[index].value, self.starts[index + 1].value)
+    }
+
+    /// The line of what begins between two places of a block: from where it begins to where it ends, as far as that can
+    /// be seen in this block, the one in front of it and the one behind it; else farther.
+    pub(super) fn line(&self, places: &Range<usize>) -> Range<usize> {
+        let ((index, first), (_, last)) = (self.place(places.start), self.place(places.end));
+        let (here, behind) = (self.masks[index].line_end, self.masks[index + 1].line_end);
+        let before = if index > 0 { self.masks[index - 1].line_end } else { 0 };
+        let block = self.from + index * BLOCK;
+        let start = match (here & !(u64::MAX << first), before) {
+            (0, 0) => 0,
+            (0, before) => block - before.leading_zeros() as usize,
+            (here, _) => block + BLOCK - here.leading_zeros() as usize,
+        };
+        let end = match (here & u64::MAX << last, behind) {
+            (0, 0) => usize::MAX,
+            (0, behind) => block + BLOCK + behind.trailing_zeros() as usize,
+            (here, _) => block + here.trailing_zeros() as usize,
+        };
+        start..end
     }
 
     /// Whether a value may stand behind a place on its line.
     #[inline]
     pub(super) fn has_value(&self, at: usize) -> bool {
         let (index, bit) = self.place(at);
-        self.lines[index].value >> bit & 1 == 1
+        let behind = self.value_behind >> index & 1 == 1;
+        ahead(self.starts[index].value, self.masks[index].line_end, bit, behind)
     }
 
     #[inline]
@@ -183,10 +206,11 @@ impl Places {
     /// Leaves only those that are to be kept.
     #[inline]
     pub(super) fn keep(&mut self, keep: impl Fn(usize) -> bool) {
+        let list = &mut self.list[..self.count];
         let mut kept = 0;
-        for index in 0..self.count {
-            let place = self.list[index];
-            self.list[kept] = place;
+        for index in 0..list.len() {
+            let place = list[index];
+            list[kept] = place;
             kept += usize::from(keep(usize::from(place)));
         }
         self.count = kept;

@@ -22,7 +22,7 @@ use super::stretches::{Stretch, Stretches, places};
 use crate::finding::Severity;
 
 /// Blocks that are searched at a time for keys around long runs.
-const SEARCHED: usize = 8;
+const SEARCHED: usize = 32;
 /// Stand for the opening lines of private keys and for the credentials, in the table of keys that stand anywhere.
 const PRIVATE_KEY: u16 = u16::MAX;
 const CREDENTIAL: u16 = u16::MAX - 1;
@@ -163,6 +163,7 @@ impl Engine {
             text,
             candidates: Vec::new(),
             searched: 0,
+            near: 0..0,
             progress: Course::default(),
             line: 0..0,
         };
@@ -181,12 +182,13 @@ impl Engine {
             for (at, starts, digits) in chunk.blocks() {
                 if starts.long != 0 {
                     let last = BLOCK - 1 - starts.long.leading_zeros() as usize;
-                    reading.long_run(at + starts.long.trailing_zeros() as usize..at + last);
+                    reading.long_run(&chunk, at + starts.long.trailing_zeros() as usize..at + last);
                 }
                 if starts.value != 0 {
                     stretches.block(text, at, digits);
                 }
             }
+            reading.search();
             reading.verify(&mut found);
         }
         found.stretches = stretches.into_found();
@@ -201,8 +203,9 @@ struct Reading<'a> {
     text: &'a [u8],
     /// Where a rule has a key: place, then rule.
     candidates: Vec<(usize, u16)>,
-    /// Up to where keys around long runs were looked for.
+    /// Up to where keys around long runs were looked for, and where they are looked for next.
     searched: usize,
+    near: Range<usize>,
     progress: Course,
     /// The line of the last candidate.
     line: Range<usize>,
@@ -232,7 +235,8 @@ impl Reading<'_> {
             PRIVATE_KEY if private_key::opens(&text[at..]) => found.key_openings.push(at),
             PRIVATE_KEY => {}
             CREDENTIAL => is_credential = true,
-            SECRET_KIND => found.secret_kinds.push(at),
+            SECRET_KIND if is_secret_kind(&text[at..]) => found.secret_kinds.push(at),
+            SECRET_KIND => {}
             index => {
                 let rule = &rules[usize::from(index)];
                 if goes_on(rule, chunk, at) && operator_follows(&rule.operators, &text[at..]) {
@@ -272,23 +276,34 @@ impl Reading<'_> {
         }
     }
 
-    /// Notes the keys around long runs, the first and the last of which begin there. Each byte is searched once.
-    fn long_run(&mut self, starts: Range<usize>) {
+    /// Looks for keys around long runs, the first and the last of which begin there: at once, or with what comes next.
+    fn long_run(&mut self, chunk: &Chunk, starts: Range<usize>) {
+        let line = chunk.line(&starts);
+        let from = line.start.max(starts.start.saturating_sub(self.engine.farthest_before));
+        let end = line.end.min(self.text.len()).min(starts.end + self.engine.farthest_behind + 1);
+        if from > self.near.end {
+            self.search();
+            self.near.start = from;
+        }
+        self.near.end = self.near.end.max(end);
+    }
+
+    /// Notes the keys around the long runs that were found last. Each byte is searched once.
+    fn search(&mut self) {
         let (engine, text) = (self.engine, self.text);
-        let mut from = self.searched.max(starts.start.saturating_sub(engine.farthest_before));
-        let end = text.len().min(starts.end + engine.farthest_behind + 1);
-        self.searched = self.searched.max(end);
-        while from < end {
+        let mut from = self.searched.max(self.near.start);
+        while from < self.near.end {
             let mut keys = [0; SEARCHED];
-            let blocks = (end - from).div_ceil(BLOCK).min(SEARCHED);
+            let blocks = (self.near.end - from).div_ceil(BLOCK).min(SEARCHED);
             blocks::keys(text, from, &engine.near_filter, &mut keys[..blocks]);
             for keys in &keys[..blocks] {
-                for at in places(*keys, from).take_while(|at| *at < end) {
+                for at in places(*keys, from).take_while(|at| *at < text.len()) {
                     engine.near.at(text, at, |rule| self.candidates.push((at, rule)));
                 }
                 from += BLOCK;
             }
         }
+        self.searched = self.searched.max(from);
     }
 
     /// Runs the expressions of the candidates, from left to right.
@@ -375,6 +390,16 @@ pub(super) fn line_around(text: &[u8], at: usize) -> Range<usize> {
 /// True when a value may stand behind the key at `at`, or a rule needs none.
 fn goes_on(rule: &LeakRule, chunk: &Chunk, at: usize) -> bool {
     !rule.behind.value || chunk.has_value(at)
+}
+
+/// True when the kind that a text begins with may be that of a Secret.
+fn is_secret_kind(text: &[u8]) -> bool {
+    let [yaml, json] = SECRET_KINDS.map(str::as_bytes);
+    let value = text.strip_prefix(json).and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
+    match value.map(<[u8]>::trim_ascii_start) {
+        Some([b'"' | b'\'', value @ ..] | value) => value.starts_with(b"Secret"),
+        None => text.starts_with(yaml),
+    }
 }
 
 /// Where the first of the signs, or a digit, stands from a place on, or the end of the line; the place itself where

@@ -1,9 +1,9 @@
-//! Which rules have a key at a place: a small table that says no, and a larger one behind it.
+//! Which rules have a key at a place: two small sets that say no, and a table behind them.
 
 use super::lane::{KEY, Key};
 
-/// Slots of the larger table for each key, so that few other texts share one, and the most of them.
-const SLOTS_EACH: usize = 32;
+/// Slots of the table for each key, so that few others share one, and the most of them.
+const SLOTS_EACH: usize = 8;
 const MOST_SLOTS: usize = 1 << 16;
 
 /// Rules by key.
@@ -14,11 +14,13 @@ pub(super) struct KeyTable {
     shorter: Rows<3>,
 }
 
-/// The first four bytes of keys: for each hash of the first three, a bit for each fourth that goes on.
-struct Heads(Box<[u64; HEADS]>);
-
-/// 8 KiB, at home in the first cache.
-const HEADS: usize = 1 << 10;
+/// The first bytes of keys, one bit for each of their hashes: 9 KiB, at home in the first cache.
+struct Heads {
+    /// The first four bytes of the longer keys.
+    four: Box<[u64; 1 << 10]>,
+    /// The keys of three bytes.
+    three: Box<[u64; 1 << 7]>,
+}
 
 /// Keys that are known by their first `N` bytes.
 struct Rows<const N: usize> {
@@ -51,7 +53,7 @@ impl KeyTable {
                 rule: *rule,
             })
         };
-        let mut heads = Heads(Box::new([0; HEADS]));
+        let mut heads = Heads { four: Box::new([0; _]), three: Box::new([0; _]) };
         keys.iter().for_each(|(key, _)| heads.add(key));
         Self { heads, longer: Rows::new(rows(false).collect()), shorter: Rows::new(rows(true).collect()) }
     }
@@ -75,23 +77,25 @@ impl KeyTable {
 
 impl Heads {
     fn add(&mut self, key: &Key) {
-        let (index, bit) = Self::place(u64::from_le_bytes(key.bytes));
-        self.0[index] |= if key.length == 3 { u64::MAX } else { 1 << bit };
+        let (four, three) = Self::hashes(u64::from_le_bytes(key.bytes));
+        if key.length == 3 {
+            self.three[three / 64] |= 1 << (three % 64);
+        } else {
+            self.four[four / 64] |= 1 << (four % 64);
+        }
     }
 
     #[inline]
     fn has(&self, folded: u64) -> bool {
-        let (index, bit) = Self::place(folded);
-        self.0[index] >> bit & 1 == 1
+        let (four, three) = Self::hashes(folded);
+        (self.four[four / 64] >> (four % 64) | self.three[three / 64] >> (three % 64)) & 1 == 1
     }
 
-    /// The hash of three bytes, and a number for the fourth: of its bits one is always set and the highest never in
-    /// text.
+    /// The hashes of the first four and of the first three bytes.
     #[inline]
-    fn place(folded: u64) -> (usize, u32) {
-        let [first, second, third, fourth, ..] = folded.to_le_bytes();
-        let hash = u32::from_le_bytes([first, second, third, 0]).wrapping_mul(0x9e37_79b1);
-        (hash as usize >> (u32::BITS - HEADS.ilog2()), u32::from(fourth & 31 | fourth >> 1 & 32))
+    fn hashes(folded: u64) -> (usize, usize) {
+        let hash = |bytes: u32, bits: u32| (bytes.wrapping_mul(0x9e37_79b1) >> (u32::BITS - bits)) as usize;
+        (hash(folded as u32, 16), hash(folded as u32 & 0x00ff_ffff, 13))
     }
 }
 

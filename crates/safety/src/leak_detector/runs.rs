@@ -17,17 +17,31 @@ pub(super) struct Starts {
 }
 
 impl Starts {
-    /// Of the block with the masks `here`, in front of one with those of `behind`.
+    /// Of the block with the rows `here`, in front of one with those of `behind`.
     #[inline(always)]
-    pub(super) fn of(here: &Masks, behind: &Masks) -> Self {
+    pub(super) fn of(here: &Rows, behind: &Rows) -> Self {
         const { assert!(RUN == 16 && VALUE == 20 && LONG_RUN == 24 && LONG_DIGITS == 32 && LEAST_DIGITS == 20) };
-        let [_, eight, run] = doubled(wide(here.run, behind.run));
-        let [four, _, sixteen] = doubled(wide(here.value, behind.value));
+        let ([_, _, _, eight, run], [_, _, four, _, sixteen]) = (here.run, here.value);
         Self {
-            run: run as u64,
-            value: (sixteen & four >> 16) as u64,
-            long: (run & eight >> 16 | sixteen & sixteen >> 16) as u64,
+            run,
+            value: sixteen & later::<16>(four, behind.value[2]),
+            long: run & later::<16>(eight, behind.run[3]) | sixteen & later::<16>(sixteen, behind.value[4]),
         }
+    }
+}
+
+/// Where one, two, four, eight and sixteen bytes of a kind in a row begin in a block.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rows {
+    run: [u64; 5],
+    value: [u64; 5],
+}
+
+impl Rows {
+    /// Of the block with the masks `here`, in front of one with the rows `behind`.
+    #[inline(always)]
+    pub(super) fn of(here: &Masks, behind: &Self) -> Self {
+        Self { run: doubled(here.run, behind.run), value: doubled(here.value, behind.value) }
     }
 }
 
@@ -41,18 +55,12 @@ pub(super) fn reach(here: u64, behind: u64) -> u64 {
     up_to_last | from_first
 }
 
-/// The places of a block where one of `these` stands or, further on the same line, one does. `beyond` says that of the
-/// place behind the block.
+/// True where one of `these` stands at the place `bit` of a block or further on the same line. `beyond` says that of
+/// the place behind the block.
 #[inline(always)]
-pub(super) fn ahead(these: u64, line_ends: u64, beyond: bool) -> u64 {
-    // Each step looks twice as far; `open` are the places from where that far no line ends.
-    let mut open = !line_ends;
-    let mut found = these | open & u64::from(beyond) << 63;
-    for step in [1, 2, 4, 8, 16, 32] {
-        found |= open & found >> step;
-        open &= open >> step;
-    }
-    found
+pub(super) fn ahead(these: u64, line_ends: u64, bit: usize, beyond: bool) -> bool {
+    let next = (these | line_ends) >> bit;
+    if next == 0 { beyond } else { these >> bit >> next.trailing_zeros() & 1 == 1 }
 }
 
 /// The mask of a block and of the one behind it.
@@ -61,13 +69,19 @@ pub(super) fn wide(here: u64, behind: u64) -> u128 {
     u128::from(here) | u128::from(behind) << 64
 }
 
-/// Where four, eight and sixteen bits in a row begin.
+/// Where one, two, four, eight and sixteen bits in a row begin, with those of the block behind.
 #[inline(always)]
-fn doubled(one: u128) -> [u128; 3] {
-    let two = one & one >> 1;
-    let four = two & two >> 2;
-    let eight = four & four >> 4;
-    [four, eight, eight & eight >> 8]
+fn doubled(one: u64, behind: [u64; 5]) -> [u64; 5] {
+    let two = one & later::<1>(one, behind[0]);
+    let four = two & later::<2>(two, behind[1]);
+    let eight = four & later::<4>(four, behind[2]);
+    [one, two, four, eight, eight & later::<8>(eight, behind[3])]
+}
+
+/// What stands so many places later, in a block and the one behind it.
+#[inline(always)]
+fn later<const PLACES: u32>(here: u64, behind: u64) -> u64 {
+    here >> PLACES | behind << (64 - PLACES)
 }
 
 #[cfg(test)]
@@ -81,12 +95,12 @@ mod tests {
         fn ahead_looks_to_the_end_of_the_line(these: u64, more: u64, ends: u64, others: u64, beyond: bool) {
             // Few of each.
             let (these, line_ends) = (these & more, ends & others & more.rotate_left(7));
-            let from = |at: u32| {
+            let these = these & !line_ends;
+            for at in 0..64 {
                 let rest = (line_ends >> at).trailing_zeros().min(64 - at);
                 let near = (at..(at + rest + 1).min(64)).any(|place| these >> place & 1 == 1);
-                near || beyond && line_ends >> at == 0
-            };
-            prop_assert_eq!(ahead(these, line_ends, beyond), (0..64).fold(0, |mask, at| mask | u64::from(from(at)) << at));
+                prop_assert_eq!(ahead(these, line_ends, at as usize, beyond), near || beyond && line_ends >> at == 0);
+            }
         }
 
         #[test]
@@ -96,8 +110,9 @@ mod tests {
                 wide = wide << length | if set { (1 << length) - 1 } else { 0 };
             }
             let [here, behind] = [wide as u64, (wide >> 64) as u64];
-            let masks = |bits| Masks { run: bits, value: bits, ..Masks::default() };
-            let starts = Starts::of(&masks(here), &masks(behind));
+            let rows = |bits, behind: &Rows| Rows::of(&Masks { run: bits, value: bits, ..Masks::default() }, behind);
+            let after = rows(behind, &Rows::default());
+            let starts = Starts::of(&rows(here, &after), &after);
             let slow = |least: u32| (0..64).fold(0u64, |mask, at| mask | u64::from((wide >> at).trailing_ones() >= least) << at);
             prop_assert_eq!((starts.run, starts.value), (slow(16), slow(20)));
             prop_assert_eq!(starts.long, slow(24));

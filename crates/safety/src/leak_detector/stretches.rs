@@ -3,9 +3,7 @@
 //! Where decoding begins is not known (`prefix/` before base64 is base64 too), so all alignments are tried at
 //! once, each of 64 places by one bit of a mask.
 
-#[cfg(test)]
-use super::blocks::BLOCK;
-use super::blocks::{self, Forms};
+use super::blocks::{self, BLOCK, Forms};
 
 /// The fewest groups of four base64 digits that make a stretch: fifteen bytes of text.
 const LEAST_GROUPS: usize = 5;
@@ -36,6 +34,8 @@ pub(super) struct Stretches {
     /// Where the last one of each encoding ended.
     base64: usize,
     hex: usize,
+    /// The forms of the block that was read last, and where it stands.
+    last: (usize, Forms),
 }
 
 impl Stretches {
@@ -49,7 +49,11 @@ impl Stretches {
     /// base64 digits of it and of the block behind it.
     pub(super) fn block(&mut self, text: &[u8], from: usize, digits: u128) {
         const { assert!(2 * LEAST_PAIRS >= LEAST_DIGITS) };
-        let forms = blocks::forms(text, from);
+        let (read, last) = self.last;
+        let here = if read == from && from > 0 { last } else { blocks::forms(text, from) };
+        let behind = blocks::forms(text, from + BLOCK);
+        self.last = (from + BLOCK, behind);
+        let forms = [here, behind];
         let both = |of: fn(&Forms) -> u64| u128::from(of(&forms[0])) | u128::from(of(&forms[1])) << 64;
         let mut groups = both(|form| form.first)
             & both(|form| form.second) >> 1

@@ -1,14 +1,14 @@
-//! Masks by AVX2: 32 bytes an instruction.
+//! Masks by AVX2: 32 bytes an instruction. And every call into code for a processor that may not be this one.
 
 use std::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
+    __m256i, __m512i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
     _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_srli_epi16,
+    _mm256_shuffle_epi8, _mm256_srli_epi16, _mm512_loadu_si512,
 };
 
 use super::super::chunk::Chunk;
 use super::sets::{FORMS, KINDS, SIGNS, Set};
-use super::{BLOCK, Block, Filter, Forms, HEAD, Masks, PADDING, block};
+use super::{BLOCK, Block, Filter, Forms, HEAD, Masks, PADDING, avx512, block};
 
 /// Bytes of a register.
 const LANE: usize = 32;
@@ -31,33 +31,60 @@ fn settle_counting(chunk: &mut Chunk, goes_on: bool) {
     chunk.settle(goes_on);
 }
 
-/// Fills `blocks`, or says that this processor cannot.
-#[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
-pub(super) fn read(text: &[u8], from: usize, filter: &Filter, blocks: &mut [Masks]) -> bool {
-    if !is_x86_feature_detected!("avx2") {
-        return false;
-    }
-    // SAFETY: `read_all` needs nothing but AVX2, which this processor was just found to have.
-    unsafe { read_all(text, from, filter, blocks) };
-    true
+/// What this processor was found to have: nothing else makes one of these.
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    /// AVX-512 with VBMI, beside AVX2.
+    has_512: bool,
 }
 
-/// Fills `blocks` with the places of keys alone, or says that this processor cannot.
-#[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
-pub(super) fn keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) -> bool {
-    if !is_x86_feature_detected!("avx2") {
-        return false;
+impl Found {
+    /// Where this processor has AVX2 at least.
+    pub(super) fn here() -> Option<Self> {
+        let has_512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vbmi");
+        is_x86_feature_detected!("avx2").then_some(Self { has_512 })
     }
-    // SAFETY: `all_keys` needs nothing but AVX2, which this processor was just found to have.
-    unsafe { all_keys(text, from, filter, blocks) };
-    true
-}
 
-/// The forms of a block and the one behind it, where this processor can.
-#[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
-pub(super) fn forms(text: &[u8], from: usize) -> Option<[Forms; 2]> {
-    // SAFETY: `both_forms` needs nothing but AVX2, which this processor was just found to have.
-    is_x86_feature_detected!("avx2").then(|| unsafe { both_forms(text, from) })
+    /// As if it had nothing but AVX2.
+    #[cfg(test)]
+    pub(super) fn narrow(self) -> Self {
+        Self { has_512: false }
+    }
+
+    /// Fills `blocks`.
+    #[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
+    pub(super) fn read(self, text: &[u8], from: usize, filter: &Filter, blocks: &mut [Masks]) {
+        match self.has_512 {
+            // SAFETY: it needs nothing but AVX-512 with VBMI, which this processor was found to have.
+            true => unsafe { avx512::read(text, from, filter, blocks) },
+            // SAFETY: it needs nothing but AVX2, which this processor was found to have.
+            false => unsafe { read_all(text, from, filter, blocks) },
+        }
+    }
+
+    /// Fills `blocks` with the places of keys alone.
+    #[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
+    pub(super) fn keys(self, text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) {
+        match self.has_512 {
+            // SAFETY: as for `read`.
+            true => unsafe { avx512::keys(text, from, filter, blocks) },
+            // SAFETY: as for `read`.
+            false => unsafe { all_keys(text, from, filter, blocks) },
+        }
+    }
+
+    /// The forms of a block.
+    #[allow(unsafe_code, reason = "a call into code for a processor that may not be this one")]
+    pub(super) fn forms(self, text: &[u8], from: usize) -> Forms {
+        match self.has_512 {
+            // SAFETY: as for `read`.
+            true => unsafe { avx512::forms(text, from) },
+            // SAFETY: as for `read`.
+            false => unsafe { forms_of(text, from) },
+        }
+    }
 }
 
 #[target_feature(enable = "avx2")]
@@ -81,12 +108,8 @@ fn all_keys(text: &[u8], from: usize, filter: &Filter, blocks: &mut [u64]) {
 }
 
 #[target_feature(enable = "avx2")]
-fn both_forms(text: &[u8], from: usize) -> [Forms; 2] {
-    let sets = Sets::new(FORMS);
-    let mut end = PADDING;
-    let here = sets.find(block(text, from, &mut end));
-    let behind = sets.find(block(text, from + BLOCK, &mut end));
-    [here.into(), behind.into()]
+fn forms_of(text: &[u8], from: usize) -> Forms {
+    Sets::new(FORMS).find(block(text, from, &mut { PADDING })).into()
 }
 
 /// [`Set`]s in registers.
@@ -207,7 +230,17 @@ fn load(block: &Block, at: usize) -> __m256i {
 #[target_feature(enable = "avx2")]
 #[inline]
 #[allow(unsafe_code, reason = "a register is loaded through a pointer")]
-fn table(entries: &[u8; 16]) -> __m256i {
+pub(super) fn table(entries: &[u8; 16]) -> __m256i {
     // SAFETY: `entries` is 16 readable bytes, and this load asks for no alignment.
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(entries.as_ptr().cast()) })
+}
+
+/// The first 64 bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code, reason = "a register is loaded through a pointer")]
+pub(super) fn wide(bytes: &[u8]) -> __m512i {
+    let bytes = &bytes[..BLOCK];
+    // SAFETY: `bytes` is 64 readable bytes, and this load asks for no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }

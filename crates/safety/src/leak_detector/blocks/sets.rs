@@ -27,6 +27,28 @@ pub(super) const FORMS: [Set; 7] = [
     Set::of(b"9ADad"),
 ];
 
+/// [`KINDS`] and [`SIGNS`], and [`FORMS`]: for each character a bit for each of those that it belongs to.
+#[cfg(target_arch = "x86_64")]
+pub(super) const KIND_BITS: [u8; 128] = {
+    let [padding, escape, percent, line_end] = SIGNS;
+    let signs = [Set::of(&[padding]), Set::of(&[escape]), Set::of(&[percent]), Set::of(&[line_end])];
+    bits([KINDS[0], KINDS[1], KINDS[2], signs[0], signs[1], signs[2], signs[3]])
+};
+#[cfg(target_arch = "x86_64")]
+pub(super) const FORM_BITS: [u8; 128] = bits(FORMS);
+
+#[cfg(target_arch = "x86_64")]
+const fn bits(sets: [Set; 7]) -> [u8; 128] {
+    let mut bits = [0; 128];
+    let mut at = 0;
+    while at < 7 * bits.len() {
+        let (byte, set) = (at / 7, at % 7);
+        bits[byte] |= (sets[set].has(byte as u8) as u8) << set;
+        at += 1;
+    }
+    bits
+}
+
 impl Set {
     const fn of(bytes: &[u8]) -> Self {
         Self([0; 16]).with(bytes)
@@ -57,8 +79,8 @@ impl Set {
         set
     }
 
-    pub(super) fn has(self, byte: u8) -> bool {
-        byte < 128 && self.0[usize::from(byte & 15)] >> (byte >> 4) & 1 == 1
+    pub(super) const fn has(self, byte: u8) -> bool {
+        byte < 128 && self.0[(byte & 15) as usize] >> (byte >> 4) & 1 == 1
     }
 }
 
