@@ -66,7 +66,7 @@ impl World {
             folder: home.path().join("sandbox"),
         };
         let engine =
-            Engine::connect(&config).await.unwrap_or_else(|unfit| panic!("{unfit}: {}", unfit.mend()));
+            Engine::connect(&config).await.unwrap_or_else(|unfit| panic!("{unfit}: {}", unfit.remedy()));
         let image = base_image(&engine).await;
         let (reader, writer) = store::open(&home.path().join("data").join("test.db")).await.unwrap();
         let (audit, drain) = Audit::start(writer);
