@@ -27,6 +27,9 @@ use crate::unfit::Unfit;
 /// What the engine's exit code is when a signal ended the command: 128 and the signal's number.
 const KILLED: i64 = 128 + 9;
 
+/// What becomes of a workspace that nobody could put in order.
+const LEFT: &str = "what the command left in its workspace is put in order before the next command starts, and until then it stays as it is";
+
 /// Who ended a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum By {
@@ -76,6 +79,15 @@ impl Run {
             Ok(()) => self.ground.settled().await,
             Err(error) => Err(error),
         };
+        let ended = ended.map_err(|error| match &settled {
+            // Both failed: what it means for the workspace is told with the first reason.
+            Err(RunError::Failed(_)) => RunError::Failed(format!("{error}; {LEFT}")),
+            _ => error,
+        });
+        let settled = settled.map_err(|error| match error {
+            RunError::Failed(why) => RunError::Failed(format!("{why}; {LEFT}")),
+            other => other,
+        });
         pump.abort();
         let (quarantine, ground) = settled.map_or_else(|error| (Err(error), None), |(q, g)| (Ok(q), Some(g)));
         let finished =
