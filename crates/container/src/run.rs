@@ -44,6 +44,7 @@ pub(crate) struct Run {
     pub(crate) docker: Docker,
     pub(crate) id: String,
     pub(crate) door: Door,
+    pub(crate) lifeline: Lifeline,
     /// What was made for this run alone; held until its end.
     pub(crate) _authority: Option<Authority>,
     pub(crate) ground: Ground,
@@ -64,11 +65,10 @@ impl Run {
         stops: mpsc::Receiver<Ended>,
         outlet: mpsc::Sender<Connection>,
         control: Control,
-        lifeline: Lifeline,
     ) -> Result<Finished, RunError> {
         let started = Instant::now();
         let mut pump = tokio::spawn(pump);
-        let ended = self.ended(expected, stops, &outlet, &control, lifeline).await;
+        let ended = self.ended(expected, stops, &outlet, &control).await;
         if matches!(ended, Ok((_, By::Itself))) {
             // What was printed is carried to the last byte, however slowly it is read.
             let _ = (&mut pump).await;
@@ -106,7 +106,6 @@ impl Run {
         mut stops: mpsc::Receiver<Ended>,
         outlet: &mpsc::Sender<Connection>,
         control: &Control,
-        lifeline: Lifeline,
     ) -> Result<(Ended, By), RunError> {
         if let Ok(ended) = stops.try_recv() {
             return Ok((ended, By::Others));
@@ -124,11 +123,11 @@ impl Run {
             biased;
             Some(ended) = stops.recv() => (ended, By::Others),
             code = self.exit_code() => (code?, By::Itself),
-            rule = self.door.serve(expected, outlet, lifeline.clone()) => (Ended::Stopped(rule), By::Others),
+            rule = self.door.serve(expected, outlet, self.lifeline.clone()) => (Ended::Stopped(rule), By::Others),
             () = tokio::time::sleep(self.config.limits.time) => (Ended::Stopped(&rules::TIME), By::Others),
         };
         match ended {
-            Ended::Exited(code) if i64::from(code) == KILLED && lifeline.out_of_memory() => {
+            Ended::Exited(code) if i64::from(code) == KILLED && self.lifeline.out_of_memory() => {
                 Ok((Ended::Stopped(&rules::MEMORY), By::Others))
             }
             ended => Ok((ended, by)),

@@ -31,7 +31,7 @@ fn relay(at: &Path, order: &Order) {
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let (client, order) = (client.unwrap(), order.clone());
-            let engine = UnixStream::connect(ENGINE).unwrap();
+            let engine = dial();
             let (back, forth) = (engine.try_clone().unwrap(), client.try_clone().unwrap());
             std::thread::spawn(move || carry(back, forth, |_| {}));
             std::thread::spawn(move || {
@@ -46,6 +46,11 @@ fn relay(at: &Path, order: &Order) {
             });
         }
     });
+}
+
+#[allow(clippy::disallowed_methods, reason = "the test stands between the program and the engine")]
+fn dial() -> UnixStream {
+    UnixStream::connect(ENGINE).unwrap()
 }
 
 fn carry(mut from: UnixStream, mut to: UnixStream, see: impl Fn(&[u8])) {
@@ -64,7 +69,7 @@ fn containers(installation: &Installation) -> String {
     let name = std::fs::read_to_string(installation.home().join("data/sandbox/installation"));
     // Before the first run there is none.
     let Ok(name) = name else { return "[]".to_owned() };
-    let mut engine = UnixStream::connect(ENGINE).unwrap();
+    let mut engine = dial();
     let filter = format!("%7B%22label%22%3A%5B%22org.ironclaw.installation%3D{}%22%5D%7D", name.trim());
     let asked = format!("GET /containers/json?all=1&filters={filter} HTTP/1.0\r\nHost: docker\r\n\r\n");
     engine.write_all(asked.as_bytes()).unwrap();
