@@ -255,6 +255,7 @@ impl Sandbox {
             docker,
             id,
             door,
+            lifeline: Lifeline::default(),
             _authority: authority,
             ground,
             notes,
@@ -337,13 +338,12 @@ impl Sandbox {
         outlet: mpsc::Sender<Connection>,
     ) -> Started {
         let (stop, stops) = mpsc::channel(1);
-        let lifeline = Lifeline::default();
-        let target = Target::Container(run.docker.clone(), run.id.clone(), lifeline.clone());
+        let target = Target::Container(run.docker.clone(), run.id.clone(), run.lifeline.clone());
         let control = Control::new(target, stop);
         let (out, stdout) = mpsc::channel(PIECES);
         let (err, stderr) = mpsc::channel(PIECES);
         let pump = pump(attached.output, out, err, run.config.limits.output.0, control.clone());
-        let live = run.live(expected, settlement, pump, stops, outlet, control.clone(), lifeline);
+        let live = run.live(expected, settlement, pump, stops, outlet, control.clone());
         let outcome = Outcome::of(tokio::spawn(live));
         Started { stdout, stderr, stdin: attached.input, control, outcome, recovered }
     }

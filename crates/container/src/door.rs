@@ -76,7 +76,7 @@ impl Door {
     /// root's outside of it (gVisor's file server): `by_root` serves that too. Root could open it in any case.
     pub(crate) fn open(path: PathBuf, user: (u32, u32), by_root: bool) -> io::Result<Self> {
         let users = [user.0].into_iter().chain(by_root.then_some(0)).collect();
-        let door = Self { listener: UnixListener::bind(&path)?, path, users };
+        let door = Self { listener: bind(&path)?, path, users };
         restrict(&door.path, user)?;
         Ok(door)
     }
@@ -153,6 +153,17 @@ impl Drop for Door {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Listens at a path of any length. The address of a socket holds 107 bytes (unix(7)), which a long home folder exceeds;
+/// the folder held open has a short name.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    use std::os::fd::AsRawFd as _;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = std::fs::File::open(folder)?;
+    UnixListener::bind(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
 }
 
 fn restrict(path: &Path, (user, group): (u32, u32)) -> io::Result<()> {
@@ -288,6 +299,25 @@ mod tests {
         };
         let (rule, ()) = tokio::join!(serve, dial);
         assert_eq!(rule.id, rules::DOOR.id);
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the test stands in for the container's PID 1")]
+    async fn a_socket_can_lie_as_deep_as_a_file() {
+        use std::os::fd::AsRawFd as _;
+        let base = tempfile::tempdir().unwrap();
+        let deep = base.path().join("n".repeat(200)).join("m".repeat(200));
+        std::fs::create_dir_all(&deep).unwrap();
+        let door = door(&deep);
+        assert_eq!(door.path(), deep.join("s"));
+        let folder = std::fs::File::open(&deep).unwrap();
+        let (dialled, accepted) = tokio::join!(
+            UnixStream::connect(format!("/proc/self/fd/{}/s", folder.as_raw_fd())),
+            door.listener.accept(),
+        );
+        assert!(dialled.is_ok() && accepted.is_ok());
+        drop(door);
+        assert!(!deep.join("s").exists());
     }
 
     #[tokio::test]

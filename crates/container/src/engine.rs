@@ -245,6 +245,6 @@ mod tests {
     async fn r15_no_engine_is_refused_with_the_command_that_mends_it() {
         let unfit = Engine::connect(&config(&[])).await.unwrap_err();
         assert_eq!(unfit, Unfit::NoEngine("/nowhere/docker.sock".to_owned()));
-        assert!(unfit.mend().contains("apt-get install docker.io"));
+        assert!(unfit.remedy().contains("apt-get install docker.io"));
     }
 }

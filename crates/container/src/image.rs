@@ -8,7 +8,9 @@ use bollard::models::ImageInspect;
 use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, ChildStdout};
 use types::Digest;
 
 use crate::engine::Engine;
@@ -41,6 +43,9 @@ const LEAN: &[&str] = &[
 /// How long making an image may take. The engine answers when it has all of it.
 const BUILD_TIME: Duration = Duration::from_secs(1800);
 
+/// How long the builder may take to put away what it made. It removes some tens of thousands of files.
+const END_TIME: Duration = Duration::from_secs(60);
+
 /// How much of the root file system is passed on at a time.
 const PIECE: usize = 64 * 1024;
 
@@ -59,6 +64,9 @@ pub enum ImageError {
     /// mmdebstrap is not installed.
     #[error("mmdebstrap is missing\n  install it: sudo apt-get install mmdebstrap")]
     NoBuilder,
+    /// Whoever asked for it did not want it any more.
+    #[error("the image was not made: it was ended before its end")]
+    Ended,
     /// mmdebstrap did not come to its end; it said why.
     #[error("mmdebstrap failed; what it said stands above")]
     Builder,
@@ -83,8 +91,14 @@ impl Image {
         }
     }
 
-    /// The base image, made now from Debian's packages unless the engine has one of the same recipe.
-    pub async fn build(engine: &Engine, packages: &[String], again: bool) -> Result<Self, ImageError> {
+    /// The base image, made now from Debian's packages unless the engine has one of the same recipe; given up once `ended`
+    /// is over. When this returns nothing of the builder lives on, and nothing that it mounted stays.
+    pub async fn build(
+        engine: &Engine,
+        packages: &[String],
+        again: bool,
+        ended: impl Future<Output = ()>,
+    ) -> Result<Self, ImageError> {
         let packages: Vec<&str> =
             PACKAGES.iter().copied().chain(packages.iter().map(String::as_str)).collect();
         let include = format!("--include={}", packages.join(","));
@@ -95,7 +109,7 @@ impl Image {
         if !again && let Some(image) = made.ok().and_then(Self::of) {
             return Ok(image);
         }
-        let id = import(engine, &include).await?;
+        let id = import(engine, &include, ended).await?;
         let name = TagImageOptions { repo: Some(REPOSITORY.to_owned()), tag: Some(tag.to_owned()) };
         engine.docker.tag_image(&id, Some(name)).await.map_err(|_| ImageError::Import)?;
         Self::pinned(engine, &id).await.map_err(|_| ImageError::Import)
@@ -108,7 +122,11 @@ impl Image {
 }
 
 /// Lets mmdebstrap write a root file system into the engine, which answers with its digest.
-async fn import(engine: &Engine, include: &str) -> Result<String, ImageError> {
+async fn import(
+    engine: &Engine,
+    include: &str,
+    ended: impl Future<Output = ()>,
+) -> Result<String, ImageError> {
     #[expect(clippy::disallowed_methods, reason = "the owner asked for an image; fixed program and options")]
     let mut builder = tokio::process::Command::new("mmdebstrap");
     builder
@@ -119,6 +137,31 @@ async fn import(engine: &Engine, include: &str) -> Result<String, ImageError> {
         .kill_on_drop(true);
     let mut builder = builder.spawn().map_err(|_| ImageError::NoBuilder)?;
     let output = builder.stdout.take().ok_or(ImageError::NoBuilder)?;
+    let imported = tokio::select! {
+        imported = take_in(engine, output) => imported,
+        () = ended => Err(ImageError::Ended),
+    };
+    if imported.is_err() {
+        end(&mut builder).await;
+    }
+    let id = imported?;
+    match builder.wait().await {
+        Ok(status) if status.success() => id.ok_or(ImageError::Import),
+        _ => Err(ImageError::Builder),
+    }
+}
+
+/// Tells the builder to end, and waits: it unmounts what it mounted and ends its own children, which nobody does for it.
+async fn end(builder: &mut Child) {
+    let builder_id = builder.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    if let Some(id) = builder_id {
+        let _ = rustix::process::kill_process(id, Signal::TERM);
+    }
+    let _ = tokio::time::timeout(END_TIME, builder.wait()).await;
+}
+
+/// Gives the root file system to the engine, and the digest that it answers with, if any.
+async fn take_in(engine: &Engine, output: ChildStdout) -> Result<Option<String>, ImageError> {
     let pieces = futures_util::stream::unfold(output, |mut output| async move {
         let mut piece = vec![0; PIECE];
         match output.read(&mut piece).await {
@@ -139,8 +182,5 @@ async fn import(engine: &Engine, include: &str) -> Result<String, ImageError> {
         let step = step.map_err(|_| ImageError::Import)?;
         id = step.status.filter(|status| status.starts_with("sha256:")).or(id);
     }
-    match builder.wait().await {
-        Ok(status) if status.success() => id.ok_or(ImageError::Import),
-        _ => Err(ImageError::Builder),
-    }
+    Ok(id)
 }

@@ -27,6 +27,9 @@ use crate::unfit::Unfit;
 /// What the engine's exit code is when a signal ended the command: 128 and the signal's number.
 const KILLED: i64 = 128 + 9;
 
+/// What becomes of a workspace that nobody could put in order.
+const LEFT: &str = "what the command left in its workspace is put in order before the next command starts, and until then it stays as it is";
+
 /// Who ended a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum By {
@@ -41,6 +44,7 @@ pub(crate) struct Run {
     pub(crate) docker: Docker,
     pub(crate) id: String,
     pub(crate) door: Door,
+    pub(crate) lifeline: Lifeline,
     /// What was made for this run alone; held until its end.
     pub(crate) _authority: Option<Authority>,
     pub(crate) ground: Ground,
@@ -61,11 +65,10 @@ impl Run {
         stops: mpsc::Receiver<Ended>,
         outlet: mpsc::Sender<Connection>,
         control: Control,
-        lifeline: Lifeline,
     ) -> Result<Finished, RunError> {
         let started = Instant::now();
         let mut pump = tokio::spawn(pump);
-        let ended = self.ended(expected, stops, &outlet, &control, lifeline).await;
+        let ended = self.ended(expected, stops, &outlet, &control).await;
         if matches!(ended, Ok((_, By::Itself))) {
             // What was printed is carried to the last byte, however slowly it is read.
             let _ = (&mut pump).await;
@@ -76,6 +79,15 @@ impl Run {
             Ok(()) => self.ground.settled().await,
             Err(error) => Err(error),
         };
+        let ended = ended.map_err(|error| match &settled {
+            // Both failed: what it means for the workspace is told with the first reason.
+            Err(RunError::Failed(_)) => RunError::Failed(format!("{error}; {LEFT}")),
+            _ => error,
+        });
+        let settled = settled.map_err(|error| match error {
+            RunError::Failed(why) => RunError::Failed(format!("{why}; {LEFT}")),
+            other => other,
+        });
         pump.abort();
         let (quarantine, ground) = settled.map_or_else(|error| (Err(error), None), |(q, g)| (Ok(q), Some(g)));
         let finished =
@@ -94,7 +106,6 @@ impl Run {
         mut stops: mpsc::Receiver<Ended>,
         outlet: &mpsc::Sender<Connection>,
         control: &Control,
-        lifeline: Lifeline,
     ) -> Result<(Ended, By), RunError> {
         if let Ok(ended) = stops.try_recv() {
             return Ok((ended, By::Others));
@@ -112,11 +123,11 @@ impl Run {
             biased;
             Some(ended) = stops.recv() => (ended, By::Others),
             code = self.exit_code() => (code?, By::Itself),
-            rule = self.door.serve(expected, outlet, lifeline.clone()) => (Ended::Stopped(rule), By::Others),
+            rule = self.door.serve(expected, outlet, self.lifeline.clone()) => (Ended::Stopped(rule), By::Others),
             () = tokio::time::sleep(self.config.limits.time) => (Ended::Stopped(&rules::TIME), By::Others),
         };
         match ended {
-            Ended::Exited(code) if i64::from(code) == KILLED && lifeline.out_of_memory() => {
+            Ended::Exited(code) if i64::from(code) == KILLED && self.lifeline.out_of_memory() => {
                 Ok((Ended::Stopped(&rules::MEMORY), By::Others))
             }
             ended => Ok((ended, by)),

@@ -1,5 +1,7 @@
 //! Why an engine cannot hold what is promised, and the command that mends it.
 
+use std::path::Path;
+
 use crate::config::Downgrade;
 use crate::runc::HOLES;
 
@@ -48,8 +50,23 @@ pub enum Unfit {
 }
 
 impl Unfit {
-    /// The command that mends it.
-    pub fn mend(&self) -> String {
+    /// What mends it: a command, or where the owner may accept it, as an alternative, the lines of the configuration file
+    /// `config` that do.
+    pub fn mend(&self, config: &Path) -> String {
+        // What has known holes is not for accepting.
+        let accepted = self.downgrade().filter(|downgrade| *downgrade == Downgrade::UnverifiableRuntime);
+        let accept = accepted.map(|downgrade| {
+            format!(
+                "; or, if you know that they are closed in it, accept it with these lines in {}:\n    [sandbox]\n    downgrades = [\"{}\"]",
+                config.display(),
+                downgrade.as_str()
+            )
+        });
+        self.remedy() + &accept.unwrap_or_default()
+    }
+
+    /// The command that takes it out of the world.
+    pub fn remedy(&self) -> String {
         match self {
             Self::NotLinux => "use a Linux machine or virtual machine".to_owned(),
             Self::NoEngine(_) => "sudo apt-get install docker.io && sudo systemctl start docker".to_owned(),
@@ -67,14 +84,8 @@ impl Unfit {
                     .to_owned()
             }
             Self::VulnerableRuntime(_) => "install runc 1.2.8, 1.3.3 or newer".to_owned(),
-            Self::UnverifiableRuntime(_) => format!(
-                "install runc 1.2.8, 1.3.3 or newer from upstream; or, if your distribution closed them, [sandbox] downgrades = [\"{}\"]",
-                Downgrade::UnverifiableRuntime.as_str()
-            ),
-            Self::UnknownRuntime(_) => format!(
-                "use runc 1.2.8, 1.3.3 or newer, or runsc; or, if you know that it is sound, [sandbox] downgrades = [\"{}\"]",
-                Downgrade::UnverifiableRuntime.as_str()
-            ),
+            Self::UnverifiableRuntime(_) => "install runc 1.2.8, 1.3.3 or newer from upstream".to_owned(),
+            Self::UnknownRuntime(_) => "use runc 1.2.8, 1.3.3 or newer, or runsc".to_owned(),
             Self::NoImage => "ironclaw sandbox build-image".to_owned(),
             Self::ImageGone(_) => {
                 "ironclaw sandbox build-image; or docker pull NAME@sha256:DIGEST".to_owned()
@@ -107,4 +118,20 @@ pub(crate) fn plain(word: &str) -> String {
 pub(crate) fn sentence(words: &str) -> String {
     let kept = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { ' ' };
     words.chars().map(kept).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_accepted_is_told_with_the_lines_and_the_file() {
+        let file = Path::new("/home/a/config.toml");
+        let mend = Unfit::UnverifiableRuntime("1.1.5".to_owned()).mend(file);
+        let lines = "/home/a/config.toml:\n    [sandbox]\n    downgrades = [\"unverifiable-runtime\"]";
+        assert!(mend.starts_with("install runc") && mend.ends_with(lines), "{mend}");
+        for other in [Unfit::VulnerableRuntime("1.0.0".to_owned()), Unfit::NoImage] {
+            assert_eq!(other.mend(file), other.remedy());
+        }
+    }
 }

@@ -28,7 +28,10 @@ pub async fn sandbox(base: &Base, terminal: &Terminal) -> Option<Sandbox> {
     let (engine, image): (Engine, Image) = match sandbox::ready(&base.home, &base.config).await {
         Ok(ready) => ready,
         Err(unfit) => {
-            terminal.warn(format!("ironclaw: the agent has no shell: {unfit}\n  mend it: {}", unfit.mend()));
+            terminal.warn(format!(
+                "ironclaw: the agent has no shell: {unfit}\n  mend it: {}",
+                unfit.mend(&base.home.config_file())
+            ));
             return None;
         }
     };

@@ -66,7 +66,7 @@ impl World {
             folder: home.path().join("sandbox"),
         };
         let engine =
-            Engine::connect(&config).await.unwrap_or_else(|unfit| panic!("{unfit}: {}", unfit.mend()));
+            Engine::connect(&config).await.unwrap_or_else(|unfit| panic!("{unfit}: {}", unfit.remedy()));
         let image = base_image(&engine).await;
         let (reader, writer) = store::open(&home.path().join("data").join("test.db")).await.unwrap();
         let (audit, drain) = Audit::start(writer);
@@ -238,7 +238,7 @@ fn give(path: &Path) {
 async fn base_image(engine: &Engine) -> Image {
     let lock = std::fs::File::create(std::env::temp_dir().join("ironclaw-test-image.lock")).unwrap();
     lock.lock().unwrap();
-    Image::build(engine, &[], false).await.unwrap()
+    Image::build(engine, &[], false, std::future::pending()).await.unwrap()
 }
 
 /// A word that no other test prints.

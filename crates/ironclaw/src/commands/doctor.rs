@@ -367,12 +367,13 @@ async fn commands(home: &Home, config: &Config) -> Check {
                 None => Check::ok("commands", with),
                 Some((downgrade, fault)) => {
                     Check::warn("commands", format!("{with}; {} is accepted: {fault}", downgrade.as_str()))
-                        .mended_by(fault.mend())
+                        .mended_by(fault.remedy())
                 }
             }
         }
         // A machine on which no command runs breaks no promise.
-        Err(unfit) => Check::warn("commands", format!("cannot be run: {unfit}")).mended_by(unfit.mend()),
+        Err(unfit) => Check::warn("commands", format!("cannot be run: {unfit}"))
+            .mended_by(unfit.mend(&home.config_file())),
     }
 }
 

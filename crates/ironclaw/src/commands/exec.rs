@@ -6,7 +6,7 @@
 mod account;
 mod moved;
 mod output;
-mod signals;
+pub mod signals;
 mod tty;
 
 use std::io::IsTerminal as _;
@@ -152,9 +152,9 @@ async fn sandbox(command: &Command, base: &Base, terminal: &Terminal) -> Result<
                 .with(Field::Call, command.id)
                 .with(Field::Rule, rule.id)
                 .with(Field::Reason, &unfit)
-                .with(Field::Widen, unfit.mend());
+                .with(Field::Widen, unfit.mend(&base.home.config_file()));
             base.audit.record(record).await.map_err(Failure::environment)?;
-            return Err(super::sandbox::unfit(&unfit));
+            return Err(super::sandbox::unfit(&unfit, &base.home));
         }
     };
     for (_, fault) in &engine.standing().accepted {

@@ -250,6 +250,11 @@ async fn secrets(written: &[String], base: &Base) -> Result<BTreeMap<SecretName,
         let (name, prefix) = text.split_once('=').unwrap_or((text, ""));
         let name = SecretName::parse(name).map_err(|error| Failure::usage(format!("--secret: {error}")))?;
         if !grants.iter().any(|grant| grant.secret == name) {
+            if base.reader.secret(&Tenant::local(), &name).await.map_err(database)?.is_none() {
+                let words =
+                    format!("--secret: there is no secret {name}\n  store it: ironclaw secret set {name}");
+                return Err(Failure::not_found(words));
+            }
             let refusal = Refusal::new(&policy::rules::SECRET_NOT_GRANTED, format!("{name}, to the proxy"));
             let widen =
                 format!("ironclaw secret grant {name} --tool proxy --host HOST --path PATH --inject bearer");

@@ -6,6 +6,7 @@ use container::{Engine, Image, Unfit};
 use serde_json::json;
 use types::{Field, Kind, Record, Verdict};
 
+use super::exec::signals::Signals;
 use crate::cli;
 use crate::config::Config;
 use crate::exit::{Code, Failure, Outcome};
@@ -33,8 +34,8 @@ pub async fn ready(home: &Home, config: &Config) -> Result<(Engine, Image), Unfi
 }
 
 /// An engine that is not fit, as this program's own words.
-pub fn unfit(unfit: &Unfit) -> Failure {
-    Failure::environment(format!("{unfit}\n  mend it: {}", unfit.mend()))
+pub fn unfit(unfit: &Unfit, home: &Home) -> Failure {
+    Failure::environment(format!("{unfit}\n  mend it: {}", unfit.mend(&home.config_file())))
 }
 
 /// Where the digest of the image that was built is kept.
@@ -48,17 +49,19 @@ async fn build_image(include: &[String], again: bool, base: &Base, terminal: &Te
         return Err(Failure::usage(format!("{plain} is not the name of a Debian package")));
     }
     let engine = Engine::connect(&parts::container_config(&base.home, &base.config)).await;
-    let engine = engine.map_err(|fault| unfit(&fault))?;
+    let engine = engine.map_err(|fault| unfit(&fault, &base.home))?;
     if !terminal.is_json() {
         terminal.say("making the base image from Debian packages, or finding the one that was made");
     }
     let record = |verdict| Record::new(Kind::Image, verdict).with(Field::Actor, "owner");
-    let image = match Image::build(&engine, include, again).await {
+    let (mut signals, mut by) = (Signals::listen()?, None);
+    let ended = async { by = Some(signals.ended().await) };
+    let image = match Image::build(&engine, include, again, ended).await {
         Ok(image) => image,
         Err(error) => {
             let failed = record(Verdict::Failed).with(Field::Reason, error);
             base.audit.record(failed).await.map_err(Failure::environment)?;
-            return Err(Failure::environment(error));
+            return Err(by.unwrap_or_else(|| Failure::environment(error)));
         }
     };
     // First the record, then the pin that commands go by.
@@ -105,10 +108,10 @@ async fn status(base: &Base, terminal: &Terminal) -> Outcome {
             Ok(())
         }
         Err(fault) if terminal.is_json() => {
-            terminal.json(&json!({ "ready": false, "fault": fault.to_string(), "mend": fault.mend() }));
+            terminal.json(&json!({ "ready": false, "fault": fault.to_string(), "mend": fault.mend(&base.home.config_file()) }));
             Err(Failure::Said(Code::Environment))
         }
-        Err(fault) => Err(unfit(&fault)),
+        Err(fault) => Err(unfit(&fault, &base.home)),
     }
 }
 

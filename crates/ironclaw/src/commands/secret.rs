@@ -221,7 +221,7 @@ async fn show(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
 async fn grant(args: &cli::Grant, base: &Base, terminal: &Terminal) -> Outcome {
     let grant = wanted(args, base).await?;
     let vault = base.vault(terminal).await?;
-    let id = vault.grant(&grant).await.map_err(Failure::failed)?;
+    let id = vault.grant(&grant).await.map_err(changed)?;
     if terminal.is_json() {
         terminal.json(&json!({ "id": id, "grant": grant.to_string() }));
     } else {

@@ -95,6 +95,40 @@ async fn r17_every_request_is_refused_in_json_and_on_the_record() {
 }
 
 #[test]
+fn a_secret_that_does_not_exist_is_said_to_be_missing() {
+    let installation = Installation::initialised();
+    let grant = [
+        "secret",
+        "grant",
+        "NOPE",
+        "--tool",
+        "proxy",
+        "--host",
+        "a.example",
+        "--path",
+        "/",
+        "--inject",
+        "bearer",
+    ];
+    let ran = installation.run(&grant);
+    assert!(ran.code == 5 && ran.stderr.contains("NOPE"), "{ran:?}");
+    let ran = exec(&installation, &["--secret", "NOPE"], "true");
+    assert!(ran.code == 5 && ran.stderr.contains("ironclaw secret set NOPE"), "{ran:?}");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the program under test is a process")]
+fn a_command_runs_in_an_installation_whose_home_has_a_long_name() {
+    let installation = ready("");
+    let (folder, deep) = (workspace(&installation), installation.folder.path().join("n".repeat(120)));
+    std::fs::rename(installation.home(), &deep).unwrap();
+    let arguments =
+        ["--home", deep.to_str().unwrap(), "exec", "--workspace", folder.to_str().unwrap(), "--", "true"];
+    let ran = std::process::Command::new(env!("CARGO_BIN_EXE_ironclaw")).args(arguments).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+}
+
+#[test]
 fn c01_a_value_of_the_vault_is_not_inside_and_is_not_printed() {
     let installation = ready("");
     let key = random_key();

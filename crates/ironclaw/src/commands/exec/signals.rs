@@ -1,4 +1,4 @@
-//! Signals to this program: they end the preparation of a command, and are passed on to one that runs.
+//! Signals to this program: they end the preparation of a command or of an image, and are passed on to a command that runs.
 
 use std::time::Duration;
 
@@ -37,6 +37,11 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             waits: None,
         })
+    }
+
+    /// Waits for one, as the end of a program that it ended.
+    pub async fn ended(&mut self) -> Failure {
+        ended_by(self.next().await)
     }
 
     /// Works as long as there is none. What is dropped on a signal must leave nothing behind.
