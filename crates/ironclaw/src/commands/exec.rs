@@ -83,7 +83,8 @@ async fn confined(
         let (sandbox, policy) = tokio::join!(sandbox(&command, base, terminal), policy);
         let (sandbox, policy) = (sandbox?, policy?);
         let permit = decide(command, turn, &policy, base).await?;
-        let (proxy, beside) = reaching.proxy(Site::Container, vault, policy, turn.clone(), base, terminal).await?;
+        let (proxy, beside) =
+            reaching.proxy(Site::Container, vault, policy, turn.clone(), base, terminal).await?;
         Ok((sandbox, permit, Arc::new(proxy), beside))
     };
     let (sandbox, permit, proxy, beside) = signals.unless_ended(prepared).await?;

@@ -23,6 +23,8 @@ use crate::finding::Severity;
 
 /// Blocks that are searched at a time for keys around long runs.
 const SEARCHED: usize = 32;
+/// What lies between two of them is searched with them, if it is no more than this.
+const BETWEEN: usize = 2 * BLOCK;
 /// Stand for the opening lines of private keys and for the credentials, in the table of keys that stand anywhere.
 const PRIVATE_KEY: u16 = u16::MAX;
 const CREDENTIAL: u16 = u16::MAX - 1;
@@ -281,7 +283,7 @@ impl Reading<'_> {
         let line = chunk.line(&starts);
         let from = line.start.max(starts.start.saturating_sub(self.engine.farthest_before));
         let end = line.end.min(self.text.len()).min(starts.end + self.engine.farthest_behind + 1);
-        if from > self.near.end {
+        if from > self.near.end + BETWEEN {
             self.search();
             self.near.start = from;
         }
@@ -439,5 +441,20 @@ fn operator_follows(operators: &[u8], text: &[u8]) -> bool {
     match near.iter().skip_while(|byte| word(byte)).find(|byte| !between(byte)) {
         Some(byte) => operators.contains(byte),
         None => near.len() == NEAR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_kind_of_a_secret_is_one() {
+        for text in ["kind: Secret", "\"kind\":\"Secret\"", "\"kind\" : \"Secret\",", "\"kind\": 'Secret'"] {
+            assert!(is_secret_kind(text.as_bytes()), "{text}");
+        }
+        for text in ["kind: secret", "\"kind\": \"Pod\"", "\"kind\"", "\"kind\": ", "\"kind\", \"Secret\""] {
+            assert!(!is_secret_kind(text.as_bytes()), "{text}");
+        }
     }
 }
