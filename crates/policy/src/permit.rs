@@ -102,7 +102,7 @@ impl<E: Effect> Permit<E> {
 
     /// The same, whose refusal is counted where it comes to one.
     pub(crate) fn counted(mut self, counted: Counted) -> Self {
-        self.settlement.counted = Some(counted);
+        self.settlement.counted = Some(Box::new(counted));
         self
     }
 
@@ -188,7 +188,7 @@ pub struct Settlement {
     of: Seq,
     turn: TurnId,
     open: bool,
-    counted: Option<Counted>,
+    counted: Option<Box<Counted>>,
 }
 
 impl Settlement {

@@ -10,7 +10,7 @@ use crate::exec::{DEBIAN, exec, workspace};
 use crate::installation::{Installation, Ran, random, random_key};
 
 /// What the clients of these tests are in: `scripts/make-test-image` makes the image before.
-const CLIENTS: &str = "nodejs,openssl,python3-requests";
+const CLIENTS: &str = "nodejs,openssl,python3-requests,python3-pip-whl";
 
 /// An installation with a service, a host that nothing may reach, and a key that is granted for `/v1` of the service.
 struct Joined {
@@ -46,10 +46,7 @@ impl Joined {
         let other = installation.service(&forbidden, |_| reply(StatusCode::OK, "reached")).await;
         installation.open_to_containers();
         installation.configure(&format!("{DEBIAN}{sandbox}"));
-        let lock = std::fs::File::create(std::env::temp_dir().join("ironclaw-test-image.lock")).unwrap();
-        lock.lock().unwrap();
-        installation.run(&["sandbox", "build-image", "--include", CLIENTS]).ok();
-        drop(lock);
+        build_image(&installation);
         let (secret, key) = (random("KEY_").to_uppercase(), random_key());
         installation.run_with(&["secret", "set", &secret], &key).ok();
         let grant = ["secret", "grant", &secret, "--tool", "proxy", "--host", &host, "--path", "/v1"];
@@ -91,6 +88,13 @@ impl Joined {
     fn was_not_left(&self) {
         assert_eq!((self.other.connections(), self.other.received()), (0, 0));
     }
+}
+
+/// Makes the image with clients, unless it is there; one test at a time.
+fn build_image(installation: &Installation) {
+    let lock = std::fs::File::create(std::env::temp_dir().join("ironclaw-test-image.lock")).unwrap();
+    lock.lock().unwrap();
+    installation.run(&["sandbox", "build-image", "--include", CLIENTS]).ok();
 }
 
 fn hex(text: &str) -> String {
@@ -300,6 +304,59 @@ async fn git_clones_over_https_inside() {
     let copy = workspace(&installation).join("copy/file");
     assert_eq!(std::fs::read(copy).unwrap(), std::fs::read(source.join("file")).unwrap());
     assert!(service.requests().iter().all(|seen| seen.uri().path().starts_with("/repo/")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pip_installs_from_an_index_inside() {
+    let mut installation = Installation::initialised();
+    let host = format!("{}.example", random("index-"));
+    let wheel = wheel();
+    // The index of files (PEP 503) with one project.
+    let service = installation.service(&host, move |seen| match seen.uri().path() {
+        "/simple/tiny/" => {
+            let page = "<a href=\"/files/tiny-1.0-py3-none-any.whl\">tiny-1.0-py3-none-any.whl</a>";
+            let mut page = reply(StatusCode::OK, page);
+            page.headers_mut().insert("content-type", "text/html".parse().unwrap());
+            page
+        }
+        "/files/tiny-1.0-py3-none-any.whl" => reply(StatusCode::OK, wheel.clone()),
+        _ => reply(StatusCode::NOT_FOUND, ""),
+    });
+    let service = service.await;
+    installation.open_to_containers();
+    installation.configure(DEBIAN);
+    build_image(&installation);
+    let script = format!(
+        "pip() {{ python3 \"$(echo /usr/share/python-wheels/pip-*.whl)/pip\" \"$@\"; }}
+        pip install -q --no-cache-dir --no-deps --index-url https://{host}/simple/ --target /tmp/to tiny==1.0 &&
+        PYTHONPATH=/tmp/to python3 -c 'import tiny; print(tiny.says)'
+        pip install -q --no-cache-dir --retries 0 --index-url https://{host}/other/ --target /tmp/to other; echo $?"
+    );
+    let ran = exec(
+        &installation,
+        &["--allow", &format!("GET:{host}/simple"), "--allow", &format!("GET:{host}/files")],
+        &script,
+    );
+    assert_eq!(ran.stdout, "it was installed\n1\n", "{ran:#?}");
+    // pip says that it found nothing; whoever ran it learns why.
+    assert!(ran.stderr.contains(&format!("GET {host}:443, policy.method-or-path")), "{ran:#?}");
+    assert!(service.requests().iter().all(|seen| !seen.uri().path().starts_with("/other")));
+}
+
+/// A wheel with one module (PEP 427), made by Python.
+#[allow(clippy::disallowed_methods, reason = "the wheel that is served is made by Python")]
+fn wheel() -> Vec<u8> {
+    let script = "import io, sys, zipfile
+made = io.BytesIO()
+with zipfile.ZipFile(made, 'w') as wheel:
+    wheel.writestr('tiny.py', 'says = \\'it was installed\\'\\n')
+    wheel.writestr('tiny-1.0.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: tiny\\nVersion: 1.0\\n')
+    wheel.writestr('tiny-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    wheel.writestr('tiny-1.0.dist-info/RECORD', 'tiny.py,,\\n')
+sys.stdout.buffer.write(made.getvalue())";
+    let made = std::process::Command::new("python3").args(["-c", script]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    made.stdout
 }
 
 #[allow(clippy::disallowed_methods, reason = "the repository that is served is made by git")]
