@@ -17,6 +17,8 @@ mod rules;
 mod squash;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time;
 mod tokens;
 mod view;
 mod words;
@@ -31,7 +33,7 @@ use crate::validator::characters::Cleaned;
 pub(crate) use mention::QUOTED;
 use rules::{Rule, Rules, Scope};
 use squash::Squash;
-use view::View;
+use view::{Builder, View};
 
 /// Texts inside texts inside texts are read; a fourth layer is not.
 const DEPTH: usize = 3;
@@ -117,10 +119,10 @@ impl Sanitizer {
         for hit in &mut found {
             hit.span = cleaned.original(hit.span.clone());
         }
-        for (span, hidden, name) in &cleaned.hidden {
+        for view in hidden(cleaned) {
             let mut inside = Vec::new();
-            scan.read(hidden, name, 1, &mut inside);
-            found.extend(inside.into_iter().map(|hit| Hit { span: span.clone(), decoded: true, ..hit }));
+            scan.read(&view.text, view.name, 1, &mut inside);
+            found.extend(lowered(&view, inside, true).map(|hit| Hit { decoded: true, ..hit }));
         }
         if scan.exhausted {
             let end = cleaned.original(0..cleaned.text.len()).end;
@@ -157,6 +159,21 @@ impl Sanitizer {
             secret: None,
         }
     }
+}
+
+/// What no person sees, one reading for each way to hide it: what is hidden in pieces is read as a whole.
+fn hidden(cleaned: &Cleaned<'_>) -> Vec<View> {
+    let mut builders: Vec<(&'static str, Builder)> = Vec::new();
+    for (span, text, name) in &cleaned.hidden {
+        let known = builders.iter().position(|(known, _)| known == name);
+        let at = known.unwrap_or_else(|| {
+            builders.push((name, Builder::new(text.len())));
+            builders.len() - 1
+        });
+        let builder = &mut builders[at].1;
+        text.chars().chain(['\n']).for_each(|c| builder.push(c, span.clone()));
+    }
+    builders.into_iter().map(|(name, builder)| builder.finish(name)).collect()
 }
 
 /// The readings of one text.

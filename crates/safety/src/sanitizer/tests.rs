@@ -14,7 +14,7 @@ fn scan(text: &str) -> Vec<Signal> {
     scan_as(text, false)
 }
 
-fn scan_as(text: &str, data: bool) -> Vec<Signal> {
+pub(super) fn scan_as(text: &str, data: bool) -> Vec<Signal> {
     let prints = Fingerprinter::new(&[0; 32]);
     let mut signals = Vec::new();
     let cleaned = characters::clean(text, &prints, &mut signals);
@@ -231,6 +231,19 @@ fn odd_characters_are_noted_where_they_stand() {
     assert_eq!(&text[found[0].span.clone()], "p\u{430}yp\u{430}l");
     let noise = "@#$%^&*()_+{}|:<>?~`/;[]=!".repeat(8);
     assert_eq!(scan(&noise).iter().map(|signal| &*signal.rule).collect::<Vec<_>>(), ["special-characters"]);
+}
+
+#[test]
+fn what_is_hidden_in_pieces_is_read_as_a_whole() {
+    let turned: String = PLAIN.chars().rev().collect();
+    for text in [
+        format!("\u{202e}{}\u{202c}", turned.replace(' ', " \u{202e}\u{202c}")),
+        format!("\u{202e}\u{2067}x\u{2069}{turned}\u{202c}"),
+        format!("\u{202e}a\u{202c} then \u{202e}{turned}"),
+        format!("\u{9d}a \u{9d}{PLAIN}"),
+    ] {
+        assert!(worst(&text) >= Severity::High, "{text:?}");
+    }
 }
 
 #[test]
