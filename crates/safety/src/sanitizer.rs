@@ -9,12 +9,14 @@
 
 mod codes;
 mod decode;
+mod encoded;
 mod fold;
 mod mention;
 pub mod model;
 mod oddities;
 mod rules;
 mod squash;
+mod tags;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -187,12 +189,11 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// Reads a text and the texts inside it. Spans count in this text.
     fn read(&mut self, text: &str, name: &'static str, depth: usize, found: &mut Vec<Hit>) {
-        let (longest, mut deeper) = self.detect(text, name, found);
+        let mut deeper = self.detect(text, name, found);
         if !text.is_ascii() {
             for view in [fold::lower(text), Some(fold::fold(text))].into_iter().flatten() {
                 let mut hits = Vec::new();
-                let (_, ciphers) =
-                    self.detect(&view.text, if depth == 0 { view.name } else { name }, &mut hits);
+                let ciphers = self.detect(&view.text, if depth == 0 { view.name } else { name }, &mut hits);
                 hits.retain(|hit| view.changed(&hit.span));
                 merge(found, lowered(&view, hits, false));
                 deeper.extend(ciphers.into_iter().map(|cipher| cipher.over(&view)));
@@ -201,7 +202,7 @@ impl Scan<'_> {
         if depth == DEPTH {
             return;
         }
-        deeper.extend(decode::inside(text, longest));
+        deeper.extend(decode::inside(text));
         for view in deeper {
             match self.budget.checked_sub(view.text.len()) {
                 Some(rest) => self.budget = rest,
@@ -225,13 +226,13 @@ impl Scan<'_> {
         }
     }
 
-    /// Runs all rules on one reading; the length of the longest word, and the ciphers to read it under.
-    fn detect(&self, text: &str, name: &'static str, found: &mut Vec<Hit>) -> (usize, Vec<View>) {
+    /// Runs all rules on one reading; the ciphers to read it under.
+    fn detect(&self, text: &str, name: &'static str, found: &mut Vec<Hit>) -> Vec<View> {
         let rules = &self.sanitizer.rules;
         let before = found.len();
         let mut words = Vec::new();
         let mut score = model::Score::default();
-        let longest = tokens::each(text, |token| {
+        tokens::each(text, |token| {
             words.extend(rules.words.known(text, &token));
             if self.data {
                 score.add(text, &token);
@@ -263,7 +264,7 @@ impl Scan<'_> {
                 found.push(Hit::new(&self.sanitizer.disguised, span, "squashed", text));
             }
         }
-        (longest, squashed.ciphers)
+        squashed.ciphers
     }
 }
 
