@@ -242,9 +242,7 @@ impl Sweep<'_, '_> {
                 };
                 self.note(rule, at..end)
             }
-            ']' | 'P' | 'X' | '^' | '_' => {
-                self.note("terminal-control", at..body + string(sequence))
-            }
+            ']' | 'P' | 'X' | '^' | '_' => self.note("terminal-control", at..body + string(sequence)),
             ' '..='~' => self.note("terminal-control", at..body),
             _ => self.note("control-character", at..after),
         }
