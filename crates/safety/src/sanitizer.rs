@@ -7,6 +7,7 @@
 //! Patterns are data (`sanitizer/patterns/*.toml`): sequences of words, expressions, phrases in other
 //! languages. They tell of attacks that somebody has seen before; that is all they promise.
 
+mod addresses;
 mod codes;
 mod decode;
 mod encoded;
@@ -25,6 +26,8 @@ mod tokens;
 mod view;
 mod words;
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -41,6 +44,9 @@ use view::{Builder, View};
 const DEPTH: usize = 3;
 /// Bytes of decoded readings, beyond twice the text itself. Time is linear in what is read.
 const BUDGET: usize = 256 * 1024;
+/// How the text is said to be read in which more is encoded than is read. That is near to everything in it, and
+/// so makes nothing worse.
+pub(crate) const UNREAD: &str = "in part";
 /// Findings of one text, the worst first; more say nothing more.
 const MOST_SIGNALS: usize = 64;
 /// Places that are looked at closely in one text.
@@ -50,6 +56,8 @@ const MOST_HITS: usize = 1024;
 pub(crate) struct Sanitizer {
     rules: Rules,
     squash: Squash,
+    /// One for each [`addresses::Leak`].
+    addresses: [Rule; 3],
     acrostic: Rule,
     disguised: Rule,
     model: Rule,
@@ -71,6 +79,15 @@ impl Sanitizer {
         Ok(Self {
             rules: Rules::new()?,
             squash: Squash::new(),
+            addresses: [
+                rule(
+                    "image-exfiltration",
+                    Severity::Critical,
+                    "an image or a frame whose address carries data away",
+                ),
+                rule("link-exfiltration", Severity::Critical, "a link whose address carries data away"),
+                rule("image-with-data", Severity::High, "an image whose address carries encoded data"),
+            ],
             acrostic: rule("acrostic", Severity::Low, "the first letters of the lines spell an attack"),
             disguised: rule(
                 "disguised-phrase",
@@ -100,6 +117,7 @@ impl Sanitizer {
     /// The ids of all rules.
     pub(crate) fn ids(&self) -> impl Iterator<Item = Arc<str>> {
         let own = [&self.acrostic, &self.disguised, &self.model, &self.unread, &self.special, &self.mixed];
+        let own = own.into_iter().chain(&self.addresses);
         self.rules.ids().chain(own.map(|rule| rule.id.clone()))
     }
 
@@ -112,8 +130,14 @@ impl Sanitizer {
     /// the text is data from outside, in which an order to an assistant has no place. False when there are
     /// more than were added.
     pub(crate) fn scan(&self, cleaned: &Cleaned<'_>, data: bool, signals: &mut Vec<Signal>) -> bool {
-        let mut scan =
-            Scan { sanitizer: self, data, budget: BUDGET + 2 * cleaned.text.len(), exhausted: false };
+        let mut scan = Scan {
+            sanitizer: self,
+            data,
+            budget: BUDGET + 2 * cleaned.text.len(),
+            exhausted: false,
+            read: HashMap::new(),
+            hashes: RandomState::new(),
+        };
         let mut found = Vec::new();
         scan.read(&cleaned.text, "plain", 0, &mut found);
         mention::weigh(&cleaned.text, &mut found);
@@ -128,7 +152,7 @@ impl Sanitizer {
         }
         if scan.exhausted {
             let end = cleaned.original(0..cleaned.text.len()).end;
-            found.push(Hit::new(&self.unread, 0..end, "plain", ""));
+            found.push(Hit::new(&self.unread, 0..end, UNREAD, ""));
         }
         // The worst come first, so that no flood of faint ones hides them.
         found.sort_by_key(|hit| std::cmp::Reverse(hit.severity()));
@@ -184,6 +208,10 @@ struct Scan<'a> {
     data: bool,
     budget: usize,
     exhausted: bool,
+    /// What was read, and at which depth: escapes and tags taken away in either order leave the same text.
+    read: HashMap<u64, usize>,
+    /// Under a key of this scan, so that no two texts can be made to look the same.
+    hashes: RandomState,
 }
 
 impl Scan<'_> {
@@ -204,6 +232,13 @@ impl Scan<'_> {
         }
         deeper.extend(decode::inside(text));
         for view in deeper {
+            // Markup is not a disguise; what it hides is read at the same weight.
+            let below = if view.name == "without tags" { DEPTH } else { depth + 1 };
+            let known = self.read.entry(self.hashes.hash_one(&view.text)).or_insert(usize::MAX);
+            if *known <= below {
+                continue;
+            }
+            *known = below;
             match self.budget.checked_sub(view.text.len()) {
                 Some(rest) => self.budget = rest,
                 None => {
@@ -217,8 +252,6 @@ impl Scan<'_> {
                 found.push(Hit::new(&self.sanitizer.acrostic, span, view.name, &view.text));
                 continue;
             }
-            // Markup is not a disguise; what it hides is read at the same weight.
-            let below = if view.name == "without tags" { DEPTH } else { depth + 1 };
             self.read(&view.text, view.name, below, &mut hits);
             // A hit in which nothing was decoded stands in the text below as well.
             hits.retain(|hit| view.changed(&hit.span));
@@ -257,6 +290,9 @@ impl Scan<'_> {
                 found.push(Hit::new(rule, span, name, text));
             }
         });
+        for (leak, span) in addresses::leaks(text) {
+            found.push(Hit::new(&self.sanitizer.addresses[leak as usize], span, name, text));
+        }
         let squashed = self.sanitizer.squash.find(text);
         for span in squashed.phrases {
             let known = |hit: &Hit| hit.span.start < span.end && span.start < hit.span.end;

@@ -3,12 +3,11 @@
 //!
 //! Each decoder first asks a cheap question that honest prose answers with no.
 
-
 use memchr::{memchr, memchr_iter};
 
 use super::view::{Builder, View};
-use crate::validator::characters::is_invisible;
 use super::{codes, encoded, tags};
+use crate::validator::characters::is_invisible;
 
 /// Every text inside a text.
 pub(super) fn inside(text: &str) -> Vec<View> {

@@ -26,7 +26,9 @@ pub(super) fn inside(text: &str) -> Vec<View> {
     let read = |name: &'static str, belongs: fn(u8) -> bool, decode: fn(&[u8]) -> Option<String>| {
         runs(text, belongs).filter_map(move |run| {
             let digits = text.as_bytes()[run.clone()].iter().copied().filter(|byte| belongs(*byte));
-            decode(&digits.collect::<Vec<u8>>()).map(|text| View::whole(name, text, run))
+            let read = decode(&digits.collect::<Vec<u8>>())?;
+            let padding = text.as_bytes()[run.end..].iter().take(2).take_while(|byte| **byte == b'=');
+            Some(View::whole(name, read, run.start..run.end + padding.count()))
         })
     };
     let hexadecimal = |byte: u8| byte.is_ascii_hexdigit();
@@ -51,7 +53,8 @@ fn runs(text: &str, belongs: fn(u8) -> bool) -> impl Iterator<Item = Range<usize
             at += length;
             while length >= SHORTEST_GROUP && (length == first || length >= SHORTEST_LINE) {
                 let between = bytes[at..].iter().take(10);
-                let next = at + between.take_while(|byte| byte.is_ascii_whitespace() || **byte == b'>').count();
+                let next =
+                    at + between.take_while(|byte| byte.is_ascii_whitespace() || **byte == b'>').count();
                 length = group(next);
                 if next == at || length == 0 || length > first.max(SHORTEST_LINE) {
                     break;

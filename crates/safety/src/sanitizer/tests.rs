@@ -130,7 +130,11 @@ fn a_trivial_change_of_an_encoding_hides_nothing() {
     let (encoded, digits) = (base64(ORDER.as_bytes()), ORDER.bytes().map(|byte| format!("{byte:02x}")));
     let digits: String = digits.collect();
     let pieces = |text: &str, length: usize, with: &str| -> String {
-        text.as_bytes().chunks(length).map(|piece| std::str::from_utf8(piece).unwrap()).collect::<Vec<_>>().join(with)
+        text.as_bytes()
+            .chunks(length)
+            .map(|piece| std::str::from_utf8(piece).unwrap())
+            .collect::<Vec<_>>()
+            .join(with)
     };
     let with = |extra: &[u8]| [ORDER.as_bytes(), extra].concat();
     let rung = base64(ORDER.replace("prior", "pri\u{7}or").as_bytes());
