@@ -100,7 +100,6 @@ fn no_text_takes_much_longer_than_prose() {
         "%41 &#65; \\u0041 =41 <b>x</b>\n",
     ] {
         let took = takes(unit);
-        eprintln!("{took:>10.1?} {:>6.1} {unit:?}", took.as_secs_f64() / prose.as_secs_f64());
         assert!(took < prose * DEAREST + Duration::from_millis(40), "{unit:?}: {took:?}, prose {prose:?}");
     }
 }
