@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use policy::{Scope, Turn};
+use safety::validator::json::{self, JsonError};
 use safety::{Blocked, Channel, Report, Safety, Screened, StaticFault, Untrusted};
 use serde_json::Value;
 use types::{Field, Kind, Layer, Record, Refusal, Source, ToolName, Verdict};
@@ -54,21 +55,23 @@ impl Gate {
     }
 
     /// Reads a proposed call. One that is no call (a name that no tool can have, arguments that are not
-    /// JSON) gives `None`; one that holds what may not pass is refused.
+    /// JSON or that programs read differently) gives the reason; one that holds what may not pass is refused.
     pub(crate) async fn read(
         &self,
         turn: &Turn,
         proposal: Proposal,
         alerts: &mut Vec<Alert>,
-    ) -> Result<Option<Call>, Refusal> {
+    ) -> Result<Result<Call, StaticFault>, Refusal> {
         let name = match self.safety.screen(proposal.tool, Channel::Arguments, &types::Trace::off()) {
             Ok(name) => ToolName::parse(name.as_str()).ok(),
             Err(blocked) => return Err(self.stopped(turn, None, &Source::Model, blocked, alerts).await),
         };
-        let (Some(tool), Ok(arguments)) = (name, proposal.arguments.try_map(parse)) else {
-            return Ok(None);
+        let (tool, arguments) = match (name, proposal.arguments.try_map(parse)) {
+            (Some(tool), Ok(arguments)) => (tool, arguments),
+            (None, _) => return Ok(Err(UNREADABLE)),
+            (_, Err(fault)) => return Ok(Err(fault)),
         };
-        Ok(Some(Call { tool, arguments: self.arguments(turn, arguments, alerts).await? }))
+        Ok(Ok(Call { tool, arguments: self.arguments(turn, arguments, alerts).await? }))
     }
 
     /// The arguments of a call, whoever proposed it.
@@ -199,6 +202,37 @@ impl Gate {
 fn parse(text: String) -> Result<Value, StaticFault> {
     match text.trim() {
         "" => Ok(Value::Object(serde_json::Map::new())),
-        text => serde_json::from_str(text).map_err(|_| StaticFault("the arguments are not JSON")),
+        text => json::read(text).map_err(|fault| match fault {
+            JsonError::Syntax { .. } => UNREADABLE,
+            JsonError::Depth => TOO_DEEP,
+            JsonError::Duplicate => TWICE,
+        }),
+    }
+}
+
+/// What a model is told that proposed something that is no call.
+const UNREADABLE: StaticFault = StaticFault(
+    "The last call could not be read: the name must be that of an offered tool and the arguments a JSON object.",
+);
+const TOO_DEEP: StaticFault =
+    StaticFault("The last call could not be read: its arguments are nested more deeply than 64 levels.");
+const TWICE: StaticFault = StaticFault(
+    "The last call could not be read: an object in its arguments has two members of the same name.",
+);
+
+#[cfg(test)]
+mod tests {
+    use types::limits;
+
+    use super::*;
+
+    #[test]
+    fn arguments_that_programs_read_differently_are_no_call() {
+        assert_eq!(parse(r#"{"action":"list","action":"add"}"#.into()), Err(TWICE));
+        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(parse(nested(limits::MAX_DEPTH + 1)), Err(TOO_DEEP));
+        assert!(TOO_DEEP.0.contains(&limits::MAX_DEPTH.to_string()));
+        assert_eq!(parse("{".into()), Err(UNREADABLE));
+        assert_eq!(parse(" ".into()), Ok(serde_json::json!({})));
     }
 }

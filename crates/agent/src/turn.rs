@@ -5,7 +5,7 @@ use std::sync::Arc;
 use audit::Audit;
 use futures_util::future::BoxFuture;
 use policy::{Answer, Card, Decision, Policy, Turn};
-use safety::{Fence, Safety, Screened, Untrusted};
+use safety::{Fence, Safety, Screened, StaticFault, Untrusted};
 use serde_json::Value;
 use store::Reader;
 use types::limits::MAX_STEPS;
@@ -24,9 +24,6 @@ use crate::transcript::{Message, Transcript};
 /// How the owner is asked about a call; `None` when there is nobody to ask. Other work of the program goes on
 /// meanwhile, and whoever drops the turn drops the question.
 pub type Ask<'a> = &'a (dyn Fn(&Card) -> BoxFuture<'a, Option<Answer>> + Sync);
-
-/// What the model is told of a proposal that is no call.
-const UNREADABLE: &str = "The last call could not be read: the name must be that of an offered tool and the arguments a JSON object.";
 
 /// Everything an agent is made of.
 pub struct Parts {
@@ -173,12 +170,14 @@ impl Agent {
                 return Ok(());
             }
             for proposal in said.calls {
-                let Some(Call { tool, arguments }) =
-                    self.gate.read(turn, proposal, &mut outcome.alerts).await?
-                else {
-                    transcript.push(Message::Unreadable(UNREADABLE));
-                    continue;
-                };
+                let Call { tool, arguments } =
+                    match self.gate.read(turn, proposal, &mut outcome.alerts).await? {
+                        Ok(call) => call,
+                        Err(StaticFault(reason)) => {
+                            transcript.push(Message::Unreadable(reason));
+                            continue;
+                        }
+                    };
                 let number = transcript.call(tool.clone(), arguments.clone());
                 match self.attempt(turn, &tool, arguments, ask, outcome).await {
                     Ok((text, failed)) => {

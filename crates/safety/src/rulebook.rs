@@ -128,7 +128,7 @@ impl Rulebook {
         let counts = |signal: &Signal| {
             matches!(signal.kind, Kind::Injection | Kind::Task)
                 && signal.severity == Severity::Medium
-                && signal.view != crate::sanitizer::QUOTED
+                && ![crate::sanitizer::QUOTED, crate::sanitizer::UNREAD].contains(&signal.view)
                 && !self.is_allowed(signal.fingerprint)
         };
         let near = |one: &Signal, other: &Signal| {

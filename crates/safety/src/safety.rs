@@ -12,6 +12,7 @@ use crate::rulebook::{Config, ConfigError, Rulebook};
 use crate::sanitizer::Sanitizer;
 use crate::signal::{Fingerprinter, OPEN_KEY, Print, Signal};
 use crate::validator::characters::{self, Cleaned};
+use crate::validator::xml;
 
 /// All scanners, compiled. Share it as `Arc<Safety>`; every method takes `&self`.
 pub struct Safety {
@@ -44,7 +45,8 @@ impl Safety {
         let sanitizer = Sanitizer::new(prints.clone(), config.thresholds).map_err(ConfigError::Shipped)?;
         let mut ids: Vec<Arc<str>> = Vec::new();
         if !config.rules.is_empty() {
-            ids.extend(LeakDetector::ids().chain(sanitizer.ids()).chain(characters::ids().map(Arc::from)));
+            let form = characters::ids().chain(xml::ids()).map(Arc::from);
+            ids.extend(LeakDetector::ids().chain(sanitizer.ids()).chain(form));
         }
         let patterns = Sanitizer::shipped().map(str::as_bytes);
         let shipped: Vec<&[u8]> = patterns.chain([LeakDetector::shipped()]).collect();
@@ -112,6 +114,9 @@ impl Safety {
             true => characters::clean(text, &self.prints, &mut signals),
             false => Cleaned::whole(text),
         };
+        if matches!(channel, Channel::Input | Channel::Result) {
+            xml::check(text, &self.prints, &mut signals);
+        }
         timings.validator = started.elapsed();
 
         let started = Instant::now();

@@ -7,20 +7,27 @@
 //! Patterns are data (`sanitizer/patterns/*.toml`): sequences of words, expressions, phrases in other
 //! languages. They tell of attacks that somebody has seen before; that is all they promise.
 
+mod addresses;
 mod codes;
 mod decode;
+mod encoded;
 mod fold;
 mod mention;
 pub mod model;
 mod oddities;
 mod rules;
 mod squash;
+mod tags;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time;
 mod tokens;
 mod view;
 mod words;
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,12 +38,15 @@ use crate::validator::characters::Cleaned;
 pub(crate) use mention::QUOTED;
 use rules::{Rule, Rules, Scope};
 use squash::Squash;
-use view::View;
+use view::{Builder, View};
 
 /// Texts inside texts inside texts are read; a fourth layer is not.
 const DEPTH: usize = 3;
 /// Bytes of decoded readings, beyond twice the text itself. Time is linear in what is read.
 const BUDGET: usize = 256 * 1024;
+/// How the text is said to be read in which more is encoded than is read. That is near to everything in it, and
+/// so makes nothing worse.
+pub(crate) const UNREAD: &str = "in part";
 /// Findings of one text, the worst first; more say nothing more.
 const MOST_SIGNALS: usize = 64;
 /// Places that are looked at closely in one text.
@@ -46,6 +56,8 @@ const MOST_HITS: usize = 1024;
 pub(crate) struct Sanitizer {
     rules: Rules,
     squash: Squash,
+    /// One for each [`addresses::Leak`].
+    addresses: [Rule; 3],
     acrostic: Rule,
     disguised: Rule,
     model: Rule,
@@ -67,6 +79,15 @@ impl Sanitizer {
         Ok(Self {
             rules: Rules::new()?,
             squash: Squash::new(),
+            addresses: [
+                rule(
+                    "image-exfiltration",
+                    Severity::Critical,
+                    "an image or a frame whose address carries data away",
+                ),
+                rule("link-exfiltration", Severity::Critical, "a link whose address carries data away"),
+                rule("image-with-data", Severity::High, "an image whose address carries encoded data"),
+            ],
             acrostic: rule("acrostic", Severity::Low, "the first letters of the lines spell an attack"),
             disguised: rule(
                 "disguised-phrase",
@@ -96,6 +117,7 @@ impl Sanitizer {
     /// The ids of all rules.
     pub(crate) fn ids(&self) -> impl Iterator<Item = Arc<str>> {
         let own = [&self.acrostic, &self.disguised, &self.model, &self.unread, &self.special, &self.mixed];
+        let own = own.into_iter().chain(&self.addresses);
         self.rules.ids().chain(own.map(|rule| rule.id.clone()))
     }
 
@@ -108,8 +130,14 @@ impl Sanitizer {
     /// the text is data from outside, in which an order to an assistant has no place. False when there are
     /// more than were added.
     pub(crate) fn scan(&self, cleaned: &Cleaned<'_>, data: bool, signals: &mut Vec<Signal>) -> bool {
-        let mut scan =
-            Scan { sanitizer: self, data, budget: BUDGET + 2 * cleaned.text.len(), exhausted: false };
+        let mut scan = Scan {
+            sanitizer: self,
+            data,
+            budget: BUDGET + 2 * cleaned.text.len(),
+            exhausted: false,
+            read: HashMap::new(),
+            hashes: RandomState::new(),
+        };
         let mut found = Vec::new();
         scan.read(&cleaned.text, "plain", 0, &mut found);
         mention::weigh(&cleaned.text, &mut found);
@@ -117,14 +145,14 @@ impl Sanitizer {
         for hit in &mut found {
             hit.span = cleaned.original(hit.span.clone());
         }
-        for (span, hidden, name) in &cleaned.hidden {
+        for view in hidden(cleaned) {
             let mut inside = Vec::new();
-            scan.read(hidden, name, 1, &mut inside);
-            found.extend(inside.into_iter().map(|hit| Hit { span: span.clone(), decoded: true, ..hit }));
+            scan.read(&view.text, view.name, 1, &mut inside);
+            found.extend(lowered(&view, inside, true).map(|hit| Hit { decoded: true, ..hit }));
         }
         if scan.exhausted {
             let end = cleaned.original(0..cleaned.text.len()).end;
-            found.push(Hit::new(&self.unread, 0..end, "plain", ""));
+            found.push(Hit::new(&self.unread, 0..end, UNREAD, ""));
         }
         // The worst come first, so that no flood of faint ones hides them.
         found.sort_by_key(|hit| std::cmp::Reverse(hit.severity()));
@@ -159,23 +187,41 @@ impl Sanitizer {
     }
 }
 
+/// What no person sees, one reading for each way to hide it: what is hidden in pieces is read as a whole.
+fn hidden(cleaned: &Cleaned<'_>) -> Vec<View> {
+    let mut builders: Vec<(&'static str, Builder)> = Vec::new();
+    for (span, text, name) in &cleaned.hidden {
+        let known = builders.iter().position(|(known, _)| known == name);
+        let at = known.unwrap_or_else(|| {
+            builders.push((name, Builder::new(text.len())));
+            builders.len() - 1
+        });
+        let builder = &mut builders[at].1;
+        text.chars().chain(['\n']).for_each(|c| builder.push(c, span.clone()));
+    }
+    builders.into_iter().map(|(name, builder)| builder.finish(name)).collect()
+}
+
 /// The readings of one text.
 struct Scan<'a> {
     sanitizer: &'a Sanitizer,
     data: bool,
     budget: usize,
     exhausted: bool,
+    /// What was read, and at which depth: escapes and tags taken away in either order leave the same text.
+    read: HashMap<u64, usize>,
+    /// Under a key of this scan, so that no two texts can be made to look the same.
+    hashes: RandomState,
 }
 
 impl Scan<'_> {
     /// Reads a text and the texts inside it. Spans count in this text.
     fn read(&mut self, text: &str, name: &'static str, depth: usize, found: &mut Vec<Hit>) {
-        let (longest, mut deeper) = self.detect(text, name, found);
+        let mut deeper = self.detect(text, name, found);
         if !text.is_ascii() {
             for view in [fold::lower(text), Some(fold::fold(text))].into_iter().flatten() {
                 let mut hits = Vec::new();
-                let (_, ciphers) =
-                    self.detect(&view.text, if depth == 0 { view.name } else { name }, &mut hits);
+                let ciphers = self.detect(&view.text, if depth == 0 { view.name } else { name }, &mut hits);
                 hits.retain(|hit| view.changed(&hit.span));
                 merge(found, lowered(&view, hits, false));
                 deeper.extend(ciphers.into_iter().map(|cipher| cipher.over(&view)));
@@ -184,8 +230,15 @@ impl Scan<'_> {
         if depth == DEPTH {
             return;
         }
-        deeper.extend(decode::inside(text, longest));
+        deeper.extend(decode::inside(text));
         for view in deeper {
+            // Markup is not a disguise; what it hides is read at the same weight.
+            let below = if view.name == "without tags" { DEPTH } else { depth + 1 };
+            let known = self.read.entry(self.hashes.hash_one(&view.text)).or_insert(usize::MAX);
+            if *known <= below {
+                continue;
+            }
+            *known = below;
             match self.budget.checked_sub(view.text.len()) {
                 Some(rest) => self.budget = rest,
                 None => {
@@ -199,8 +252,6 @@ impl Scan<'_> {
                 found.push(Hit::new(&self.sanitizer.acrostic, span, view.name, &view.text));
                 continue;
             }
-            // Markup is not a disguise; what it hides is read at the same weight.
-            let below = if view.name == "without tags" { DEPTH } else { depth + 1 };
             self.read(&view.text, view.name, below, &mut hits);
             // A hit in which nothing was decoded stands in the text below as well.
             hits.retain(|hit| view.changed(&hit.span));
@@ -208,13 +259,13 @@ impl Scan<'_> {
         }
     }
 
-    /// Runs all rules on one reading; the length of the longest word, and the ciphers to read it under.
-    fn detect(&self, text: &str, name: &'static str, found: &mut Vec<Hit>) -> (usize, Vec<View>) {
+    /// Runs all rules on one reading; the ciphers to read it under.
+    fn detect(&self, text: &str, name: &'static str, found: &mut Vec<Hit>) -> Vec<View> {
         let rules = &self.sanitizer.rules;
         let before = found.len();
         let mut words = Vec::new();
         let mut score = model::Score::default();
-        let longest = tokens::each(text, |token| {
+        tokens::each(text, |token| {
             words.extend(rules.words.known(text, &token));
             if self.data {
                 score.add(text, &token);
@@ -239,6 +290,9 @@ impl Scan<'_> {
                 found.push(Hit::new(rule, span, name, text));
             }
         });
+        for (leak, span) in addresses::leaks(text) {
+            found.push(Hit::new(&self.sanitizer.addresses[leak as usize], span, name, text));
+        }
         let squashed = self.sanitizer.squash.find(text);
         for span in squashed.phrases {
             let known = |hit: &Hit| hit.span.start < span.end && span.start < hit.span.end;
@@ -246,7 +300,7 @@ impl Scan<'_> {
                 found.push(Hit::new(&self.sanitizer.disguised, span, "squashed", text));
             }
         }
-        (longest, squashed.ciphers)
+        squashed.ciphers
     }
 }
 

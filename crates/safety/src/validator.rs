@@ -4,6 +4,6 @@ pub(crate) mod characters;
 mod hidden;
 pub mod json;
 pub mod schema;
-pub mod xml;
+pub(crate) mod xml;
 
 pub use schema::{ArgumentsError, CompiledSchema, SchemaError, arguments};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use policy::Manifest;
 use policy::manifest::ManifestError;
 use safety::{Channel, Untrusted};
-use serde_json::{Value, json};
+use serde_json::json;
 use store::{Mutation, ToolRow, ToolState};
 use types::limits::{MAX_COMPONENT, MAX_MANIFEST};
 use types::{Digest, Field, Grant, Kind, Record, Source, Tenant, ToolName, Trace, Verdict};
@@ -265,8 +265,8 @@ async fn call(
     terminal: &Terminal,
 ) -> Outcome {
     let name = tool_name(name)?;
-    let arguments: Value =
-        serde_json::from_str(arguments).map_err(|_| Failure::usage("the arguments are not a JSON object"))?;
+    let arguments = safety::validator::json::read(arguments)
+        .map_err(|fault| Failure::usage(format!("the arguments are not a JSON object: {fault}")))?;
     let parts = Parts::build(base, terminal, workspace).await?;
     let trace = if trace { Trace::collecting() } else { Trace::off() };
     let ask = |card: &policy::Card| terminal.ask_card(card);

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use super::decode::readable;
+use super::encoded::readable;
 use super::view::{Builder, View};
 
 /// The fewest groups that are read: fewer are a date or a colour.

@@ -1,140 +1,31 @@
-//! Texts inside the text: what base64, hexadecimal, percent and other escapes stand for.
+//! Texts inside the text: what escapes stand for, literals that are put together, and what other modules
+//! find encoded or between tags.
 //!
 //! Each decoder first asks a cheap question that honest prose answers with no.
 
-use std::ops::Range;
+use memchr::{memchr, memchr_iter};
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use memchr::memchr_iter;
-
-use super::codes;
 use super::view::{Builder, View};
+use super::{codes, encoded, tags};
+use crate::validator::characters::is_invisible;
 
-/// The shortest run that is decoded: 12 bytes of text are no instruction.
-const SHORTEST_RUN: usize = 16;
-/// The shortest line after which a run may go on in the next.
-const SHORTEST_LINE: usize = 40;
-
-/// Every text inside a text. `longest` is the length of its longest word.
-pub(super) fn inside(text: &str, longest: usize) -> Vec<View> {
+/// Every text inside a text.
+pub(super) fn inside(text: &str) -> Vec<View> {
     let bytes = text.as_bytes();
-    let mut views = Vec::new();
-    let marks = Marks::count(bytes);
-    if longest >= SHORTEST_RUN {
-        views.extend(runs(text, is_base64).filter_map(|run| base64(text, run)));
-        views.extend(runs(text, |byte| byte.is_ascii_hexdigit()).filter_map(|run| hex(text, run)));
+    let mut views = encoded::inside(text);
+    for (name, mark, read) in ESCAPES {
+        if memchr(mark, bytes).is_some() {
+            views.extend(escapes(text, name, mark, read));
+        }
     }
-    if marks.percent >= 4 {
-        views.extend(escapes(text, "percent", b'%', percent));
+    if memchr(b'<', bytes).is_some() {
+        views.extend(tags::without(text));
     }
-    if marks.equals >= 8 {
-        views.extend(escapes(text, "quoted-printable", b'=', quoted_printable));
-    }
-    if marks.ampersand >= 4 {
-        views.extend(escapes(text, "entities", b'&', entity));
-    }
-    if marks.backslash >= 4 {
-        views.extend(escapes(text, "escapes", b'\\', backslash));
-    }
-    if marks.less > 0 {
-        views.extend(without_tags(text));
-    }
-    if marks.quote >= 4 {
+    if memchr_iter(b'\'', bytes).chain(memchr_iter(b'"', bytes)).nth(3).is_some() {
         views.extend(joined(text));
     }
     views.extend(codes::inside(text));
     views
-}
-
-/// How often the signs stand in a text without which there is nothing to decode.
-#[derive(Default)]
-struct Marks {
-    percent: usize,
-    equals: usize,
-    ampersand: usize,
-    backslash: usize,
-    less: usize,
-    quote: usize,
-}
-
-impl Marks {
-    fn count(bytes: &[u8]) -> Self {
-        let of = |mark: u8| memchr_iter(mark, bytes).take(8).count();
-        Self {
-            percent: of(b'%'),
-            equals: of(b'='),
-            ampersand: of(b'&'),
-            backslash: of(b'\\'),
-            less: of(b'<'),
-            quote: of(b'\'') + of(b'"'),
-        }
-    }
-}
-
-fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
-}
-
-/// Runs of at least [`SHORTEST_RUN`] bytes of one alphabet. A run that fills its line goes on in the
-/// next, as mail and PEM wrap them.
-fn runs(text: &str, belongs: fn(u8) -> bool) -> impl Iterator<Item = Range<usize>> {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        loop {
-            at += bytes[at..].iter().position(|byte| belongs(*byte))?;
-            let start = at;
-            let mut line = at;
-            loop {
-                at += bytes[at..].iter().take_while(|byte| belongs(**byte)).count();
-                let next =
-                    at + bytes[at..].iter().take(10).take_while(|byte| byte.is_ascii_whitespace()).count();
-                let wrapped = at - line >= SHORTEST_LINE && bytes[at..next].contains(&b'\n');
-                if !wrapped || !bytes.get(next).is_some_and(|byte| belongs(*byte)) {
-                    break;
-                }
-                (line, at) = (next, next);
-            }
-            if at - start >= SHORTEST_RUN {
-                return Some(start..at);
-            }
-        }
-    })
-}
-
-fn base64(text: &str, run: Range<usize>) -> Option<View> {
-    let config = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    let written: String = text[run.clone()].split_ascii_whitespace().collect();
-    let written = written.trim_end_matches('=');
-    // A run that is cut in mid-group says all that its whole groups say.
-    let whole = written.len() - usize::from(written.len() % 4 == 1);
-    let alphabet = if written.contains(['-', '_']) { alphabet::URL_SAFE } else { alphabet::STANDARD };
-    let decoded = GeneralPurpose::new(&alphabet, config).decode(&written[..whole]).ok()?;
-    readable(&decoded).map(|text| View::whole("base64", text, run))
-}
-
-fn hex(text: &str, run: Range<usize>) -> Option<View> {
-    let digits: Vec<u8> =
-        text.as_bytes()[run.clone()].iter().filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
-    let decoded: Vec<u8> = digits.chunks_exact(2).map_while(hex_byte).collect();
-    readable(&decoded).map(|text| View::whole("hex", text, run))
-}
-
-/// Bytes that are text: UTF-8, or UTF-16 as PowerShell encodes it; none for the rest, which is data.
-pub(super) fn readable(bytes: &[u8]) -> Option<String> {
-    let wide = bytes.len() >= 8
-        && bytes.len().is_multiple_of(2)
-        && bytes.iter().skip(1).step_by(2).all(|byte| *byte == 0);
-    let text = match wide {
-        true => bytes.iter().step_by(2).map(|byte| char::from(*byte)).collect(),
-        false => std::str::from_utf8(bytes).ok()?.to_owned(),
-    };
-    let printable = text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t' | '\r'));
-    printable.then_some(text)
 }
 
 pub(super) fn hex_byte(pair: &[u8]) -> Option<u8> {
@@ -146,11 +37,24 @@ pub(super) fn hex_byte(pair: &[u8]) -> Option<u8> {
 /// Reads one escape: the bytes it stands for, and its length.
 type Escape = fn(&[u8]) -> Option<(Vec<u8>, usize)>;
 
-/// Reads the escapes that begin with `mark`; none when there are fewer than four.
+/// Each kind of escape with the sign that it begins with.
+const ESCAPES: [(&str, u8, Escape); 4] = [
+    ("percent", b'%', percent),
+    ("quoted-printable", b'=', quoted_printable),
+    ("entities", b'&', entity),
+    ("escapes", b'\\', backslash),
+];
+/// Escapes of signs that honest programs escape; fewer hide nothing.
+const FEWEST: usize = 4;
+
+/// Reads the escapes that begin with `mark`; none when there are fewer than four and each stands for a sign
+/// that honest programs escape. One for a letter, or for a character that nobody sees, is enough.
 fn escapes(text: &str, name: &'static str, mark: u8, read: Escape) -> Option<View> {
+    if !hides(text, mark, read) {
+        return None;
+    }
     let bytes = text.as_bytes();
     let mut view = Builder::new(text.len());
-    let mut count = 0;
     let mut at = 0;
     while at < bytes.len() {
         // Neighbouring escapes are read together: a character may take several.
@@ -161,7 +65,6 @@ fn escapes(text: &str, name: &'static str, mark: u8, read: Escape) -> Option<Vie
         {
             decoded.extend(more);
             at += length;
-            count += 1;
             if decoded.is_ascii() {
                 break;
             }
@@ -173,7 +76,19 @@ fn escapes(text: &str, name: &'static str, mark: u8, read: Escape) -> Option<Vie
             at += c.len_utf8();
         }
     }
-    (count >= 4).then(|| view.finish(name))
+    Some(view.finish(name))
+}
+
+/// True when the escapes of a text are worth reading.
+fn hides(text: &str, mark: u8, read: Escape) -> bool {
+    let bytes = text.as_bytes();
+    let mut count = 0;
+    memchr_iter(mark, bytes).any(|at| {
+        let Some((decoded, _)) = read(&bytes[at..]) else { return false };
+        count += 1;
+        let unseen = |text: &str| text.chars().any(|c| c.is_ascii_alphanumeric() || is_invisible(c));
+        count >= FEWEST || std::str::from_utf8(&decoded).is_ok_and(unseen)
+    })
 }
 
 fn percent(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
@@ -188,27 +103,25 @@ fn quoted_printable(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
+/// A character reference of HTML: by name, or by number with or without its semicolon.
 fn entity(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let end = rest.iter().take(12).position(|byte| *byte == b';')?;
-    let name = std::str::from_utf8(&rest[1..end]).ok()?;
-    let c = match name {
-        "lt" => '<',
-        "gt" => '>',
-        "amp" => '&',
-        "quot" => '"',
-        "apos" => '\'',
-        "nbsp" | "Tab" | "NewLine" => ' ',
-        _ => {
-            let number = name.strip_prefix('#')?;
-            let code = match number.strip_prefix(['x', 'X']) {
-                Some(hex) => u32::from_str_radix(hex, 16).ok()?,
-                None => number.parse().ok()?,
-            };
-            char::from_u32(code)?
-        }
-    };
-    Some((c.to_string().into_bytes(), end + 1))
+    if rest.get(1) != Some(&b'#') {
+        let end = rest.iter().take(LONGEST_NAME).position(|byte| *byte == b';')?;
+        let name = std::str::from_utf8(&rest[1..end]).ok()?;
+        let text = quick_xml::escape::resolve_html5_entity(name)?;
+        return Some((text.into(), end + 1));
+    }
+    let hex = matches!(rest.get(2), Some(b'x' | b'X'));
+    let (start, base) = if hex { (3, 16) } else { (2, 10) };
+    let digits = rest[start..].iter().take(LONGEST_NAME);
+    let end = start + digits.take_while(|byte| char::from(**byte).is_digit(base)).count();
+    let code = u32::from_str_radix(std::str::from_utf8(&rest[start..end]).ok()?, base).ok()?;
+    let length = end + usize::from(rest.get(end) == Some(&b';'));
+    Some((char::from_u32(code)?.to_string().into_bytes(), length))
 }
+
+/// Bytes of the longest name of a character; more zeros before a number than that are no number.
+const LONGEST_NAME: usize = 34;
 
 /// The escapes of JSON, of programming languages and of style sheets: `\u0041`, `\u{41}`, `\U00000041`,
 /// `\x41`, `\101`, `\n`, `\"`; surrogate pairs come in two.
@@ -233,32 +146,6 @@ fn backslash(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
         quoted @ (b'"' | b'\'' | b'/' | b'\\') => Some((vec![*quoted], 2)),
         _ => None,
     }
-}
-
-/// The text between tags; a tag inside a word takes no place.
-fn without_tags(text: &str) -> Option<View> {
-    let bytes = text.as_bytes();
-    let mut view = Builder::new(text.len());
-    let mut tags = 0;
-    let mut at = 0;
-    while let Some(c) = text[at..].chars().next() {
-        let opens = c == '<'
-            && bytes
-                .get(at + 1)
-                .is_some_and(|next| next.is_ascii_alphabetic() || matches!(next, b'/' | b'!'));
-        let closed = opens.then(|| bytes[at..].iter().take(256).position(|byte| *byte == b'>')).flatten();
-        match closed {
-            Some(length) => {
-                tags += 1;
-                at += length + 1;
-            }
-            None => {
-                view.push(c, at..at + c.len_utf8());
-                at += c.len_utf8();
-            }
-        }
-    }
-    (tags > 0).then(|| view.finish("without tags"))
 }
 
 /// The text with literals that are put together read as one: `'ab' + 'cd'`, `x = 'ab'; y = 'cd'`.

@@ -81,9 +81,14 @@ fn fold_char(c: char) -> Vec<char> {
         // The table takes capital I and small l for the same; a capital is an I.
         ['l'] if c.is_uppercase() => vec!['I'],
         _ if alike.iter().all(char::is_ascii) => alike,
+        // Ligatures that stand for a whole phrase stand for no word of ASCII.
+        _ if base.len() > LONGEST => vec![c],
         _ => base,
     }
 }
+
+/// Characters beyond ASCII that one may be read as; U+FDFA stands for eighteen.
+const LONGEST: usize = 4;
 
 fn offset(first: char, by: u32) -> char {
     char::from_u32(first as u32 + by).unwrap_or(first)

@@ -38,11 +38,10 @@ const SENTENCE: u32 = 4;
 /// Longer runs are encodings, not words.
 const LONGEST_WORD: usize = 32;
 
-/// Calls `each` for every word of at most [`LONGEST_WORD`] bytes; the length of the longest run of
-/// letters and digits.
-pub(crate) fn each(text: &str, mut each: impl FnMut(Token)) -> usize {
+/// Calls `each` for every word of at most [`LONGEST_WORD`] bytes.
+pub(crate) fn each(text: &str, mut each: impl FnMut(Token)) {
     let bytes = text.as_bytes();
-    let (mut at, mut gap, mut place, mut last, mut longest, mut led) = (0, 0, 0u32, 0u64, 0, false);
+    let (mut at, mut gap, mut place, mut last, mut led) = (0, 0, 0u32, 0u64, false);
     while at < bytes.len() {
         let between = separator(bytes, at);
         if between > 0 {
@@ -55,7 +54,6 @@ pub(crate) fn each(text: &str, mut each: impl FnMut(Token)) -> usize {
             at += 1;
         }
         let word = &bytes[start..at];
-        longest = longest.max(word.len());
         if word.len() > LONGEST_WORD {
             place += 1;
             gap = at;
@@ -75,7 +73,6 @@ pub(crate) fn each(text: &str, mut each: impl FnMut(Token)) -> usize {
         each(Token { start, end: at, hash, bag, place, opens, shape });
         gap = at;
     }
-    longest
 }
 
 /// The bytes of the sign between words that stands here, 0 for a part of a word. An escaped line

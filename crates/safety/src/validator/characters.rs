@@ -18,7 +18,8 @@ pub(crate) struct Cleaned<'a> {
     /// Offset here and offset in the original, at each place where they begin to differ anew.
     anchors: Vec<(usize, usize)>,
     original: usize,
-    /// Text that no person sees, with its span in the original and how it was hidden.
+    /// Text that no person sees, with its span in the original and how it was hidden. No longer in all than
+    /// the original.
     pub(crate) hidden: Vec<(Range<usize>, String, &'static str)>,
 }
 
@@ -108,6 +109,7 @@ pub(crate) fn clean<'a>(text: &'a str, prints: &Fingerprinter, signals: &mut Vec
         text,
         out: String::new(),
         copied: 0,
+        turned: 0,
         cleaned: &mut cleaned,
         prints,
         signals,
@@ -134,6 +136,8 @@ struct Sweep<'a, 'b> {
     out: String,
     /// Bytes of the original that are in `out` or were left out.
     copied: usize,
+    /// Up to here the original was read as overrides turn it round.
+    turned: usize,
     cleaned: &'b mut Cleaned<'a>,
     prints: &'b Fingerprinter,
     signals: &'b mut Vec<Signal>,
@@ -154,8 +158,11 @@ impl Sweep<'_, '_> {
                 '\u{8}' => self.overprint(at),
                 '\0'..='\u{1f}' | '\u{7f}' => self.note("control-character", at..after),
                 '\u{202d}' | '\u{202e}' => {
-                    let turned = hidden::turned(&self.text[after..]);
-                    self.cleaned.hidden.push((at..after, turned, "direction override"));
+                    if at >= self.turned {
+                        let (length, turned) = hidden::turned(&self.text[after..]);
+                        self.turned = after + length;
+                        self.cleaned.hidden.push((at..after, turned, "direction override"));
+                    }
                     self.note("direction-override", at..after)
                 }
                 '\u{202a}'..='\u{202c}' | '\u{2066}'..='\u{2069}' => self.cut(at..after),
@@ -235,19 +242,7 @@ impl Sweep<'_, '_> {
                 };
                 self.note(rule, at..end)
             }
-            ']' | 'P' | 'X' | '^' | '_' => {
-                // Without its end, only the introducer goes: the text after it must be seen.
-                let end = sequence.find(['\u{7}', '\u{9c}', '\u{1b}']).map_or(body, |end| {
-                    let rest = &sequence[end..];
-                    let closing = if rest.starts_with("\u{1b}\\") {
-                        2
-                    } else {
-                        rest.chars().next().map_or(0, char::len_utf8)
-                    };
-                    if rest.starts_with('\u{1b}') && closing == 1 { body } else { body + end + closing }
-                });
-                self.note("terminal-control", at..end)
-            }
+            ']' | 'P' | 'X' | '^' | '_' => self.note("terminal-control", at..body + string(sequence)),
             ' '..='~' => self.note("terminal-control", at..body),
             _ => self.note("control-character", at..after),
         }
@@ -305,6 +300,17 @@ impl Sweep<'_, '_> {
         }
         end
     }
+}
+
+/// The length of the string of a control sequence with its end. Without an end before the next control
+/// sequence only the introducer goes: the text after it must be seen.
+fn string(sequence: &str) -> usize {
+    let control = |c: char| matches!(c, '\u{7}' | '\u{1b}' | '\u{80}'..='\u{9f}');
+    let Some(end) = sequence.find(control) else { return 0 };
+    ["\u{7}", "\u{9c}", "\u{1b}\\"]
+        .into_iter()
+        .find(|closing| sequence[end..].starts_with(closing))
+        .map_or(0, |closing| end + closing.len())
 }
 
 /// Format characters and fillers that take no space.

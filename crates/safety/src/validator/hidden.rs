@@ -33,11 +33,21 @@ fn text(bytes: Vec<u8>) -> Option<String> {
     readable.then_some(text)
 }
 
-/// What stands behind a right-to-left override, as a person reads it: up to the end of the override or of
-/// the line, backwards.
-pub(super) fn turned(rest: &str) -> String {
-    let end = rest.find(['\u{202c}', '\u{2069}', '\n']).unwrap_or(rest.len());
-    rest[..end].chars().rev().collect()
+/// What stands behind a right-to-left override, as a person reads it: backwards, up to the end of the
+/// override or of the line, whatever is turned within it. And how long it is.
+pub(super) fn turned(rest: &str) -> (usize, String) {
+    let mut open = 1;
+    let ends = |(_, c): &(usize, char)| {
+        match c {
+            '\u{202a}' | '\u{202b}' | '\u{202d}' | '\u{202e}' | '\u{2066}'..='\u{2068}' => open += 1,
+            '\u{202c}' | '\u{2069}' => open -= 1,
+            _ => {}
+        }
+        open == 0 || *c == '\n'
+    };
+    let end = rest.char_indices().find(ends).map_or(rest.len(), |(end, _)| end);
+    let directs = |c: &char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (end, rest[..end].chars().rev().filter(|c| !directs(c)).collect())
 }
 
 #[cfg(test)]
@@ -59,6 +69,8 @@ mod tests {
 
     #[test]
     fn an_override_is_turned_back() {
-        assert_eq!(turned("olleh\u{202c} world"), "hello");
+        assert_eq!(turned("olleh\u{202c} world"), (5, "hello".into()));
+        let nested = "o\u{202e}ll\u{202c}eh\nworld";
+        assert_eq!(turned(nested), (nested.len() - 6, "hello".into()));
     }
 }

@@ -1,94 +1,87 @@
-//! Well-formed XML 1.0 without document types: no DTD, so no entity but the five predefined ones.
+//! Documents that say they are XML: entities that one defines for itself, and how deeply it is nested.
+//!
+//! Whoever reads such a document expands the entities: into gigabytes (CVE-2003-1564), into a file of the
+//! machine that reads (CWE-611), or into words that stand nowhere in the text. Nothing here expands one.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use types::limits;
 
-/// Why a text is not acceptable XML. Quotes nothing of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum XmlError {
-    /// Not well-formed, after this many bytes.
-    #[error("not well-formed XML after {0} bytes")]
-    Syntax(u64),
-    /// A document type declaration, which can define entities and name files.
-    #[error("a document type declaration is not accepted")]
-    DocType,
-    /// A reference to an entity that is not predefined.
-    #[error("a reference to an entity that is not one of the five predefined")]
-    Entity,
+use crate::finding::{Kind, Severity};
+use crate::signal::{Fingerprinter, Signal};
+
+/// What is wrong with a document.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    /// Its document type defines entities.
+    Entities,
     /// Nested more deeply than [`limits::MAX_DEPTH`].
-    #[error("nested more deeply than {} levels", limits::MAX_DEPTH)]
     Depth,
-    /// No element, or more than one at the top.
-    #[error("the text does not have exactly one root element")]
-    Root,
-    /// More bytes than were allowed.
-    #[error("longer than {0} bytes")]
-    TooLong(usize),
 }
 
-/// Checks a text of at most `max` bytes.
-pub fn check(text: &str, max: usize) -> Result<(), XmlError> {
-    if text.len() > max {
-        return Err(XmlError::TooLong(max));
+impl Fault {
+    const ALL: [Self; 2] = [Self::Entities, Self::Depth];
+
+    fn rule(self) -> &'static str {
+        match self {
+            Self::Entities => "xml-entities",
+            Self::Depth => "xml-depth",
+        }
     }
-    let mut reader = Reader::from_str(text);
-    reader.config_mut().enable_all_checks(true);
+}
+
+/// The ids of the rules.
+pub(crate) fn ids() -> impl Iterator<Item = &'static str> {
+    Fault::ALL.into_iter().map(Fault::rule)
+}
+
+/// Adds a signal for a text that says it is XML and has such a fault.
+pub(crate) fn check(text: &str, prints: &Fingerprinter, signals: &mut Vec<Signal>) {
+    let Some((fault, end)) = fault(text) else { return };
+    let (severity, reason) = match fault {
+        Fault::Entities => (Severity::Medium, "an XML document that defines entities".to_owned()),
+        Fault::Depth => {
+            (Severity::Low, format!("an XML document nested more deeply than {} levels", limits::MAX_DEPTH))
+        }
+    };
+    signals.push(Signal {
+        rule: fault.rule().into(),
+        reason: reason.into(),
+        kind: Kind::Control,
+        severity,
+        fingerprint: prints.of(fault.rule(), &text.as_bytes()[..end]),
+        span: 0..end,
+        view: "xml",
+        secret: None,
+    });
+}
+
+/// The first fault, and where in the text it ends. What is not well-formed is read up to there: an output that
+/// was cut is honest.
+fn fault(text: &str) -> Option<(Fault, usize)> {
+    let begin = text.trim_start_matches('\u{feff}').trim_start();
+    if !begin.starts_with("<?xml") && !begin.starts_with("<!DOCTYPE") {
+        return None;
+    }
+    let mut reader = Reader::from_str(begin);
+    reader.config_mut().check_end_names = false;
     let mut depth = 0usize;
-    let mut roots = 0usize;
     loop {
-        let at = reader.buffer_position();
-        match reader.read_event().map_err(|_| XmlError::Syntax(at))? {
-            Event::Start(tag) => {
-                attributes(&tag, at)?;
-                roots += usize::from(depth == 0);
-                depth += 1;
-                if depth > limits::MAX_DEPTH {
-                    return Err(XmlError::Depth);
-                }
+        let event = reader.read_event().ok()?;
+        let end = text.len() - begin.len() + usize::try_from(reader.buffer_position()).ok()?;
+        match event {
+            Event::Start(_) => depth += 1,
+            Event::End(_) => depth = depth.saturating_sub(1),
+            Event::DocType(kind) if memchr::memmem::find(kind.as_bytes(), b"<!ENTITY").is_some() => {
+                return Some((Fault::Entities, end));
             }
-            Event::Empty(tag) => {
-                attributes(&tag, at)?;
-                roots += usize::from(depth == 0);
-            }
-            Event::End(_) => depth = depth.checked_sub(1).ok_or(XmlError::Syntax(at))?,
-            Event::DocType(_) => return Err(XmlError::DocType),
-            Event::GeneralRef(reference) => known_reference(reference.as_bytes())?,
-            Event::Text(text) if depth == 0 && !text.trim().is_empty() => return Err(XmlError::Root),
-            Event::Eof if depth > 0 => return Err(XmlError::Syntax(at)),
-            Event::Eof if roots != 1 => return Err(XmlError::Root),
-            Event::Eof => return Ok(()),
+            Event::Eof => return None,
             _ => {}
         }
-    }
-}
-
-fn attributes(tag: &quick_xml::events::BytesStart<'_>, at: u64) -> Result<(), XmlError> {
-    for attribute in tag.attributes() {
-        let attribute = attribute.map_err(|_| XmlError::Syntax(at))?;
-        let mut rest: &[u8] = attribute.value.as_bytes();
-        while let Some(start) = memchr::memchr(b'&', rest) {
-            let name = &rest[start + 1..];
-            let end = memchr::memchr(b';', name).ok_or(XmlError::Syntax(at))?;
-            known_reference(&name[..end])?;
-            rest = &name[end..];
+        // HTML does not close every tag.
+        if depth > limits::MAX_DEPTH && begin.starts_with("<?xml") {
+            return Some((Fault::Depth, end));
         }
-        if memchr::memchr(b'<', attribute.value.as_bytes()).is_some() {
-            return Err(XmlError::Syntax(at));
-        }
-    }
-    Ok(())
-}
-
-fn known_reference(name: &[u8]) -> Result<(), XmlError> {
-    let number = name.strip_prefix(b"#").is_some_and(|number| {
-        let digits = number.strip_prefix(b"x");
-        digits.map_or(number.iter().all(u8::is_ascii_digit), |hex| hex.iter().all(u8::is_ascii_hexdigit))
-    });
-    match name {
-        b"amp" | b"lt" | b"gt" | b"quot" | b"apos" => Ok(()),
-        _ if number => Ok(()),
-        _ => Err(XmlError::Entity),
     }
 }
 
@@ -99,35 +92,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_well_formed_documents_only() {
-        for good in [
-            "<a/>",
-            "<?xml version=\"1.0\"?><a b='1'>x &amp; &#65;<c/><!-- n --></a>\n",
-            "<a><![CDATA[<]]></a>",
+    fn a_document_that_defines_entities_is_found() {
+        for text in [
+            "<!DOCTYPE l [<!ENTITY a \"lol\"><!ENTITY b \"&a;&a;\">]><l>&b;</l>",
+            "\u{feff}<?xml version=\"1.0\"?>\n<!DOCTYPE d [ <!ENTITY f SYSTEM \"file:///etc/passwd\"> ]><d>&f;</d>",
         ] {
-            assert_eq!(check(good, 1000), Ok(()), "{good}");
-        }
-        for bad in ["", "x", "<a>", "<a></b>", "<a b='1' b='2'/>", "<a/><b/>", "<a b=1/>", "<a/>x", "</a>"] {
-            assert!(check(bad, 1000).is_err(), "{bad}");
+            let (fault, end) = fault(text).expect(text);
+            assert_eq!((fault, &text[..end]), (Fault::Entities, &text[..text.find("]>").unwrap() + 2]));
         }
     }
 
     #[test]
-    fn entities_and_document_types_are_refused() {
-        let laughs = "<!DOCTYPE l [<!ENTITY a \"lol\"><!ENTITY b \"&a;&a;\">]><l>&b;</l>";
-        assert_eq!(check(laughs, 1000), Err(XmlError::DocType));
-        let file = "<!DOCTYPE d SYSTEM \"file:///etc/passwd\"><d/>";
-        assert_eq!(check(file, 1000), Err(XmlError::DocType));
-        assert_eq!(check("<a>&b;</a>", 1000), Err(XmlError::Entity));
-        assert_eq!(check("<a b='&x;'/>", 1000), Err(XmlError::Entity));
-        assert_eq!(check(&("<a>".repeat(65) + &"</a>".repeat(65)), 1000), Err(XmlError::Depth));
-        assert_eq!(check("<a/>", 3), Err(XmlError::TooLong(3)));
+    fn depth_is_bounded_in_what_says_it_is_xml() {
+        let nested = |levels: usize| "<?xml version='1.0'?>".to_owned() + &"<a>".repeat(levels);
+        assert_eq!(fault(&nested(limits::MAX_DEPTH)), None);
+        assert_eq!(fault(&nested(limits::MAX_DEPTH + 1)).unwrap().0, Fault::Depth);
+        assert_eq!(fault(&"<a>".repeat(100)), None);
+    }
+
+    #[test]
+    fn honest_documents_pass() {
+        for text in [
+            "<!DOCTYPE html><html><head><meta charset=utf-8></head><body><p>x<br>&nbsp;</body>",
+            "<?xml version=\"1.0\"?><a b='1'>x &amp; &#65;<c/><!-- n --></a>\n",
+            "<?xml version=\"1.0\"?><!DOCTYPE svg PUBLIC \"-//W3C//DTD SVG 1.1//EN\" \"http://www.w3.org/a.dtd\"><svg/>",
+            "An <!DOCTYPE l [<!ENTITY a \"lol\">]> in a sentence.",
+        ] {
+            assert_eq!(fault(text), None, "{text}");
+        }
+        assert_eq!(fault(&("<!DOCTYPE html>".to_owned() + &"<p>a<br>".repeat(100))), None);
     }
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "[<>/a-c&;=\"'!?\\[\\]# -]{0,60}") {
-            let _ = check(&text, 1000);
+        fn no_text_panics(text in "(<\\?xml |<!DOCTYPE )?[<>/a-c&;=\"'!?\\[\\]# -]{0,60}") {
+            let _ = fault(&text);
         }
     }
 }
