@@ -397,6 +397,14 @@ fn known_ways_around_masking_are_closed() {
 }
 
 #[test]
+fn an_escaped_password_of_a_connection_string_is_found_decoded() {
+    let known = vault("postgres://u:kq%238ZtV%40n3LmX@db.internal/app");
+    for text in ["a kq%238ZtV%40n3LmX b", "a kq#8ZtV@n3LmX b"] {
+        assert!(!known.find(text.as_bytes()).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn public_parts_of_tokens_and_connection_strings_are_in_no_window() {
     let head = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlIn0";
     let known = vault(&format!("{head}.dBjftJeZ4CVPmB92K27uhbUJU1p1rwW1gFWFOEjXk9"));
@@ -417,6 +425,16 @@ fn public_parts_of_tokens_and_connection_strings_are_in_no_window() {
             "DefaultEndpointsProtocol=https;AccountName=myaccount;AccountKey=q7Zr2vT9wLx4KpB8mNq7Zr2v==;EndpointSuffix=core.windows.net",
             "DefaultEndpointsProtocol=https;AccountName=myaccount;",
             "q7Zr2vT9wLx4KpB8mNq7Zr2v",
+        ),
+        (
+            "https://hooks.slack.com/services/T03QX7Z2M/B05LK9PWD/q7Zr2vT9wLx4KpB8mN",
+            "https://hooks.slack.com/services/T03QX7Z2M/",
+            "q7Zr2vT9wLx4KpB8mN",
+        ),
+        (
+            "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.q7Zr2vT9wLx4KpB8mN",
+            "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.",
+            "q7Zr2vT9wLx4KpB8mN",
         ),
     ] {
         let known = vault(value);
