@@ -39,6 +39,7 @@ mod letters;
 mod lines;
 #[cfg(any(test, fuzzing))]
 pub mod oracle;
+mod parts;
 mod placeholder;
 mod private_key;
 #[cfg(any(test, fuzzing))]

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use types::SecretName;
 
-use super::encodings;
+use super::{encodings, parts};
 use crate::finding::{Kind, Severity};
 use crate::signal::Signal;
 use keyed::{Keys, Words};
@@ -78,7 +78,7 @@ impl Fingerprints {
         if value.len() < SHORT {
             return Err(TooWeak::Short);
         }
-        let parts = encodings::secret_parts(value);
+        let parts = parts::secret_parts(value);
         if parts.iter().all(|part| part.len() < SHORT) {
             return Err(TooWeak::Public);
         }

@@ -423,6 +423,39 @@ fn known_ways_around_masking_are_closed() {
 }
 
 #[test]
+fn neither_a_colour_nor_a_unicode_escape_hides_a_secret() {
+    let known = vault("pä§sw9K2mP4rT7xQ-Üv8LzB");
+    let (head, tail) = (&token(3)[..12], &token(3)[12..]);
+    for text in [
+        format!("\x1b[32m{}", token(3)),
+        format!("a.env:\x1b[01;31m\x1b[K{}\x1b[m\x1b[K\n", token(3)),
+        format!("{head}\x1b[0m{tail}"),
+        format!("{head}\x1b]8;;http://e\x07{tail}"),
+        format!("{{\"a\":\"\\u003c{}\\u003e\"}}", token(3)),
+        "password=\x1b[32mk8Gz!pQ2vR\x1b[0m".to_owned(),
+        "{\"p\": \"p\\u00e4\\u00a7sw9K2mP4rT7xQ-\\u00dcv8LzB\"}".to_owned(),
+        "pä§sw9\x1b[1mK2mP4rT\x1b[0m7xQ-Üv8LzB".to_owned(),
+    ] {
+        let whole = run(text.as_bytes(), &[], &known);
+        assert!(!whole.1.is_empty(), "{text:?}");
+        assert!(whole.2 || !String::from_utf8_lossy(&whole.0).contains(&token(3)[6..12]), "{text:?}");
+        for cut in 0..text.len() {
+            assert_eq!(run(text.as_bytes(), &[cut], &known), whole, "{cut} {text:?}");
+        }
+    }
+    let (out, ..) = run(format!("\x1b[32m{}\x1b[0m end", token(3)).as_bytes(), &[], &known);
+    assert!(out.ends_with(b"\x1b[0m end"));
+}
+
+#[test]
+fn an_escaped_password_of_a_connection_string_is_found_decoded() {
+    let known = vault("postgres://u:kq%238ZtV%40n3LmX@db.internal/app");
+    for text in ["a kq%238ZtV%40n3LmX b", "a kq#8ZtV@n3LmX b"] {
+        assert!(!known.find(text.as_bytes()).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn public_parts_of_tokens_and_connection_strings_are_in_no_window() {
     let head = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlIn0";
     let known = vault(&format!("{head}.dBjftJeZ4CVPmB92K27uhbUJU1p1rwW1gFWFOEjXk9"));
@@ -443,6 +476,16 @@ fn public_parts_of_tokens_and_connection_strings_are_in_no_window() {
             "DefaultEndpointsProtocol=https;AccountName=myaccount;AccountKey=q7Zr2vT9wLx4KpB8mNq7Zr2v==;EndpointSuffix=core.windows.net",
             "DefaultEndpointsProtocol=https;AccountName=myaccount;",
             "q7Zr2vT9wLx4KpB8mNq7Zr2v",
+        ),
+        (
+            "https://hooks.slack.com/services/T03QX7Z2M/B05LK9PWD/q7Zr2vT9wLx4KpB8mN",
+            "https://hooks.slack.com/services/T03QX7Z2M/",
+            "q7Zr2vT9wLx4KpB8mN",
+        ),
+        (
+            "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.q7Zr2vT9wLx4KpB8mN",
+            "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.",
+            "q7Zr2vT9wLx4KpB8mN",
         ),
     ] {
         let known = vault(value);

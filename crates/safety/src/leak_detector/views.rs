@@ -1,6 +1,6 @@
-//! Encoded text inside a text: base64, base64url, hexadecimal and percent escapes, decoded where what comes
-//! of them is printable. Binary data stays as it is: no rule and no value of a vault is looked for in it
-//! but as it stands.
+//! Encoded text inside a text: base64, base64url, hexadecimal, percent and Unicode escapes, decoded where what comes
+//! of them is printable, and lines without what a terminal obeys. Binary data stays as it is: no rule and no value of
+//! a vault is looked for in it but as it stands.
 
 use std::ops::Range;
 
@@ -8,13 +8,16 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use memchr::{memchr, memchr2, memmem, memrchr};
+
 use super::engine::Found;
 use super::joined;
 use super::stretches::Encoding;
 
 /// How many encodings may lie around each other.
 pub(super) const DEPTH: usize = 3;
-/// Bytes around a percent escape that are decoded with it.
+const ESCAPE: u8 = 0x1b;
+/// Bytes around a percent escape or a control sequence that are decoded with it.
 const AROUND: usize = 8 * 1024;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -27,7 +30,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// A text that stood encoded in another one.
 pub(super) struct View {
     pub(super) text: Vec<u8>,
-    /// Under which reading: `base64`, `hex`, `percent`, `joined`.
+    /// Under which reading: `base64`, `hex`, `percent`, `escapes`, `joined`.
     pub(super) name: &'static str,
     places: Places,
 }
@@ -75,6 +78,7 @@ pub(super) fn of(text: &[u8], found: &Found) -> Vec<View> {
         }
     }
     percent(text, &found.percents, &mut views);
+    escapes(text, &mut views);
     views
 }
 
@@ -121,6 +125,81 @@ fn percent(text: &[u8], signs: &[usize], views: &mut Vec<View>) {
         done = from;
         views.push(View { text: plain, name: "percent", places: Places::Each(places) });
     }
+}
+
+/// Lines that hold control sequences or Unicode escapes, as who reads them sees them: without the former, and with
+/// the characters that the latter stand for. The letter that ends either would else join the word behind it, and a
+/// sequence inside a value would cut it in two.
+fn escapes(text: &[u8], views: &mut Vec<View>) {
+    let mut signs: Vec<usize> = memchr::memchr_iter(ESCAPE, text).collect();
+    signs.extend(memmem::find_iter(text, b"\\u"));
+    signs.sort_unstable();
+    let mut done = 0;
+    for at in signs {
+        if at < done || control(&text[at..]).is_none() && unicode(&text[at..]).is_none() {
+            continue;
+        }
+        let first = done.max(at.saturating_sub(AROUND));
+        let start = memrchr(b'\n', &text[first..at]).map_or(first, |newline| first + newline + 1);
+        let end = text.len().min(at + AROUND);
+        let end = memchr(b'\n', &text[at..end]).map_or(end, |newline| at + newline);
+        let (mut plain, mut places, mut from) = (Vec::new(), Vec::new(), start);
+        // A sequence goes with what follows it, so that the one which ends a colour stays.
+        let mut place = start;
+        while from < end {
+            if let Some(length) = control(&text[from..end]) {
+                from += length;
+                continue;
+            }
+            let escaped = unicode(&text[from..end]);
+            let mut bytes = [0; 4];
+            let piece = match escaped {
+                Some(c) => c.encode_utf8(&mut bytes).as_bytes(),
+                None => &text[from..=from],
+            };
+            plain.extend_from_slice(piece);
+            places.resize(plain.len(), place);
+            from += if escaped.is_some() { 6 } else { 1 };
+            place = from;
+        }
+        places.push(place);
+        done = from;
+        views.push(View { text: plain, name: "escapes", places: Places::Each(places) });
+    }
+}
+
+/// The length of a control sequence or string at the beginning (ECMA-48, sections 5.4 and 5.6), or of another escape.
+fn control(text: &[u8]) -> Option<usize> {
+    let (&ESCAPE, rest) = text.split_first()? else { return None };
+    let within =
+        |bytes: &[u8], from: u8, to: u8| bytes.iter().take_while(|b| (from..=to).contains(b)).count();
+    let length = match rest.first()? {
+        b'[' => {
+            let parameters = within(&rest[1..], 0x20, 0x3f);
+            1 + parameters
+                + usize::from(rest.get(1 + parameters).is_some_and(|byte| (0x40..=0x7e).contains(byte)))
+        }
+        b']' | b'P' | b'X' | b'^' | b'_' => match memchr2(0x07, ESCAPE, &rest[1..]) {
+            Some(end) => 2 + end + usize::from(rest[1 + end] == ESCAPE && rest.get(2 + end) == Some(&b'\\')),
+            None => rest.len(),
+        },
+        _ => {
+            let between = within(rest, 0x20, 0x2f);
+            between + usize::from(rest.get(between).is_some_and(|byte| (0x30..=0x7e).contains(byte)))
+        }
+    };
+    Some(1 + length)
+}
+
+/// The character of `\uXXXX` at the beginning (RFC 8259, section 7), unless it is half of one.
+fn unicode(text: &[u8]) -> Option<char> {
+    let digits = text.strip_prefix(b"\\u")?.first_chunk::<4>()?;
+    let unit = digits
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .try_fold(0, |unit, pair| Some(unit << 8 | u32::from(byte(pair)?)))?;
+    char::from_u32(unit)
 }
 
 /// The byte of a pair of hexadecimal digits.
