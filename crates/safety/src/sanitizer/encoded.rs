@@ -21,33 +21,52 @@ const SHORTEST_TEXT: usize = 8;
 /// The shortest stretch of text among bytes that are none.
 const SHORTEST_STRETCH: usize = 12;
 
+/// Which bytes an alphabet has.
+type Digits = [bool; 256];
+
+const BASE64: Digits = digits(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_");
+const HEX: Digits = digits(b"0123456789abcdefABCDEF");
+
+const fn digits(of: &[u8]) -> Digits {
+    let (mut digits, mut at) = ([false; 256], 0);
+    while at < of.len() {
+        digits[of[at] as usize] = true;
+        at += 1;
+    }
+    digits
+}
+
 /// Every text that is written so.
 pub(super) fn inside(text: &str) -> Vec<View> {
-    let read = |name: &'static str, belongs: fn(u8) -> bool, decode: fn(&[u8]) -> Option<String>| {
+    let read = |name: &'static str, belongs: &'static Digits, decode: fn(&[u8]) -> Option<String>| {
         runs(text, belongs).filter_map(move |run| {
-            let digits = text.as_bytes()[run.clone()].iter().copied().filter(|byte| belongs(*byte));
-            let read = decode(&digits.collect::<Vec<u8>>())?;
+            let bytes = text.as_bytes()[run.clone()].iter().copied();
+            let digits = bytes.filter(|byte| belongs[usize::from(*byte)]).collect::<Vec<u8>>();
+            let read = if is_prose(&digits) { None } else { decode(&digits) }?;
             let padding = text.as_bytes()[run.end..].iter().take(2).take_while(|byte| **byte == b'=');
             Some(View::whole(name, read, run.start..run.end + padding.count()))
         })
     };
-    let hexadecimal = |byte: u8| byte.is_ascii_hexdigit();
-    read("base64", is_base64, base64).chain(read("hex", hexadecimal, hex)).collect()
+    read("base64", &BASE64, base64).chain(read("hex", &HEX, hex)).collect()
 }
 
-fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
+/// True of words: text in base64 has as many capitals and digits as small letters, and text in hexadecimal a digit in
+/// every pair.
+fn is_prose(digits: &[u8]) -> bool {
+    let told = digits.iter().filter(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()).count();
+    told * 8 < digits.len()
 }
 
 /// Runs of at least [`SHORTEST_RUN`] bytes of one alphabet. A run that fills its line goes on in the next, as
 /// mail and PEM wrap them, and one of groups of one length from group to group.
-fn runs(text: &str, belongs: fn(u8) -> bool) -> impl Iterator<Item = Range<usize>> {
+fn runs(text: &str, belongs: &'static Digits) -> impl Iterator<Item = Range<usize>> {
     let bytes = text.as_bytes();
-    let group = move |at: usize| bytes[at..].iter().take_while(|byte| belongs(**byte)).count();
+    let is_digit = |byte: &u8| belongs[usize::from(*byte)];
+    let group = move |at: usize| bytes[at..].iter().take_while(|byte| is_digit(byte)).count();
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
-            at += bytes[at..].iter().position(|byte| belongs(*byte))?;
+            at += bytes[at..].iter().position(|byte| is_digit(byte))?;
             let (start, first) = (at, group(at));
             let mut length = first;
             at += length;

@@ -75,7 +75,7 @@ impl Call {
         let (say, said) = mpsc::unbounded_channel();
         say.send(Frame::data(first)).unwrap();
         let said = stream::unfold(said, |mut said| async { Some((said.recv().await?, said)) });
-        let pieces = futures_util::StreamExt::map(said, |piece| Ok::<_, std::io::Error>(piece));
+        let pieces = futures_util::StreamExt::map(said, Ok::<_, std::io::Error>);
         let request = request.body(StreamBody::new(pieces).boxed_unsync()).unwrap();
         let answer = timeout(TIME, answer_to(world, request, version)).await.expect("a head in time");
         Self { say, answer: answer.unwrap() }
