@@ -260,7 +260,7 @@ pub struct ScanInput {
     #[arg(long, value_enum, default_value = "in")]
     pub direction: Direction,
     /// Exit with 4 at this severity or above
-    #[arg(long, value_enum, default_value = "high")]
+    #[arg(long, value_enum, default_value = "medium")]
     pub fail_on: FailOn,
     /// How findings are printed
     #[arg(long, value_enum, default_value = "text")]

@@ -309,7 +309,7 @@ fn refusal_for(finding: &Finding) -> Refusal {
     }
     let detail = format!("{}: {}, {place}, read as {}", finding.rule, finding.reason, finding.view);
     Refusal::new(finding.kind.rule(), detail).widened_by(format!(
-        "ironclaw config explain safety.allow  (add [[safety.allow]] fingerprint = \"{}\")",
+        "ironclaw config explain safety.allow  (fingerprint {})",
         finding.fingerprint
     ))
 }

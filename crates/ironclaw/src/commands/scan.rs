@@ -266,7 +266,7 @@ impl Scan<'_> {
         }
     }
 
-    /// `file:line:column severity rule reason (fingerprint …; allow it with …)`
+    /// `file:line:column severity rule reason (fingerprint …; to accept it: …)`
     fn line(&self, name: &str, finding: &Finding, place: &Place) {
         let tone = match finding.severity {
             _ if finding.action == Action::Allow => Tone::Dim,
@@ -277,7 +277,7 @@ impl Scan<'_> {
         let note = match finding.action {
             Action::Allow => "(allowed by the configuration)".to_owned(),
             _ => format!(
-                "(fingerprint {0}; allow it with [[safety.allow]] fingerprint = \"{0}\")",
+                "(fingerprint {}; to accept it: ironclaw config explain safety.allow)",
                 finding.fingerprint
             ),
         };

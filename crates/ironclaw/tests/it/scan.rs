@@ -28,7 +28,7 @@ fn a_secret_is_named_by_place_and_rule_and_never_printed() {
     let ran = installation.run(&["scan", "leaks", &file]);
     assert_eq!(ran.code, 4, "{ran:#?}");
     assert!(ran.stdout.starts_with(&format!("{file}:2:10 high github-pat ")), "{}", ran.stdout);
-    assert!(ran.stdout.contains("[[safety.allow]] fingerprint = "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("to accept it: ironclaw config explain safety.allow"), "{}", ran.stdout);
     let json = installation.run(&["--json", "scan", "leaks", &file]);
     assert!(!format!("{ran:?}{json:?}").contains(&token));
     assert_eq!(json.code, 4);
