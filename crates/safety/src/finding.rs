@@ -308,8 +308,6 @@ fn refusal_for(finding: &Finding) -> Refusal {
             .widened_by("ironclaw config explain safety.max_length");
     }
     let detail = format!("{}: {}, {place}, read as {}", finding.rule, finding.reason, finding.view);
-    Refusal::new(finding.kind.rule(), detail).widened_by(format!(
-        "ironclaw config explain safety.allow  (fingerprint {})",
-        finding.fingerprint
-    ))
+    Refusal::new(finding.kind.rule(), detail)
+        .widened_by(format!("ironclaw config explain safety.allow  (fingerprint {})", finding.fingerprint))
 }

@@ -66,7 +66,7 @@ fn runs(text: &str, belongs: &'static Digits) -> impl Iterator<Item = Range<usiz
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
-            at += bytes[at..].iter().position(|byte| is_digit(byte))?;
+            at += bytes[at..].iter().position(is_digit)?;
             let (start, first) = (at, group(at));
             let mut length = first;
             at += length;
