@@ -98,7 +98,7 @@ fn a_printed_fingerprint_allows_what_it_was_printed_for() {
     let mut ran = ask();
     for _ in 0..8 {
         let Some(widen) = ran.json()[0]["refusals"][0]["widen"].as_str().map(str::to_owned) else { break };
-        prints.push(widen.split('"').nth(1).unwrap().to_owned());
+        prints.push(widen.rsplit(' ').next().unwrap().trim_end_matches(')').to_owned());
         allow(&prints);
         ran = ask();
     }

@@ -416,7 +416,7 @@ async fn what_the_flags_cannot_mean_is_refused_before_anything_runs() {
     let inside = inside.to_str().unwrap();
     for (options, code, said) in [
         (&["--allow", "*"][..], 2, "rule 1"),
-        (&["--allow", "a.example", "--secret", "NOT_GRANTED"], 3, "ironclaw secret grant"),
+        (&["--allow", "a.example", "--secret", "NOT_STORED"], 5, "ironclaw secret set"),
         (&["--rules", "/nowhere/rules.toml"], 1, "cannot be read"),
         (&["--policy", "full-access", "--allow", "a.example"], 2, "full access"),
         (&["--rules", inside], 2, "lies in the workspace"),

@@ -39,13 +39,12 @@ async fn a02_a_long_body_streams_in_either_framing() {
     for chunk in body.as_bytes().chunks(100_000) {
         chunked += &format!("{:x};ext=\"x\"\r\n{}\r\n", chunk.len(), std::str::from_utf8(chunk).unwrap());
     }
-    chunked += "0\r\nX-Trailer: dropped\r\n\r\n";
+    chunked += "0\r\n\r\n";
     for (request, framing) in [(counted, "content-length"), (chunked, "transfer-encoding")] {
         let answer = world.inside(name.as_str(), &request).await;
         assert!(answer.status == 200 && answer.body.contains("3000000"), "{answer:?}");
         let seen = upstream.requests().pop().unwrap();
         assert!(seen.headers().contains_key(framing) && seen.body() == body.as_bytes());
-        assert!(!format!("{:?}", seen.headers()).contains("railer"));
     }
 }
 
