@@ -51,10 +51,10 @@ pub(super) fn inside(text: &str) -> Vec<View> {
 }
 
 /// True of words: text in base64 has as many capitals and digits as small letters, and text in hexadecimal a digit in
-/// every pair.
+/// every pair. Each piece is asked, since words may stand before what is encoded.
 fn is_prose(digits: &[u8]) -> bool {
-    let told = digits.iter().filter(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()).count();
-    told * 8 < digits.len()
+    let told = |byte: &&u8| byte.is_ascii_digit() || byte.is_ascii_uppercase();
+    digits.chunks(SHORTEST_RUN).all(|piece| piece.iter().filter(told).count() * 8 < piece.len())
 }
 
 /// Runs of at least [`SHORTEST_RUN`] bytes of one alphabet. A run that fills its line goes on in the next, as

@@ -144,6 +144,7 @@ fn a_trivial_change_of_an_encoding_hides_nothing() {
         format!("v1/{encoded}"),
         format!("a-{encoded}"),
         format!("+{encoded}"),
+        format!("{}{encoded}", "a-path-of-words/".repeat(40)),
         encoded.chars().rev().collect(),
         pieces(&encoded, 12, " "),
         pieces(&encoded, 36, "\n> "),
