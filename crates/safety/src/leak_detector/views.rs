@@ -191,7 +191,7 @@ fn control(text: &[u8]) -> Option<usize> {
     Some(1 + length)
 }
 
-/// The character of `\uXXXX` at the beginning (RFC 8259, section 7), unless it is half of one.
+/// The character of a `\u` with its four digits at the beginning (RFC 8259, section 7), unless it is half of one.
 fn unicode(text: &[u8]) -> Option<char> {
     let digits = text.strip_prefix(b"\\u")?.first_chunk::<4>()?;
     let unit = digits

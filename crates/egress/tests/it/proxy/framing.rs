@@ -1,20 +1,11 @@
 //! What is no request, or one whose end two programs could see at different places (attacks N04, T04, T06, T07, T09).
 
-use egress::loopback::{Loopback, reply};
-use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use types::{Host, HostName};
 
 use super::floods::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, begun, frame, get};
-use super::world::{World, exchange, leads_to, reach};
+use super::identity::world;
+use super::world::{exchange, reach};
 use crate::world::host;
-
-async fn world(name: &HostName) -> (Loopback, World) {
-    let upstream =
-        Loopback::https(&Host::Name(name.clone()), |_| reply(StatusCode::OK, "fine")).await.unwrap();
-    let world = World::new(leads_to(&upstream, name), reach(&[name.as_str()])).await;
-    (upstream, world)
-}
 
 #[tokio::test]
 async fn n04_t06_t09_what_is_no_request_is_on_the_record() {

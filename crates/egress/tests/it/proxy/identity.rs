@@ -21,7 +21,8 @@ use types::{Host, HostName, Port};
 use super::world::{World, exchange, leads_to, reach};
 use crate::world::host;
 
-async fn world(name: &HostName) -> (Loopback, World) {
+/// An upstream that answers `fine`, and the proxy that may reach it.
+pub(super) async fn world(name: &HostName) -> (Loopback, World) {
     let upstream =
         Loopback::https(&Host::Name(name.clone()), |_| reply(StatusCode::OK, "fine")).await.unwrap();
     let world = World::new(leads_to(&upstream, name), reach(&[name.as_str()])).await;
