@@ -6,7 +6,6 @@
 mod account;
 mod moved;
 mod output;
-pub mod signals;
 mod tty;
 
 use std::io::IsTerminal as _;
@@ -21,8 +20,8 @@ use types::{
     CallId, Command, Confinement, Field, Kind, Record, Refusal, Site, Source, ToolName, Trace, Verdict,
 };
 
-use self::signals::Signals;
 use super::reaching::{Reaching, alarm};
+use super::signals::Signals;
 use crate::cli::{self, ExecPolicy};
 use crate::exit::{Failure, Outcome};
 use crate::parts::{self, Base};

@@ -22,6 +22,7 @@ mod reaching;
 pub mod sandbox;
 pub mod scan;
 pub mod secret;
+mod signals;
 pub mod tool;
 pub mod vault;
 

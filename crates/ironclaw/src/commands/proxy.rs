@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use types::{Digest, Site, Trace};
 
 use super::reaching::Reaching;
+use super::signals::Signals;
 use crate::cli;
 use crate::exit::{Failure, Outcome};
 use crate::parts::{Base, catalog, policy};
@@ -26,6 +27,8 @@ pub async fn run(args: &cli::Proxy, base: &Base, terminal: &Terminal) -> Outcome
     let turn = Turn::begin(Trace::off());
     let (proxy, beside) = reaching.proxy(Site::Machine, vault, policy, turn, base, terminal).await?;
     let proxy = Arc::new(proxy);
+    // From here on files are made, and a signal ends this program by way of their removal.
+    let mut signals = Signals::listen()?;
     let listener = Listener::open(&args.listen).await?;
     let written = Certificate::write(&args.ca, proxy.ca_pem());
     let _certificate = written.inspect_err(|_| listener.remove())?;
@@ -39,10 +42,13 @@ pub async fn run(args: &cli::Proxy, base: &Base, terminal: &Terminal) -> Outcome
             never = reaching.watch(&proxy, &base.safety, terminal) => match never {},
         }
     };
-    let served = terminal.unless_interrupted(serving).await;
+    let served = tokio::select! {
+        _ = signals.ended() => Ok(()),
+        failed = serving => failed,
+    };
     listener.remove();
     beside.end(&base.safety, terminal).await;
-    served.unwrap_or(Ok(()))
+    served
 }
 
 /// The files by which clients trust the proxy: the certificate, and the same as Java reads it. Removed with the proxy.

@@ -6,7 +6,7 @@ use container::{Engine, Image, Unfit};
 use serde_json::json;
 use types::{Field, Kind, Record, Verdict};
 
-use super::exec::signals::Signals;
+use super::signals::Signals;
 use crate::cli;
 use crate::config::Config;
 use crate::exit::{Code, Failure, Outcome};

@@ -8,7 +8,7 @@ use container::{Console, Control, Finished, OnTerminal, RunError, Size, rules};
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::signals::Signals;
+use crate::commands::signals::Signals;
 use crate::exit::Failure;
 use crate::terminal::Terminal;
 

@@ -1,4 +1,5 @@
-//! Signals to this program: they end the preparation of a command or of an image, and are passed on to a command that runs.
+//! Signals to this program: they end the preparation of a command or of an image and the proxy, and are passed on to a
+//! command that runs.
 
 use std::time::Duration;
 
