@@ -58,7 +58,7 @@ impl Sandbox {
     }
 }
 
-/// Serves what comes, until nothing can come any more; what is open then is closed.
+/// Serves what comes, until nothing can come any more; what is open then is closed, and on record.
 async fn serve(mut connections: mpsc::Receiver<Connection>, proxy: Arc<Proxy>) {
     let mut open = JoinSet::new();
     while let Some(Connection { dialled, stream }) = connections.recv().await {
@@ -68,6 +68,7 @@ async fn serve(mut connections: mpsc::Receiver<Connection>, proxy: Arc<Proxy>) {
         while open.try_join_next().is_some() {}
     }
     open.shutdown().await;
+    proxy.end().await;
 }
 
 /// The door has proven whose connection it is; what it is for is a claim, and judged as one.

@@ -17,7 +17,6 @@ use crate::rules;
 use crate::socket::Outcome;
 
 /// One request on its way.
-#[derive(Clone)]
 pub(crate) struct Account {
     trace: Trace,
     started: Instant,
@@ -135,92 +134,15 @@ impl Account {
     pub(crate) async fn close_unsent(mut self, permit: Permit<Outbound>, error: SendError) -> SendError {
         self.sent = 0;
         match permit.redeem() {
-            Ok((_, settlement)) => self.close(settlement, error).await,
+            Ok((_, settlement)) => self.leaves(settlement).close(error).await,
             // The permit ended meanwhile, which redeeming it has recorded.
             Err(_) => error,
         }
     }
 
-    /// Settles a request that has no usable answer.
-    pub(crate) async fn close(self, settlement: Settlement, error: SendError) -> SendError {
-        let mut fields = self.fields();
-        match &error {
-            SendError::Refused(refusal) => fields.extend(of_refusal(refusal)),
-            SendError::Failed(failure) => fields.push((Field::Reason, failure.to_string())),
-        }
-        // The decision is on record already; the caller gets this error whether or not a second
-        // record could be written.
-        let _ = settlement.settle(verdict(&error), fields).await;
-        error
-    }
-
-    /// Settles a request whose answer went into the vault.
-    pub(crate) async fn close_captured(
-        self,
-        settlement: Settlement,
-        received: usize,
-        stored: impl IntoIterator<Item = &SecretName>,
-    ) {
-        let mut fields = self.fields();
-        fields.push((Field::Received, received.to_string()));
-        // What it brought is on record already, as a change of each secret.
-        let stored = stored.into_iter().map(SecretName::as_str).collect::<Vec<_>>().join(",");
-        fields.extend(Some((Field::Secret, stored)).filter(|(_, stored)| !stored.is_empty()));
-        let _ = settlement.settle(Verdict::Done, fields).await;
-    }
-
-    /// Settles a request whose answer was read, or dropped half-way. Called from where nothing can
-    /// wait. `failed` says how the exchange broke, if it did.
-    pub(crate) fn close_with_body(self, settlement: Settlement, end: BodyEnd, failed: Option<&Failure>) {
-        let mut fields = self.fields();
-        fields.push((Field::Received, end.received.to_string()));
-        let cut_off = self.cut_off();
-        let verdict = match &cut_off {
-            Some(error) => verdict(error),
-            None if end.verdict == Verdict::Allow => Verdict::Done,
-            None => end.verdict,
-        };
-        if let Some(SendError::Refused(refusal)) = &cut_off {
-            fields.extend(of_refusal(refusal));
-            return settlement.settle_detached(verdict, fields);
-        }
-        match (end.fault.as_ref().and_then(BodyFault::refusal), failed, &end.fault) {
-            (Some(refusal), ..) => fields.extend(of_refusal(refusal)),
-            (None, Some(failure), _) => fields.push((Field::Reason, failure.to_string())),
-            (None, None, Some(fault)) => fields.push((Field::Reason, fault.to_string())),
-            (None, None, None) => {
-                fields.extend(end.findings.first().map(|finding| (Field::Rule, finding.rule.to_string())));
-            }
-        }
-        settlement.settle_detached(verdict, fields);
-    }
-
-    /// Settles a request that opened a WebSocket, with the bytes of the messages that were sent and received.
-    pub(crate) async fn close_socket(
-        mut self,
-        settlement: Settlement,
-        (sent, received): (u64, u64),
-        outcome: Outcome,
-        findings: &[Finding],
-    ) {
-        self.sent += sent;
-        let mut fields = self.fields();
-        fields.push((Field::Received, received.to_string()));
-        let verdict = match &outcome {
-            Outcome::Left => Verdict::Abandoned,
-            Outcome::Error(error) => verdict(error),
-            Outcome::Done => {
-                let worst = findings.iter().max_by_key(|finding| (finding.action, finding.severity));
-                fields.extend(worst.map(|finding| (Field::Rule, finding.rule.to_string())));
-                worst.map_or(Verdict::Done, |worst| worst.action.into())
-            }
-        };
-        match &outcome {
-            Outcome::Error(SendError::Refused(refusal)) => fields.extend(of_refusal(refusal)),
-            Outcome::Error(SendError::Failed(failure)) => fields.push((Field::Reason, failure.to_string())),
-            Outcome::Done | Outcome::Left => {}
-        }
-        let _ = settlement.settle(verdict, fields).await;
+    /// The request leaves now.
+    pub(crate) fn leaves(self, settlement: Settlement) -> Sent {
+        Sent { account: self, settlement: Some(settlement) }
     }
 
     fn fields(&self) -> Vec<(Field, String)> {
@@ -231,6 +153,115 @@ impl Account {
         fields.push((Field::Sent, (self.sent + streamed).to_string()));
         fields.push((Field::Micros, self.started.elapsed().as_micros().to_string()));
         fields
+    }
+}
+
+/// One request that left, and the obligation to say what became of it: dropped, it says that the request was abandoned, and what
+/// is known of it.
+pub(crate) struct Sent {
+    account: Account,
+    settlement: Option<Settlement>,
+}
+
+impl Sent {
+    /// What is known of it.
+    pub(crate) fn account(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    /// Settles a request that has no usable answer.
+    pub(crate) async fn close(mut self, error: SendError) -> SendError {
+        let mut fields = self.account.fields();
+        fields.extend(of_error(&error));
+        // The decision is on record already; the caller gets this error whether or not a second
+        // record could be written.
+        self.settle(verdict(&error), fields).await;
+        error
+    }
+
+    /// Settles a request whose answer went into the vault.
+    pub(crate) async fn close_captured(
+        mut self,
+        received: usize,
+        stored: impl IntoIterator<Item = &SecretName>,
+    ) {
+        let mut fields = self.account.fields();
+        fields.push((Field::Received, received.to_string()));
+        // What it brought is on record already, as a change of each secret.
+        let stored = stored.into_iter().map(SecretName::as_str).collect::<Vec<_>>().join(",");
+        fields.extend(Some((Field::Secret, stored)).filter(|(_, stored)| !stored.is_empty()));
+        self.settle(Verdict::Done, fields).await;
+    }
+
+    /// Settles a request whose answer was read, or dropped half-way. Called from where nothing can
+    /// wait. `failed` says how the exchange broke, if it did.
+    pub(crate) fn close_with_body(mut self, end: BodyEnd, failed: Option<&Failure>) {
+        let mut fields = self.account.fields();
+        fields.push((Field::Received, end.received.to_string()));
+        let cut_off = self.account.cut_off();
+        let verdict = match &cut_off {
+            Some(error) => verdict(error),
+            None if end.verdict == Verdict::Allow => Verdict::Done,
+            None => end.verdict,
+        };
+        if let Some(SendError::Refused(refusal)) = &cut_off {
+            fields.extend(of_refusal(refusal));
+            return self.settle_detached(verdict, fields);
+        }
+        match (end.fault.as_ref().and_then(BodyFault::refusal), failed, &end.fault) {
+            (Some(refusal), ..) => fields.extend(of_refusal(refusal)),
+            (None, Some(failure), _) => fields.push((Field::Reason, failure.to_string())),
+            (None, None, Some(fault)) => fields.push((Field::Reason, fault.to_string())),
+            (None, None, None) => {
+                fields.extend(end.findings.first().map(|finding| (Field::Rule, finding.rule.to_string())));
+            }
+        }
+        self.settle_detached(verdict, fields);
+    }
+
+    /// Settles a request that opened a WebSocket, with the bytes of the messages that were sent and received.
+    pub(crate) async fn close_socket(
+        mut self,
+        (sent, received): (u64, u64),
+        outcome: Outcome,
+        findings: &[Finding],
+    ) {
+        self.account.sent += sent;
+        let mut fields = self.account.fields();
+        fields.push((Field::Received, received.to_string()));
+        let verdict = match &outcome {
+            Outcome::Left => Verdict::Abandoned,
+            Outcome::Error(error) => verdict(error),
+            Outcome::Done => {
+                let worst = findings.iter().max_by_key(|finding| (finding.action, finding.severity));
+                fields.extend(worst.map(|finding| (Field::Rule, finding.rule.to_string())));
+                worst.map_or(Verdict::Done, |worst| worst.action.into())
+            }
+        };
+        if let Outcome::Error(error) = &outcome {
+            fields.extend(of_error(error));
+        }
+        self.settle(verdict, fields).await;
+    }
+
+    async fn settle(&mut self, verdict: Verdict, fields: Vec<(Field, String)>) {
+        if let Some(settlement) = self.settlement.take() {
+            let _ = settlement.settle(verdict, fields).await;
+        }
+    }
+
+    fn settle_detached(&mut self, verdict: Verdict, fields: Vec<(Field, String)>) {
+        if let Some(settlement) = self.settlement.take() {
+            settlement.settle_detached(verdict, fields);
+        }
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if let Some(settlement) = self.settlement.take() {
+            settlement.settle_detached(Verdict::Abandoned, self.account.fields());
+        }
     }
 }
 
@@ -246,6 +277,13 @@ fn explain(error: &SendError) -> String {
         SendError::Refused(refusal) if refusal.detail.is_empty() => refusal.rule.id.to_owned(),
         SendError::Refused(refusal) => format!("{}: {}", refusal.rule.id, refusal.detail),
         SendError::Failed(failure) => failure.to_string(),
+    }
+}
+
+fn of_error(error: &SendError) -> Vec<(Field, String)> {
+    match error {
+        SendError::Refused(refusal) => of_refusal(refusal),
+        SendError::Failed(failure) => vec![(Field::Reason, failure.to_string())],
     }
 }
 

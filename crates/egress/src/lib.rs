@@ -27,6 +27,7 @@ mod capture;
 pub mod config;
 mod connect;
 mod credential_injector;
+mod cut;
 pub mod error;
 pub mod headers;
 pub mod java;

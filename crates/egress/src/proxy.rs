@@ -27,6 +27,7 @@ use std::time::Duration;
 use policy::{Policy, Run};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use types::limits;
 use types::{Digest, Endpoint, Scheme, SecretName};
@@ -43,11 +44,14 @@ pub use listen::{is_abandoned, serve_unix};
 use placeholder::Placeholders;
 pub use placeholder::{PlaceholderError, token};
 
-/// A proxy for one run. Dropped, it ends every connection that it serves.
+/// How long requests may take to end when the proxy does.
+const END_TIME: Duration = Duration::from_secs(10);
+
+/// A proxy for one run. Ended or dropped, it ends every connection that it serves.
 pub struct Proxy {
     shared: Arc<Shared>,
     /// Connections hold the other end.
-    _open: watch::Sender<()>,
+    open: watch::Sender<()>,
 }
 
 /// What a proxy is made of.
@@ -127,6 +131,8 @@ struct Shared {
     tunnels: Arc<Semaphore>,
     budget: Budget,
     closed: watch::Receiver<()>,
+    /// Whoever is being answered holds the other end.
+    answering: watch::Sender<()>,
 }
 
 impl Proxy {
@@ -139,8 +145,10 @@ impl Proxy {
         let Parts { egress, policy, run, authority, bounds } = parts;
         let (leaves, tunnels) = (Leaves::new(authority), Arc::new(Semaphore::new(bounds.connections)));
         let budget = Budget::of(bounds.memory);
-        let shared = Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, budget, closed };
-        Ok(Self { shared: Arc::new(shared), _open: open })
+        let answering = watch::Sender::new(());
+        let shared =
+            Shared { egress, policy, run, leaves, placeholders, bounds, tunnels, budget, closed, answering };
+        Ok(Self { shared: Arc::new(shared), open })
     }
 
     /// The certificate that clients have to trust, as PEM text. Its key stays in memory.
@@ -156,6 +164,12 @@ impl Proxy {
     /// What the clients may do.
     pub fn run(&self) -> &Run {
         &self.shared.run
+    }
+
+    /// Ends every connection, and waits until what became of each request is on record.
+    pub async fn end(&self) {
+        self.open.send_replace(());
+        let _ = timeout(END_TIME, self.shared.answering.closed()).await;
     }
 
     /// Serves one connection to its end.
@@ -176,6 +190,21 @@ impl Proxy {
                 }
             }
         }
+    }
+}
+
+impl Shared {
+    /// Has something come to its end, whoever stops waiting for it: the proxy waits when it ends.
+    fn see_through<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let running = self.answering.subscribe();
+        tokio::spawn(async move {
+            let done = work.await;
+            drop(running);
+            done
+        })
     }
 }
 

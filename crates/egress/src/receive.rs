@@ -11,11 +11,10 @@ use futures_util::{Stream, StreamExt};
 use http::header::{CONTENT_ENCODING, HeaderMap};
 use http::response;
 use http_body::Frame;
-use policy::Settlement;
 use safety::{Blocked, BodyFault, Channel, Encoding, Safety, ScreenedBody};
 use types::{Outbound, Refusal, Source};
 
-use crate::account::Account;
+use crate::account::Sent;
 use crate::error::{Failure, SendError, UpstreamFault};
 use crate::token_watch::TokenWatch;
 use crate::wire::Arriving;
@@ -40,8 +39,7 @@ pub(crate) fn body(
     (encoding, ends): (Option<Encoding>, Ends),
     effect: &Outbound,
     safety: &Arc<Safety>,
-    account: Account,
-    settlement: Settlement,
+    mut sent: Sent,
 ) -> (ScreenedBody, Trailers) {
     let (failed, trailers) = (Arc::new(OnceLock::new()), Trailers::default());
     let watch = Watch {
@@ -51,7 +49,7 @@ pub(crate) fn body(
     };
     let stream = data(arriving, watch, failed.clone());
     let origin = Source::Web(effect.target.host().clone());
-    let trace = account.trace().clone();
+    let trace = sent.account().trace().clone();
     let body = safety.body(stream, origin, encoding, effect.response, trace);
     let body = match TokenWatch::of(effect) {
         Some(mut watch) => body.watched(Box::new(move |plain| watch.read(plain))),
@@ -62,7 +60,7 @@ pub(crate) fn body(
         Ends::Lines => body.by_lines(),
         Ends::Messages => body.by_messages(&rules::DISGUISED_BODY),
     };
-    (body.on_end(Box::new(move |end| account.close_with_body(settlement, end, failed.get()))), trailers)
+    (body.on_end(Box::new(move |end| sent.close_with_body(end, failed.get()))), trailers)
 }
 
 /// Where the reader of a body may want what was sent before more of it is.

@@ -10,12 +10,12 @@ use futures_util::StreamExt as _;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use policy::Permit;
 use secrets::{Captured, Vault};
-use tokio::time::timeout_at;
 use types::limits::Bytes as Limit;
 use types::{Outbound, Refusal, Trace};
 use zeroize::Zeroizing;
 
 use crate::account::Account;
+use crate::cut::Cut;
 use crate::error::{Failure, SendError, UpstreamFault};
 use crate::headers::Message;
 use crate::send::{Egress, Ready};
@@ -32,18 +32,20 @@ impl Egress {
             return Err(account.close_unsent(permit, refusal.into()).await);
         };
         let (deadline, most) = (account.deadline(), permit.effect().response);
-        let ready = timeout_at(deadline, self.prepare(&permit, form(), None, &mut account)).await;
-        let Ready { request, leases, link, .. } = match ready.unwrap_or(Err(Failure::Timeout.into())) {
+        let asked = (&permit, form(), None);
+        let ready = self.prepare_until(deadline, asked, &mut account, &mut Cut::never()).await;
+        let Ready { request, leases, link, .. } = match ready {
             Ok(ready) => ready,
             Err(error) => return Err(account.close_unsent(permit, error).await),
         };
         let (armed, settlement, capture) = secrets::inject_renewal(leases, permit, request)?;
+        let mut sent = account.leaves(settlement);
         let exchange = async {
             let since = std::time::Instant::now();
             // A connection of its own, so there is none to make anew.
             let redial = std::future::pending();
             let (head, arriving) = wire::exchange(link, None, armed, deadline, redial).await?;
-            account.answered(head.status, since);
+            sent.account().answered(head.status, since);
             receive::refuse_encoded(&head.headers)?;
             let answer = read(arriving, most).await?;
             let length = answer.len();
@@ -56,10 +58,10 @@ impl Egress {
         match exchange.await {
             Ok((captured, length)) => {
                 let stored = [&captured.secret].into_iter().chain(&captured.refresh);
-                account.close_captured(settlement, length, stored).await;
+                sent.close_captured(length, stored).await;
                 Ok(captured)
             }
-            Err(error) => Err(account.close(settlement, error).await),
+            Err(error) => Err(sent.close(error).await),
         }
     }
 

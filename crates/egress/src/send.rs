@@ -20,15 +20,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Request, Response, response};
-use policy::{Permit, Settlement};
+use policy::Permit;
 use safety::{Channel, Encoding, Safety, ScreenedBody};
 use secrets::{Leases, Vault};
 use tokio::time::timeout_at;
 use types::{Outbound, Refusal, Target, Trace};
 
-use crate::account::Account;
+use crate::account::{Account, Sent};
 use crate::connect::connect;
 use crate::credential_injector as injector;
+use crate::cut::Cut;
 use crate::error::{Failure, SendError};
 use crate::headers::{self, Message};
 use crate::link::Link;
@@ -66,8 +67,7 @@ pub(crate) struct Exchange {
     pub(crate) arriving: Arriving,
     pub(crate) encoding: Option<Encoding>,
     pub(crate) effect: Outbound,
-    pub(crate) account: Account,
-    pub(crate) settlement: Settlement,
+    pub(crate) sent: Sent,
 }
 
 impl Egress {
@@ -94,7 +94,18 @@ impl Egress {
         message: Message,
         trace: &Trace,
     ) -> Result<Response<ScreenedBody>, SendError> {
-        Ok(self.answer(self.exchange(permit, message, None, trace).await?))
+        self.send_unless(permit, message, trace, &mut Cut::never()).await
+    }
+
+    /// The same, as long as nothing stops it.
+    pub(crate) async fn send_unless(
+        &self,
+        permit: Permit<Outbound>,
+        message: Message,
+        trace: &Trace,
+        cut: &mut Cut,
+    ) -> Result<Response<ScreenedBody>, SendError> {
+        Ok(self.answer(self.exchange(permit, message, None, (trace, cut)).await?))
     }
 
     /// The six steps, up to the head of the answer. A request that is to open a WebSocket says so.
@@ -103,7 +114,7 @@ impl Egress {
         permit: Permit<Outbound>,
         message: Message,
         opening: Option<&Opening>,
-        trace: &Trace,
+        (trace, cut): (&Trace, &mut Cut),
     ) -> Result<Exchange, SendError> {
         let mut account = Account::open(&permit, trace);
         let deadline = account.deadline();
@@ -113,39 +124,40 @@ impl Egress {
             let refusal = Refusal::new(&secrets::rules::NOT_CAPTURED, "nothing was sent");
             return Err(account.close_unsent(permit, refusal.into()).await);
         }
-        let ready = timeout_at(deadline, self.prepare(&permit, message, opening, &mut account)).await;
-        let Ready { request, leases, link, pinned, home } =
-            match ready.unwrap_or(Err(Failure::Timeout.into())) {
-                Ok(ready) => ready,
-                Err(error) => return Err(account.close_unsent(permit, error).await),
-            };
+        let ready = self.prepare_until(deadline, (&permit, message, opening), &mut account, cut).await;
+        let Ready { request, leases, link, pinned, home } = match ready {
+            Ok(ready) => ready,
+            Err(error) => return Err(account.close_unsent(permit, error).await),
+        };
         account.uploads(request.body().meter());
         let (armed, settlement) = secrets::inject(leases, permit, request)?;
+        let mut sent = account.leaves(settlement);
         let since = Instant::now();
         let redial = self.dial(&pinned, &effect.target, Offer::of(opening));
-        let (head, arriving) = match wire::exchange(link, home, armed, deadline, redial).await {
+        let (head, arriving) = match cut.unless(wire::exchange(link, home, armed, deadline, redial)).await {
             Ok(answer) => answer,
             Err(error) => {
-                let error = account.cause(error);
-                return Err(account.close(settlement, error).await);
+                let error = sent.account().cause(error);
+                return Err(sent.close(error).await);
             }
         };
+        let account = sent.account();
         account.connected(arriving.addr());
         account.answered(head.status, since);
         let since = Instant::now();
         let encoding = receive::screen_head(&self.safety, &effect, &head);
         let encoding = match account.leak_step("response head", since, encoding) {
             Ok(encoding) => encoding,
-            Err(error) => return Err(account.close(settlement, error).await),
+            Err(error) => return Err(sent.close(error).await),
         };
-        Ok(Exchange { head, arriving, encoding, effect, account, settlement })
+        Ok(Exchange { head, arriving, encoding, effect, sent })
     }
 
     /// The answer as its reader gets it.
     pub(crate) fn answer(&self, exchange: Exchange) -> Response<ScreenedBody> {
-        let Exchange { head, arriving, encoding, effect, account, settlement } = exchange;
+        let Exchange { head, arriving, encoding, effect, sent } = exchange;
         let shape = (encoding, receive::Ends::of(&head));
-        let (body, trailers) = receive::body(arriving, shape, &effect, &self.safety, account, settlement);
+        let (body, trailers) = receive::body(arriving, shape, &effect, &self.safety, sent);
         let mut response = headers::incoming(&effect, head, body);
         response.extensions_mut().insert(trailers);
         if let Some(encoding) = encoding {
@@ -154,9 +166,21 @@ impl Egress {
         response
     }
 
+    /// [`Egress::prepare`], within the time of the exchange and unless something stops it.
+    pub(crate) async fn prepare_until(
+        &self,
+        deadline: tokio::time::Instant,
+        (permit, message, opening): (&Permit<Outbound>, Message, Option<&Opening>),
+        account: &mut Account,
+        cut: &mut Cut,
+    ) -> Result<Ready, SendError> {
+        let ready = timeout_at(deadline, self.prepare(permit, message, opening, account));
+        cut.unless(async { ready.await.unwrap_or(Err(Failure::Timeout.into())) }).await
+    }
+
     /// Everything that can refuse a request before a byte of it leaves: build, resolve, scan, lease,
     /// connect.
-    pub(crate) async fn prepare(
+    async fn prepare(
         &self,
         permit: &Permit<Outbound>,
         message: Message,

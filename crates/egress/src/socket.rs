@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, join};
+use futures_util::future::join;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Response, StatusCode};
-use policy::{Permit, Settlement};
+use policy::Permit;
 use safety::{BodyFault, Channel, Conversation, Safety, Screened, ScreenedBody};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -31,9 +31,10 @@ use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 use types::limits::Bytes as Limit;
 use types::{Outbound, Refusal, Source, Trace};
 
-use crate::account::Account;
+use crate::account::Sent;
 use crate::budget::Share;
 use crate::connect::Line;
+use crate::cut::Cut;
 use crate::error::{Failure, SendError, UpstreamFault};
 use crate::headers::{self, Message};
 use crate::metered::{Full, Metered, Room, Side};
@@ -62,8 +63,7 @@ pub(crate) struct Socket {
     safety: Arc<Safety>,
     effect: Outbound,
     deadline: Instant,
-    account: Account,
-    settlement: Settlement,
+    sent: Sent,
 }
 
 /// Our side of the handshake (RFC 6455, 4.1).
@@ -113,33 +113,39 @@ impl Egress {
         permit: Permit<Outbound>,
         message: Message,
         trace: &Trace,
+        cut: &mut Cut,
     ) -> Result<Opened, SendError> {
         let opening = Opening::new();
         let asked = message.headers.get(SEC_WEBSOCKET_PROTOCOL).cloned();
-        let exchange = self.exchange(permit, message, Some(&opening), trace).await?;
+        let exchange = self.exchange(permit, message, Some(&opening), (trace, &mut *cut)).await?;
         if exchange.head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Opened::Answer(Box::new(self.answer(exchange))));
         }
-        let Exchange { mut head, arriving, effect, account, settlement, .. } = exchange;
-        let deadline = account.deadline();
+        let Exchange { mut head, arriving, effect, mut sent, .. } = exchange;
+        let deadline = sent.account().deadline();
         let line = match opening.is_met(&head.headers, asked.as_ref()) {
-            true => arriving.into_line().await,
-            false => Err(Failure::Upstream(UpstreamFault::Switched)),
+            true => cut.unless(async { Ok(arriving.into_line().await?) }).await,
+            false => Err(Failure::Upstream(UpstreamFault::Switched).into()),
         };
         let (line, first) = match line {
             Ok(line) => line,
-            Err(failure) => return Err(account.close(settlement, failure.into()).await),
+            Err(error) => return Err(sent.close(error).await),
         };
         head.headers.remove(SEC_WEBSOCKET_ACCEPT);
         let head = headers::incoming(&effect, head, ());
         let safety = self.safety.clone();
-        let socket = Socket { line, first, safety, effect, deadline, account, settlement };
+        let socket = Socket { line, first, safety, effect, deadline, sent };
         Ok(Opened::Socket(head, Box::new(socket)))
     }
 }
 
 impl Socket {
-    /// Passes on what either side says until one of them ends it, something is found, its time is over, or `stopped`
+    /// Ends it before a word was said: there is no client.
+    pub(crate) async fn close(self) {
+        self.sent.close(Failure::Sender.into()).await;
+    }
+
+    /// Passes on what either side says until one of them ends it, something is found, its time is over, or `cut`
     /// comes about. `watch` reads along on the way out; `share` is the room that there is for messages, and grows with them;
     /// `silence` ends it where neither side says anything.
     pub(crate) async fn relay<S>(
@@ -147,11 +153,11 @@ impl Socket {
         client: S,
         (share, silence): (Share, Arc<Silence>),
         watch: Watch,
-        stopped: BoxFuture<'static, Refusal>,
+        mut cut: Cut,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let Self { line, first, safety, effect, deadline, account, settlement } = self;
+        let Self { line, first, safety, effect, deadline, sent } = self;
         let room = Room::new(share, silence.clone());
         let upstream = Metered { stream: line, room: room.clone(), side: Side::Upstream };
         let upstream =
@@ -170,17 +176,18 @@ impl Socket {
         let end = tokio::select! {
             stop = pump(&mut from_client, &mut to_upstream, &mut out, || room.passed(Side::Client)) => stop.of_client(),
             stop = pump(&mut from_upstream, &mut to_client, &mut back, || room.passed(Side::Upstream)) => stop.of_upstream(),
-            refusal = stopped => End::refused(refusal, CloseCode::Policy),
+            error = cut.comes() => End::cut(error),
             refusal = silence.too_long() => End::refused(refusal, CloseCode::Away),
             () = sleep_until(deadline) => End::failed(Failure::Timeout, CloseCode::Away),
         };
+        let bytes = (out.conversation.received(), back.conversation.received());
+        // First on record: who is told that it is over takes the time that they like.
+        sent.close_socket(bytes, end.outcome, back.conversation.findings()).await;
         join(
             say_last(&mut to_client, &mut from_client, end.last.clone()),
             say_last(&mut to_upstream, &mut from_upstream, end.last),
         )
         .await;
-        let bytes = (out.conversation.received(), back.conversation.received());
-        account.close_socket(settlement, bytes, end.outcome, back.conversation.findings()).await;
     }
 }
 
@@ -363,6 +370,13 @@ impl End {
     /// Both sides are told the rule.
     fn refused(refusal: Refusal, code: CloseCode) -> Self {
         Self { last: words(code, refusal.rule.id), outcome: Outcome::Error(refusal.into()) }
+    }
+
+    fn cut(error: SendError) -> Self {
+        match error {
+            SendError::Refused(refusal) => Self::refused(refusal, CloseCode::Policy),
+            SendError::Failed(failure) => Self::failed(failure, CloseCode::Away),
+        }
     }
 
     fn failed(failure: Failure, code: CloseCode) -> Self {

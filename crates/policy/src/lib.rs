@@ -10,7 +10,8 @@
 //! A [`Permit`] is minted here and nowhere else, after its record is durable, and carries the one
 //! effect it is for. [`decide`] is the file to read first.
 
-pub mod catalog;
+pub mod asker;
+mod catalog;
 pub mod cedar;
 mod decide;
 mod export;
@@ -30,6 +31,7 @@ mod storm;
 mod tally;
 mod turn;
 
+pub use asker::{Asker, Here};
 pub use catalog::{Catalog, Tool};
 pub use decide::{Decision, Policy, Reserved};
 pub use held::Held;

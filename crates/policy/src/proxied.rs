@@ -17,6 +17,7 @@ use types::{
     SecretName, SecretUse, Site, Target, Tokens, Verdict,
 };
 
+use crate::asker::Asker;
 use crate::decide::{InForce, Policy, not_recorded};
 use crate::held::{self, Held, Waiting};
 use crate::judge::{granted, is_bound};
@@ -88,6 +89,8 @@ pub struct Asked {
     pub brought: Vec<Carried>,
     /// What its body stands for, where it was read whole.
     pub body: Option<Bytes>,
+    /// Who asks.
+    pub asker: Asker,
 }
 
 /// A judgement about a request.
@@ -219,15 +222,17 @@ impl Policy {
         }
         let record = |verdict| run.record(verdict).with(Field::Target, &asked.target);
         let judged = match self.judge_proxied(&rules, run, &asked).await {
-            Ok(judged) if judged.ask => match self.hold_request(run, &asked, record).await {
-                // Rules and grants may have changed while it waited.
-                Ok(approval) => {
-                    rules = self.in_force();
-                    let again = self.judge_proxied(&rules, run, &asked).await;
-                    again.map(|judged| (judged, Some(approval)))
+            Ok(judged) if judged.ask => {
+                match asked.asker.unless_gone(self.hold_request(run, &asked, record)).await {
+                    // Rules and grants may have changed while it waited.
+                    Ok(approval) => {
+                        rules = self.in_force();
+                        let again = self.judge_proxied(&rules, run, &asked).await;
+                        again.map(|judged| (judged, Some(approval)))
+                    }
+                    Err(refusal) => Err(refusal),
                 }
-                Err(refusal) => Err(refusal),
-            },
+            }
             judged => judged.map(|judged| (judged, None)),
         };
         let (Judged { outbound, by, .. }, approval) = match judged {

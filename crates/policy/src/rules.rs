@@ -49,6 +49,8 @@ rules! {
     DECLINED = "policy.declined", "the owner declined";
     /// The question was answered too late.
     ANSWERED_LATE = "policy.answered-late", "the approval came after the time limit";
+    /// Whoever asked is gone.
+    ASKER_GONE = "policy.asker-gone", "whoever asked was gone before the owner answered";
     /// The host is not in the tool's manifest.
     HOST_NOT_LISTED = "policy.host-not-listed", "the tool may not connect to this host";
     /// The host is listed, but not with this method or path.

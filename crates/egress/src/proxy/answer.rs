@@ -37,14 +37,14 @@ impl Shared {
     pub(super) fn passed_on(
         self: Arc<Self>,
         mut response: Response<ScreenedBody>,
-        stopped: BoxFuture<'static, Refusal>,
+        (stopped, asked): (BoxFuture<'static, Refusal>, &str),
         (share, silence): (Share, Option<Arc<Silence>>),
     ) -> Response<Outward> {
         let trailers = response.extensions_mut().remove::<Trailers>();
         let window = response.extensions_mut().remove::<Encoding>().map_or(0, Encoding::window);
         let open = |body| {
             let pieces = Pieces { shared: self, body, share, silence, window, passed: 0 };
-            Open { pieces, stopped, trailers }
+            Open { pieces, stopped, asked: asked.to_owned(), trailers }
         };
         response.map(|body| StreamBody::new(unfold(Some(open(body)), next)).boxed_unsync())
     }
@@ -54,6 +54,8 @@ impl Shared {
 struct Open {
     pieces: Pieces,
     stopped: BoxFuture<'static, Refusal>,
+    /// What was asked, for its record.
+    asked: String,
     trailers: Option<Trailers>,
 }
 
@@ -73,7 +75,10 @@ async fn next(open: Option<Open>) -> Option<(Result<Frame<Bytes>, BodyFault>, Op
     let mut open = open?;
     let piece = tokio::select! {
         piece = open.pieces.next() => piece,
-        refusal = &mut open.stopped => Some(Err(BodyFault::Refused(refusal))),
+        refusal = &mut open.stopped => {
+            let Shared { policy, run, .. } = &*open.pieces.shared;
+            Some(Err(BodyFault::Refused(policy.note_refused(run, refusal, &open.asked).await)))
+        }
     };
     match piece {
         Some(Ok(piece)) => Some((Ok(Frame::data(piece)), Some(open))),

@@ -14,7 +14,7 @@ use http::{Method, Response, Uri};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
-use policy::{Asked, Permit};
+use policy::{Asked, Asker, Permit};
 use safety::credential_detect;
 use tokio::time::sleep;
 use types::{Digest, Endpoint, Outbound, Refusal, Scheme, SecretUse, Target};
@@ -23,6 +23,7 @@ use super::answer::{self, Outward};
 use super::upload::Arrived;
 use super::{Client, Place, Shared};
 use crate::budget::Share;
+use crate::cut::Cut;
 use crate::error::Failure;
 use crate::headers::Message;
 use crate::limits::EXCHANGE_MEMORY;
@@ -49,6 +50,7 @@ impl Shared {
         self: Arc<Self>,
         place: Place,
         mut request: Request<Incoming>,
+        asker: Asker,
     ) -> Response<Outward> {
         if let Place::Front(Client::Token(token)) = &place
             && !shows(request.headers(), token)
@@ -79,8 +81,13 @@ impl Shared {
             let arrived = self.payload(body, &read.headers, &mut share).await?;
             Ok((upgrade, read, arrived, share))
         };
+        let read = tokio::select! {
+            read = read => read,
+            // There is nothing yet to be decided.
+            () = asker.gone() => return answer::unsent(&Failure::Sender.into(), ""),
+        };
         let (upgrade, Read { target, claims, headers }, Arrived { payload, plain, silence }, share) =
-            match read.await {
+            match read {
                 Ok(read) => read,
                 Err(refusal) => {
                     let authority = authority.map(|to| to.to_string()).unwrap_or_default();
@@ -90,7 +97,7 @@ impl Shared {
         let asked = target.to_string();
         // What will be said in a WebSocket is as unknown as the rest of a body that streams.
         let body = (upgrade.is_none() && matches!(payload, Payload::Whole(_))).then_some(&plain);
-        let question = question(target, claims, &headers, (body, &plain));
+        let question = question(target, claims, &headers, (body, &plain), &asker);
         let permit = match self.policy.decide_proxied(&self.run, question).await {
             Ok(permit) => permit,
             // An address that holds a secret is not repeated.
@@ -101,8 +108,8 @@ impl Shared {
         };
         let message = Message { headers, body: payload };
         match upgrade {
-            Some(upgrade) => self.open(permit, message, upgrade, share, &asked).await,
-            None => self.pass(permit, message, (share, silence), &asked).await,
+            Some(upgrade) => self.open(permit, message, upgrade, share, (&asked, asker)).await,
+            None => self.pass(permit, message, (share, silence), (&asked, asker)).await,
         }
     }
 
@@ -112,39 +119,32 @@ impl Shared {
         permit: Permit<Outbound>,
         message: Message,
         (share, silence): (Share, Option<Arc<Silence>>),
-        asked: &str,
+        (asked, asker): (&str, Asker),
     ) -> Response<Outward> {
         let revoked = self.clone().revoked(permit.effect());
-        let mut stopped = self.clone().stopped(revoked, silence.clone(), asked);
+        let refused = stopped(revoked, silence.clone());
         if permit.effect().tokens.into_secrets().is_some() {
             // The endpoint may have replaced tokens when the client is gone: its answer is waited for and kept.
-            let (shared, of) = (self.clone(), asked.to_owned());
-            let mut answer = tokio::spawn(async move {
-                let _share = share;
-                shared.captured(permit, message, &of).await
-            });
-            let lost = || answer::unsent(&Failure::Sender.into(), asked);
-            return tokio::select! {
-                answer = &mut answer => answer.unwrap_or_else(|_| lost()),
-                refusal = &mut stopped => {
-                    answer.abort();
-                    answer::refused(&refusal, Some(asked))
-                }
-            };
+            let mut cut = Cut { refused, ..Cut::never() };
+            return self.captured(permit, message, &mut cut, asked).await;
         }
-        let sent = tokio::select! {
-            sent = self.egress.send(permit, message, self.run.turn().trace()) => sent,
-            refusal = &mut stopped => return answer::refused(&refusal, Some(asked)),
-        };
-        match sent {
-            Ok(response) => self.passed_on(response, stopped, (share, silence)),
+        let mut cut = Cut { refused, left: Box::pin(asker.gone()) };
+        match self.egress.send_unless(permit, message, self.run.turn().trace(), &mut cut).await {
+            Ok(response) => self.passed_on(response, (cut.refused, asked), (share, silence)),
             Err(error) => answer::unsent(&error, asked),
         }
     }
 
     /// Sends a request whose answer brings tokens, and answers with what stands for them.
-    async fn captured(&self, permit: Permit<Outbound>, message: Message, asked: &str) -> Response<Outward> {
-        let (status, taken) = match self.egress.capture(permit, message, self.run.turn().trace()).await {
+    async fn captured(
+        &self,
+        permit: Permit<Outbound>,
+        message: Message,
+        cut: &mut Cut,
+        asked: &str,
+    ) -> Response<Outward> {
+        let taken = self.egress.capture(permit, message, self.run.turn().trace(), cut).await;
+        let (status, taken) = match taken {
             Ok(taken) => taken,
             Err(error) => return answer::unsent(&error, asked),
         };
@@ -153,24 +153,8 @@ impl Shared {
         })
     }
 
-    /// Comes about when an exchange is revoked, or says nothing for too long, which is recorded then.
-    fn stopped(
-        self: Arc<Self>,
-        revoked: BoxFuture<'static, Refusal>,
-        silence: Option<Arc<Silence>>,
-        asked: &str,
-    ) -> BoxFuture<'static, Refusal> {
-        let (Some(silence), asked) = (silence, asked.to_owned()) else { return revoked };
-        Box::pin(async move {
-            tokio::select! {
-                refusal = revoked => refusal,
-                refusal = silence.too_long() => self.policy.note_refused(&self.run, refusal, &asked).await,
-            }
-        })
-    }
-
-    /// Comes about when a secret of the exchange is no longer granted for it (attack C19), and is recorded then. The
-    /// exchange is cut off; what has left has left.
+    /// Comes about when a secret of the exchange is no longer granted for it (attack C19). The exchange is cut off; what has
+    /// left has left.
     pub(super) fn revoked(self: Arc<Self>, outbound: &Outbound) -> BoxFuture<'static, Refusal> {
         let (target, secrets) = (outbound.target.clone(), outbound.secrets.clone());
         if secrets.is_empty() {
@@ -180,7 +164,7 @@ impl Shared {
             loop {
                 sleep(LOOK).await;
                 if let Err(refusal) = self.policy.still_granted(&target, &secrets).await {
-                    return self.policy.note_refused(&self.run, refusal, &target.endpoint.to_string()).await;
+                    return refusal;
                 }
             }
         })
@@ -211,16 +195,31 @@ impl Shared {
     }
 }
 
+/// Comes about when an exchange is revoked, or says nothing for too long.
+fn stopped(
+    revoked: BoxFuture<'static, Refusal>,
+    silence: Option<Arc<Silence>>,
+) -> BoxFuture<'static, Refusal> {
+    let Some(silence) = silence else { return revoked };
+    Box::pin(async move {
+        tokio::select! {
+            refusal = revoked => refusal,
+            refusal = silence.too_long() => refusal,
+        }
+    })
+}
+
 /// What is asked about a request.
 fn question(
     target: Target,
     claims: Vec<SecretUse>,
     headers: &HeaderMap,
     (body, plain): (Option<&Bytes>, &Bytes),
+    asker: &Asker,
 ) -> Asked {
     let mut brought = credential_detect::carried(headers, target.query());
     brought.extend(Payload::brought(plain, headers));
-    Asked { target, claims, headers: headers.clone(), brought, body: body.cloned() }
+    Asked { target, claims, headers: headers.clone(), brought, body: body.cloned(), asker: asker.clone() }
 }
 
 /// Refuses a body whose end two programs could see at different places (RFC 9112, 6.1): one coding, once, and spelt as

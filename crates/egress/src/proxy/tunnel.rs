@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use policy::Asker;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -92,17 +93,22 @@ impl Shared {
         self.to_its_end(connection).await;
     }
 
-    /// Answers a request unless the proxy is dropped meanwhile.
+    /// Answers a request in a task of its own. It is told when the client leaves or the proxy ends, and not dropped then: what was
+    /// decided and sent is on record with all that is known of it.
     fn respond(
         self: Arc<Self>,
         place: Place,
         request: Request<Incoming>,
     ) -> BoxFuture<'static, io::Result<Response<Outward>>> {
         let mut closed = self.closed.clone();
+        let (here, asker) = Asker::watched();
+        let answer = self.see_through(self.clone().answer(place, request, asker));
         Box::pin(async move {
+            let _here = here;
+            let aborted = || io::ErrorKind::ConnectionAborted.into();
             tokio::select! {
-                answer = self.answer(place, request) => Ok(answer),
-                _ = closed.changed() => Err(io::ErrorKind::ConnectionAborted.into()),
+                answer = answer => answer.map_err(|_| aborted()),
+                _ = closed.changed() => Err(aborted()),
             }
         })
     }

@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use policy::Permit;
+use policy::{Asker, Permit};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use types::{Outbound, Refusal};
@@ -26,6 +26,7 @@ use types::{Outbound, Refusal};
 use super::Shared;
 use super::answer::{self, Outward};
 use crate::budget::Share;
+use crate::cut::Cut;
 use crate::headers::Message;
 use crate::rules;
 use crate::silence::Silence;
@@ -75,16 +76,15 @@ impl Shared {
         message: Message,
         upgrade: Upgrade,
         share: Share,
-        asked: &str,
+        (asked, asker): (&str, Asker),
     ) -> Response<Outward> {
-        let mut revoked = self.clone().revoked(permit.effect());
-        let opened = tokio::select! {
-            opened = self.egress.open(permit, message, self.run.turn().trace()) => opened,
-            refusal = &mut revoked => return answer::refused(&refusal, Some(asked)),
-        };
+        let mut cut = Cut { refused: self.clone().revoked(permit.effect()), left: Box::pin(asker.gone()) };
+        let opened = self.egress.open(permit, message, self.run.turn().trace(), &mut cut).await;
         let (head, socket) = match opened {
             Ok(Opened::Socket(head, socket)) => (head, socket),
-            Ok(Opened::Answer(response)) => return self.passed_on(*response, revoked, (share, None)),
+            Ok(Opened::Answer(response)) => {
+                return self.passed_on(*response, (cut.refused, asked), (share, None));
+            }
             Err(error) => return answer::unsent(&error, asked),
         };
         let mut response = answer::empty();
@@ -97,7 +97,7 @@ impl Shared {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
-        tokio::spawn(self.converse(upgrade, socket, revoked, share));
+        self.see_through(self.clone().converse(upgrade, socket, cut.refused, share));
         response
     }
 
@@ -106,19 +106,19 @@ impl Shared {
         self: Arc<Self>,
         upgrade: Upgrade,
         socket: Box<Socket>,
-        revoked: BoxFuture<'static, Refusal>,
+        refused: BoxFuture<'static, Refusal>,
         share: Share,
     ) {
         let Upgrade { client, .. } = upgrade;
-        let Ok(Ok(client)) = timeout(self.bounds.handshake, client).await else { return };
+        let Ok(Ok(client)) = timeout(self.bounds.handshake, client).await else {
+            return socket.close().await;
+        };
         let mut watch = self.placeholders.watch();
         let watch = Box::new(move |bytes: &[u8]| watch.pass(bytes).map(drop));
         let (mut closed, silence) = (self.closed.clone(), Silence::of(self.bounds.silence));
+        let left = Box::pin(async move { drop(closed.changed().await) });
         drop(self);
-        tokio::select! {
-            () = socket.relay(TokioIo::new(client), (share, silence), watch, revoked) => {}
-            _ = closed.changed() => {}
-        }
+        socket.relay(TokioIo::new(client), (share, silence), watch, Cut { refused, left }).await;
     }
 }
 

@@ -8,6 +8,7 @@ mod framing;
 mod grpc;
 mod held;
 mod identity;
+mod leaving;
 mod reach;
 mod secrets;
 mod sockets;

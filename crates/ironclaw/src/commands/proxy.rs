@@ -47,6 +47,7 @@ pub async fn run(args: &cli::Proxy, base: &Base, terminal: &Terminal) -> Outcome
         failed = serving => failed,
     };
     listener.remove();
+    proxy.end().await;
     beside.end(&base.safety, terminal).await;
     served
 }

@@ -313,11 +313,18 @@ impl World {
         exchange(self.secured(host, host).await.unwrap(), request.as_bytes()).await
     }
 
+    /// What is on record by now.
+    pub(super) async fn records(&self) -> Vec<Record> {
+        let entries = Log::new(self.reader.clone()).tail(1000).await.unwrap();
+        entries.into_iter().map(|entry| entry.record).collect()
+    }
+
     /// Every record, after the writer has drained and the chain was verified.
     pub(super) async fn close(self) -> Vec<Entry> {
         let Self { proxy, policy, vault, serving, audit, reader, drain, folder: _folder, .. } = self;
         serving.abort();
         let _ = serving.await;
+        proxy.end().await;
         drop((proxy, policy, vault, audit));
         drain.finish().await;
         let log = Log::new(reader);
