@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use store::{NewRecord, StoreError, Writer};
 use types::{Digest, Field, Record};
 
+use crate::moment::Moment;
 use crate::recorder::{AuditError, Job, Work};
 use crate::task::refusal_of;
 use crate::{chain, clock};
@@ -57,9 +58,11 @@ impl End {
             });
         }
         let first = self.seq + 1;
-        let written = writer.append_after(self.chain.as_bytes(), &rows).await.map_err(failed)?;
+        if !writer.append_after(self.chain.as_bytes(), &rows).await.map_err(failed)? {
+            return Ok(None);
+        }
         *self = end;
-        Ok(written.then_some(first..=end.seq))
+        Ok(Some(first..=end.seq))
     }
 }
 
@@ -73,13 +76,15 @@ fn failed(error: StoreError) -> AuditError {
     }
 }
 
-/// The records of a group that does nothing but append them, and not many.
-pub(crate) fn only_appended(group: &[Job]) -> Option<Vec<&Record>> {
-    fn plain(job: &Job) -> Option<&Record> {
-        match &job.work {
-            Work::Record(record, None) => Some(record).filter(|record| record.field(Field::Claim).is_none()),
-            _ => None,
-        }
+/// The records of a group that does nothing but append them as of `now`, and not many.
+pub(crate) fn only_appended(group: &[Job], now: Moment) -> Option<Vec<&Record>> {
+    fn plain(job: &Job, now: Moment) -> Option<&Record> {
+        let record = match &job.work {
+            Work::Record(record, None) => record,
+            Work::AsOf(moment, record, None) if *moment == now => record,
+            _ => return None,
+        };
+        Some(record).filter(|record| record.field(Field::Claim).is_none())
     }
-    (group.len() <= TOGETHER).then(|| group.iter().map(plain).collect())?
+    (group.len() <= TOGETHER).then(|| group.iter().map(|job| plain(job, now)).collect())?
 }

@@ -14,6 +14,7 @@
 //! - `export`: how far records were handed to a collector.
 //! - [`archive`]: old records in files of their own, by which the log stays bounded.
 //! - `end`: appending to a log that nobody else has appended to meanwhile.
+//! - `moment`: whether anything was granted or taken back meanwhile.
 //! - `clock`: the only reading of the wall clock, for rows as well ([`now_ms`]).
 //!
 //! Several processes may hold one database: each reads the head inside its write transaction, or writes
@@ -30,6 +31,7 @@ mod export;
 mod handover;
 mod log;
 pub mod merkle;
+mod moment;
 mod recorder;
 mod seal;
 mod task;
@@ -39,5 +41,6 @@ pub use clock::now_ms;
 pub use export::Handed;
 pub use handover::Handover;
 pub use log::{Entry, Log};
+pub use moment::Moment;
 pub use recorder::{Audit, AuditError, ChangeError, Drain, Seq};
 pub use verify::{Against, Broken, Fault, Verified};

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use types::Record;
 
 use crate::checkpoint::Signer;
+use crate::moment::{Moment, Moments};
 use crate::seal::Sealer;
 use crate::task;
 
@@ -96,6 +97,7 @@ pub enum ChangeError {
 pub struct Audit {
     queue: mpsc::Sender<Job>,
     losses: Losses,
+    moments: Moments,
 }
 
 /// Finishes the log. See [`Drain::finish`].
@@ -118,9 +120,9 @@ impl Audit {
 
     fn run(writer: Writer, sealer: Option<Sealer>) -> (Self, Drain) {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let losses = Losses::default();
-        let task = tokio::spawn(task::run(writer, jobs, losses.clone(), sealer));
-        (Self { queue, losses }, Drain(task))
+        let (losses, moments) = (Losses::default(), Moments::default());
+        let task = tokio::spawn(task::run(writer, jobs, (losses.clone(), moments.clone()), sealer));
+        (Self { queue, losses, moments }, Drain(task))
     }
 
     /// Records an event. Returns once the record is durable; waits while the queue is full.
@@ -133,6 +135,25 @@ impl Audit {
             // Only a mutation can be lost.
             Err(ChangeError::Lost(_)) => Err(AuditError::Closed),
         }
+    }
+
+    /// The moment as of which grants that are read from here on are remembered.
+    pub fn moment(&self) -> Moment {
+        self.moments.now()
+    }
+
+    /// Records an event that rests on what was granted at that moment, with the change that belongs to it. Returns once both
+    /// are durable.
+    ///
+    /// # Errors
+    /// [`Lost::Changed`], and nothing is recorded, where grants may have changed since, in this process or in another one.
+    pub async fn record_as_of(
+        &self,
+        moment: Moment,
+        record: Record,
+        change: Option<Mutation>,
+    ) -> Result<Seq, ChangeError> {
+        self.submit(Work::AsOf(moment, record, change)).await
     }
 
     /// Makes a change and records it, both or neither. Returns once both are durable.
@@ -243,6 +264,8 @@ pub(crate) struct Job {
 pub(crate) enum Work {
     /// A record, and what changes with it.
     Record(Record, Option<Mutation>),
+    /// The same, where no grant was changed since that moment.
+    AsOf(Moment, Record, Option<Mutation>),
     /// What follows from an answer that is not known yet.
     Lease(Box<LeaseQuestion>, Judge),
     /// Nothing; but from here on this key seals.

@@ -15,6 +15,7 @@ use crate::checkpoint::Signer;
 use crate::clock;
 use crate::end::{self, End};
 use crate::merkle::Tree;
+use crate::moment::{self, Moments};
 use crate::recorder::{AuditError, ChangeError, Job, Judge, Losses, Seq, Work};
 use crate::seal::Sealer;
 
@@ -32,20 +33,21 @@ const ATTEMPTS: u32 = 5;
 
 /// Runs until every handle is dropped and the queue is empty.
 pub(crate) async fn run(
-    mut writer: Writer,
+    writer: Writer,
     mut queue: mpsc::Receiver<Job>,
-    losses: Losses,
+    (losses, moments): (Losses, Moments),
     mut sealer: Option<Sealer>,
 ) {
+    let mut pen = Pen { writer, end: None, moments };
     let mut group = Vec::with_capacity(GROUP);
-    let (mut recorded, mut known) = (false, None);
+    let mut recorded = false;
     let mut pause = Box::pin(sleep(COMPANY));
     while queue.recv_many(&mut group, GROUP).await > 0 {
         if group.iter().all(|job| job.answer.is_none()) {
             accompanied(&mut queue, &mut group, pause.as_mut()).await;
         }
         recorded |= group.iter().any(|job| !matches!(job.work, Work::Seal(_)));
-        write_group((&mut writer, &mut known), &mut group, &losses, &mut sealer, false).await;
+        write_group(&mut pen, &mut group, &losses, &mut sealer, false).await;
         // Who was answered may have the next record at hand: let it come before the group is taken, or groups
         // would be of those alone who waited for the one before.
         if !queue.is_empty() {
@@ -54,9 +56,17 @@ pub(crate) async fn run(
     }
     // What was recorded since the last seal is sealed before the process ends.
     if losses.pending() > 0 || (recorded && sealer.is_some()) {
-        write_group((&mut writer, &mut known), &mut group, &losses, &mut sealer, true).await;
+        write_group(&mut pen, &mut group, &losses, &mut sealer, true).await;
     }
-    writer.close().await;
+    pen.writer.close().await;
+}
+
+/// What the task writes with.
+struct Pen {
+    writer: Writer,
+    /// The end of the log as this process left it.
+    end: Option<End>,
+    moments: Moments,
 }
 
 /// Holds a group of records for which nobody waits back for one that somebody waits for. The pause is one for all groups:
@@ -99,14 +109,14 @@ async fn gathered(queue: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>) {
 
 /// Writes a group and answers everyone in it.
 async fn write_group(
-    (writer, end): (&mut Writer, &mut Option<End>),
+    pen: &mut Pen,
     group: &mut Vec<Job>,
     losses: &Losses,
     sealer: &mut Option<Sealer>,
     closing: bool,
 ) {
     let lost = losses.pending();
-    match commit_in_the_end((writer, end), group, lost, sealer.as_ref(), closing).await {
+    match commit_in_the_end(pen, group, lost, sealer.as_ref(), closing).await {
         Ok((outcomes, sealed)) => {
             losses.told(lost);
             if let (Some(sealer), Some(tree)) = (sealer.as_mut(), sealed) {
@@ -142,7 +152,7 @@ type Written = (Vec<Result<u64, Lost>>, Option<Tree>);
 
 /// Tries a group again, whole, when its transaction gave way to another one.
 async fn commit_in_the_end(
-    (writer, end): (&mut Writer, &mut Option<End>),
+    pen: &mut Pen,
     group: &mut [Job],
     lost: u64,
     sealer: Option<&Sealer>,
@@ -150,18 +160,17 @@ async fn commit_in_the_end(
 ) -> Result<Written, AuditError> {
     if lost == 0
         && !closing
-        && writer.is_in_file()
-        && let Some(mut known) = end.take()
-        && let Some(records) = end::only_appended(group)
-        && !sealer.is_some_and(|sealer| sealer.is_due(known.seq + records.len() as u64, false))
-        && let Some(numbers) = known.append(writer, &records).await?
+        && pen.writer.is_in_file()
+        && let Some(end) = &mut pen.end
+        && let Some(records) = end::only_appended(group, pen.moments.now())
+        && !sealer.is_some_and(|sealer| sealer.is_due(end.seq + records.len() as u64, false))
+        && let Some(numbers) = end.append(&mut pen.writer, &records).await?
     {
-        *end = Some(known);
         return Ok((numbers.map(Ok).collect(), None));
     }
     let mut attempt = 1;
     loop {
-        match commit((writer, end), group, lost, sealer, closing).await {
+        match commit(pen, group, lost, sealer, closing).await {
             Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
             outcome => return outcome,
         }
@@ -170,7 +179,7 @@ async fn commit_in_the_end(
 
 /// Writes a group in one transaction. When this returns an error, nothing of the group is acknowledged.
 async fn commit(
-    (writer, end): (&mut Writer, &mut Option<End>),
+    pen: &mut Pen,
     group: &mut [Job],
     lost: u64,
     sealer: Option<&Sealer>,
@@ -183,8 +192,9 @@ async fn commit(
             _ => None,
         })
         .collect();
-    let batch = writer.begin_with(&questions).await.map_err(AuditError::Unavailable)?;
-    let mut tail = Tail::read(batch).await?;
+    let (moments, left) = (&pen.moments, pen.end);
+    let batch = pen.writer.begin_with(&questions).await.map_err(AuditError::Unavailable)?;
+    let mut tail = Tail::read(batch, left, moments).await?;
     if lost > 0 {
         tail.append(&loss(lost), None).await?.map_err(|_| AuditError::Closed)?;
     }
@@ -193,6 +203,8 @@ async fn commit(
     for job in group {
         outcomes.push(match &mut job.work {
             Work::Record(record, mutation) => tail.append(record, mutation.as_ref()).await?,
+            Work::AsOf(moment, ..) if tail.changed || *moment != moments.now() => Err(Lost::Changed),
+            Work::AsOf(_, record, mutation) => tail.append(record, mutation.as_ref()).await?,
             Work::Lease(question, judge) => tail.lease(question, judge).await?,
             Work::HandOver(successor) => tail.hand_over(sealer, successor, &mut sealed).await?,
             Work::Seal(_) => Ok(tail.seq),
@@ -202,9 +214,13 @@ async fn commit(
     if let Some(sealer) = sealer.filter(|sealer| !handed_over && sealer.is_due(tail.seq, closing)) {
         sealed = tail.seal(sealer).await?;
     }
-    let Tail { batch, seq, chain, now_ms } = tail;
-    batch.commit().await.map_err(AuditError::Uncertain)?;
-    *end = Some(End { seq, chain, at_ms: now_ms });
+    let Tail { batch, seq, chain, now_ms, changed } = tail;
+    let committed = batch.commit().await;
+    if changed {
+        moments.pass();
+    }
+    committed.map_err(AuditError::Uncertain)?;
+    pen.end = Some(End { seq, chain, at_ms: now_ms });
     Ok((outcomes, sealed))
 }
 
@@ -214,20 +230,27 @@ struct Tail<'w> {
     seq: u64,
     chain: Digest,
     now_ms: u64,
+    /// Whether this transaction changed grants.
+    changed: bool,
 }
 
 impl<'w> Tail<'w> {
     /// Reads the head under the write lock, so that of two processes each continues the other's
     /// chain, and the clock after it, so that their times do not cross. The clock is the server's where
     /// there is one: what a record allows for a while is over at one moment for every process.
-    async fn read(mut batch: Batch<'w>) -> Result<Self, AuditError> {
+    ///
+    /// `left` is the end as this process left it: whether others have changed grants since moves the moment on.
+    async fn read(mut batch: Batch<'w>, left: Option<End>, moments: &Moments) -> Result<Self, AuditError> {
         let (head, clock) = batch.head_and_clock().await.map_err(AuditError::Unavailable)?;
         let now_ms = clock.unwrap_or_else(clock::now_ms);
-        let Some(head) = head else {
-            return Ok(Self { batch, seq: 0, chain: chain::genesis(), now_ms });
+        let (seq, chain, at_ms) = match head {
+            Some(head) => continued(&head).ok_or(AuditError::Head)?,
+            None => (0, chain::genesis(), 0),
         };
-        let (seq, chain, at_ms) = continued(&head).ok_or(AuditError::Head)?;
-        let mut tail = Self { batch, seq, chain, now_ms };
+        if moment::is_changed(&mut batch, left, (seq, chain)).await.map_err(AuditError::Unavailable)? {
+            moments.pass();
+        }
+        let mut tail = Self { batch, seq, chain, now_ms, changed: false };
         if now_ms < at_ms {
             tail.append(&clock_went_back(at_ms - now_ms), None).await?.map_err(|_| AuditError::Closed)?;
         }
@@ -288,7 +311,13 @@ impl<'w> Tail<'w> {
         record: &Record,
         change: Option<&Mutation>,
     ) -> Result<Result<u64, Lost>, AuditError> {
-        self.link(record, With::Change(change)).await
+        let changes = change.is_some_and(Mutation::changes_grants);
+        if changes && !moment::tells_of_grants(record.kind) {
+            return Ok(Err(Lost::Invalid));
+        }
+        let linked = self.link(record, With::Change(change)).await?;
+        self.changed |= changes && linked.is_ok();
+        Ok(linked)
     }
 
     /// Gives a record its number and its link, unless its change is lost.

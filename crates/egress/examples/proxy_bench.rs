@@ -1,8 +1,8 @@
 //! What intercepting proxies cost: a service of 1 KiB answers on loopback, and a client that asks it directly and through
 //! each of them, in turn.
 //!
-//! `scripts/bench-proxy` runs it: it prints where the service is and reads a line `NAME ADDRESS TOKEN CA` for each proxy,
-//! `-` for no token and for the service's own authority.
+//! `scripts/bench-proxy` runs it: it prints where the service is and reads a line `NAME ADDRESS TOKEN CA PROCESS` for each
+//! proxy, `-` for no token, for the service's own authority and for no process whose time is counted.
 
 #![allow(clippy::disallowed_macros, reason = "a measuring program for developers, not part of the product")]
 #![allow(clippy::disallowed_methods, reason = "the client of a benchmark is not the product's way out")]
@@ -47,9 +47,12 @@ struct Way {
     name: String,
     proxy: Option<String>,
     token: Option<String>,
+    process: Option<String>,
     tls: TlsConnector,
     took: Vec<Duration>,
     rates: Vec<f64>,
+    /// Processor time a request under load.
+    costs: Vec<Duration>,
 }
 
 #[tokio::main]
@@ -61,7 +64,7 @@ async fn main() -> Result<(), Failure> {
     std::fs::write(&own, service.ca_pem().unwrap_or_default())?;
     println!("{} {}", service.addr().port(), own.display());
 
-    let mut ways = vec![Way::parse("direct - - -", &own)?];
+    let mut ways = vec![Way::parse("direct - - - -", &own)?];
     for line in std::io::stdin().lines() {
         ways.push(Way::parse(&line?, &own)?);
     }
@@ -69,11 +72,14 @@ async fn main() -> Result<(), Failure> {
     for round in 0..=ROUNDS {
         for way in &mut ways {
             let took = way.latencies(to).await.map_err(|error| format!("{}: {error}", way.name))?;
-            let rate = way.rate(to).await?;
+            let before = way.processor_time()?;
+            let (done, rate) = way.rate(to).await?;
+            let spent = way.processor_time()?.saturating_sub(before);
             // The first round warms up.
             if round > 0 {
                 way.took.extend(took);
                 way.rates.push(rate);
+                way.costs.push(spent / done.max(1));
             }
         }
     }
@@ -84,8 +90,8 @@ async fn main() -> Result<(), Failure> {
 
 impl Way {
     fn parse(line: &str, own: &std::path::Path) -> Result<Self, Failure> {
-        let [name, proxy, token, ca] = line.split(' ').collect::<Vec<_>>()[..] else {
-            return Err(format!("not NAME ADDRESS TOKEN CA: {line}").into());
+        let [name, proxy, token, ca, process] = line.split(' ').collect::<Vec<_>>()[..] else {
+            return Err(format!("not NAME ADDRESS TOKEN CA PROCESS: {line}").into());
         };
         let given = |word: &str| (word != "-").then(|| word.to_owned());
         let mut roots = RootCertStore::empty();
@@ -100,9 +106,11 @@ impl Way {
             name: name.to_owned(),
             proxy: given(proxy),
             token: given(token),
+            process: given(process),
             tls: TlsConnector::from(Arc::new(config)),
             took: Vec::new(),
             rates: Vec::new(),
+            costs: Vec::new(),
         })
     }
 
@@ -143,8 +151,8 @@ impl Way {
         Ok(took)
     }
 
-    /// Requests a second on some connections at once.
-    async fn rate(&self, to: u16) -> Result<f64, Failure> {
+    /// Requests on some connections at once: how many, and how many a second.
+    async fn rate(&self, to: u16) -> Result<(u32, f64), Failure> {
         let mut senders = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
             senders.push(self.open(to).await?);
@@ -164,7 +172,18 @@ impl Way {
         for task in asking.collect::<Vec<_>>() {
             done += task.await??;
         }
-        Ok(f64::from(done) / since.elapsed().as_secs_f64())
+        Ok((done, f64::from(done) / since.elapsed().as_secs_f64()))
+    }
+
+    /// Processor time of the proxy so far (proc(5), `schedstat` of each thread).
+    fn processor_time(&self) -> Result<Duration, Failure> {
+        let Some(process) = &self.process else { return Ok(Duration::ZERO) };
+        let mut nanos = 0;
+        for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+            let told = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            nanos += told.split(' ').next().and_then(|first| first.parse::<u64>().ok()).ok_or("no time")?;
+        }
+        Ok(Duration::from_nanos(nanos))
     }
 
     fn quantile(&self, percent: usize) -> Duration {
@@ -188,24 +207,29 @@ fn report(ways: &mut [Way]) {
     for way in ways.iter_mut() {
         way.took.sort_unstable();
         way.rates.sort_unstable_by(f64::total_cmp);
+        way.costs.sort_unstable();
     }
     let floor = (ways[0].quantile(50), ways[0].quantile(99));
     println!(
         "{} samples each; {CONNECTIONS} connections where requests a second are counted",
         ways[0].took.len()
     );
-    println!("{:<28}{:>10}{:>10}{:>12}{:>12}{:>12}", "", "median", "p99", "added", "added p99", "requests/s");
+    println!(
+        "{:<28}{:>10}{:>10}{:>12}{:>12}{:>12}{:>12}",
+        "", "median", "p99", "added", "added p99", "requests/s", "processor"
+    );
     for way in ways.iter() {
         let (median, high) = (way.quantile(50), way.quantile(99));
         let micros = |took: Duration| format!("{} \u{b5}s", took.as_micros());
         println!(
-            "{:<28}{:>10}{:>10}{:>12}{:>12}{:>12.0}",
+            "{:<28}{:>10}{:>10}{:>12}{:>12}{:>12.0}{:>12}",
             way.name,
             micros(median),
             micros(high),
             micros(median.saturating_sub(floor.0)),
             micros(high.saturating_sub(floor.1)),
             way.rates[way.rates.len() / 2],
+            way.process.as_ref().map_or("-".to_owned(), |_| micros(way.costs[way.costs.len() / 2])),
         );
     }
 }

@@ -22,6 +22,7 @@ use crate::cedar::{Engine, PolicyError, Runner};
 use crate::judge::{Judged, judge_command, judge_tool};
 use crate::permit::{Authority, Permit};
 use crate::question::{Card, Question};
+use crate::remembered::Remembered;
 use crate::rules;
 use crate::settings::Settings;
 use crate::turn::{Scope, Turn};
@@ -35,6 +36,7 @@ pub(crate) struct State {
     pub(crate) reader: Reader,
     pub(crate) catalog: Catalog,
     pub(crate) tenant: Tenant,
+    pub(crate) remembered: Remembered,
     rules: RwLock<Arc<InForce>>,
 }
 
@@ -78,6 +80,7 @@ impl Policy {
             reader,
             catalog,
             tenant: Tenant::local(),
+            remembered: Remembered::default(),
             rules: RwLock::new(Arc::new(in_force)),
         })))
     }

@@ -24,6 +24,7 @@ mod permit;
 mod proxied;
 mod question;
 pub mod reach;
+mod remembered;
 mod renewal;
 pub mod rules;
 mod settings;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use audit::{ChangeError, Moment, Seq};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap};
 use safety::credential_detect::{self, Carried};
@@ -24,6 +25,7 @@ use crate::judge::{granted, is_bound};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::reach::{self, Reach, ReachRule};
+use crate::remembered::Known;
 use crate::storm::{self, Storm};
 use crate::tally::{Counted, Leak, Refused, Tally};
 use crate::turn::Turn;
@@ -38,6 +40,9 @@ const PROXIED_TIME: Duration = Duration::from_secs(60 * 60);
 /// The longest answer that is held for its tokens, and the time for such an exchange. Tokens of some providers have some kilobytes.
 const CAPTURED_RESPONSE: limits::Bytes = limits::Bytes::kib(64);
 const CAPTURED_TIME: Duration = Duration::from_secs(60);
+
+/// How often a request is judged whose grants change while it is. Nobody grants so fast for long.
+const ATTEMPTS: u32 = 8;
 
 /// Names under wildcards that one run may use. A name that is looked up is read by the zone's name server, so each is room
 /// to write into (attack X02); a run that needs more has its hosts named.
@@ -95,6 +100,8 @@ pub struct Asked {
 
 /// A judgement about a request.
 struct Judged {
+    /// As of which it knows what is granted.
+    moment: Moment,
     outbound: Outbound,
     by: String,
     /// The owner is asked first.
@@ -204,6 +211,13 @@ impl Run {
         Caller::Client { run: self.id, site: self.site }
     }
 
+    /// The record of a permit.
+    fn permitted(&self, Judged { outbound, by, .. }: &Judged) -> Record {
+        let named = outbound.secrets.iter().map(|used| used.secret.as_str()).collect::<Vec<_>>().join(",");
+        let record = self.record(Verdict::Allow).with(Field::Target, &outbound.target);
+        record.with(Field::Rule, by).with(Field::Secret, named)
+    }
+
     fn record(&self, verdict: Verdict) -> Record {
         Record::new(Kind::Request, verdict)
             .of_turn(self.turn.id())
@@ -216,44 +230,85 @@ impl Policy {
     /// May a program of this run send this request now?
     pub async fn decide_proxied(&self, run: &Run, asked: Asked) -> Result<Permit<Outbound>, Refusal> {
         let since = Instant::now();
-        let mut rules = self.in_force();
         if let Err(refusal) = self.recordable(&asked.target) {
             return Err(self.refuse_run(run, run.record(Verdict::Block), refusal, "", since).await);
         }
+        match self.permit_as_remembered(run, &asked, since).await {
+            Some(permit) => Ok(permit),
+            None => self.decide_anew(run, &asked, since).await,
+        }
+    }
+
+    /// The permit, where the grants that are remembered permit the request and still are what is granted. Everything else,
+    /// a refusal above all, rests on what is read for it.
+    async fn permit_as_remembered(
+        &self,
+        run: &Run,
+        asked: &Asked,
+        since: Instant,
+    ) -> Option<Permit<Outbound>> {
+        let (rules, reach, known) = (self.in_force(), run.reach(), self.remembered()?);
+        let rule = self.judge_reach(run, &reach, asked).await.ok()?;
+        let judged = judge_granted(&rules, run, (&reach, rule), asked, &known).ok()?;
+        if judged.ask {
+            return None;
+        }
+        let seq = self.audit().record_as_of(known.moment, run.permitted(&judged), None).await.ok()?;
+        Some(self.mint_proxied(run, judged, seq, &rules, since))
+    }
+
+    /// Judges by what is granted now. The record of a permit stands in the log before every change of grants that it does not
+    /// know of: where one came first, the request is judged once more.
+    async fn decide_anew(
+        &self,
+        run: &Run,
+        asked: &Asked,
+        since: Instant,
+    ) -> Result<Permit<Outbound>, Refusal> {
         let record = |verdict| run.record(verdict).with(Field::Target, &asked.target);
-        let judged = match self.judge_proxied(&rules, run, &asked).await {
-            Ok(judged) if judged.ask => {
-                match asked.asker.unless_gone(self.hold_request(run, &asked, record)).await {
+        let of = || format!("{} {}", asked.target.method, asked.target.endpoint);
+        let mut approval = None;
+        for _ in 0..ATTEMPTS {
+            let rules = self.in_force();
+            let mut judged = self.judge_proxied(&rules, run, asked).await;
+            if judged.as_ref().is_ok_and(|judged| judged.ask) && approval.is_none() {
+                match asked.asker.unless_gone(self.hold_request(run, asked, record)).await {
                     // Rules and grants may have changed while it waited.
-                    Ok(approval) => {
-                        rules = self.in_force();
-                        let again = self.judge_proxied(&rules, run, &asked).await;
-                        again.map(|judged| (judged, Some(approval)))
+                    Ok(used) => {
+                        approval = Some(used);
+                        continue;
                     }
-                    Err(refusal) => Err(refusal),
+                    Err(refusal) => judged = Err(refusal),
                 }
             }
-            judged => judged.map(|judged| (judged, None)),
-        };
-        let (Judged { outbound, by, .. }, approval) = match judged {
-            Ok(judged) => judged,
-            Err(refusal) => {
-                let of = format!("{} {}", asked.target.method, asked.target.endpoint);
-                return Err(self.refuse_run(run, record(Verdict::Block), refusal, &of, since).await);
+            let judged = match judged {
+                Ok(judged) => judged,
+                Err(refusal) => {
+                    return Err(self.refuse_run(run, record(Verdict::Block), refusal, &of(), since).await);
+                }
+            };
+            match self.audit().record_as_of(judged.moment, run.permitted(&judged), approval.clone()).await {
+                Ok(seq) => return Ok(self.mint_proxied(run, judged, seq, &rules, since)),
+                Err(ChangeError::Lost(_)) => {}
+                Err(error) => return Err(not_recorded(error)),
             }
-        };
-        let named = outbound.secrets.iter().map(|used| used.secret.to_string()).collect::<Vec<_>>().join(",");
-        let record = record(Verdict::Allow).with(Field::Rule, &by).with(Field::Secret, &named);
-        let seq = match approval {
-            Some(used) => self.audit().change(record, used).await.map_err(not_recorded)?,
-            None => self.audit().record(record).await.map_err(not_recorded)?,
-        };
-        run.turn
-            .trace()
-            .step(Layer::Egress, "reach", Verdict::Allow, since, || format!("{} by {by}", asked.target));
-        let of = format!("{} {}", asked.target.method, asked.target.endpoint);
-        let counted = Counted { tally: run.tally.clone(), asked: of };
-        Ok(self.mint_request(outbound, seq, &run.turn, &rules).counted(counted))
+        }
+        Err(not_recorded(()))
+    }
+
+    fn mint_proxied(
+        &self,
+        run: &Run,
+        Judged { outbound, by, .. }: Judged,
+        seq: Seq,
+        rules: &InForce,
+        since: Instant,
+    ) -> Permit<Outbound> {
+        let target = &outbound.target;
+        run.turn.trace().step(Layer::Egress, "reach", Verdict::Allow, since, || format!("{target} by {by}"));
+        let counted =
+            Counted { tally: run.tally.clone(), asked: format!("{} {}", target.method, target.endpoint) };
+        self.mint_request(outbound, seq, &run.turn, rules).counted(counted)
     }
 
     /// May a tunnel to this place be opened? It permits nothing: each request in it is decided.
@@ -324,11 +379,22 @@ impl Policy {
     }
 
     async fn judge_proxied(&self, rules: &InForce, run: &Run, asked: &Asked) -> Result<Judged, Refusal> {
-        let target = &asked.target;
         let reach = run.reach();
+        let rule = self.judge_reach(run, &reach, asked).await?;
+        let known = self.remember().await?;
+        judge_granted(rules, run, (&reach, rule), asked, &known)
+    }
+
+    /// What can be said without the grants; the rule that lets the request through.
+    async fn judge_reach<'r>(
+        &self,
+        run: &Run,
+        reach: &'r Reach,
+        asked: &Asked,
+    ) -> Result<&'r ReachRule, Refusal> {
+        let target = &asked.target;
         let rule = reach.rule(target).map_err(|rule| refuse_target(rule, target))?;
-        self.use_name(run, &reach, target.scheme, &target.endpoint).await?;
-        let (name, digest) = run.caller().identity();
+        self.use_name(run, reach, target.scheme, &target.endpoint).await?;
         if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
         }
@@ -336,42 +402,53 @@ impl Policy {
         if is_narrow && overrides::asks_for_another(target.query(), &asked.headers, asked.body.as_ref()) {
             return Err(Refusal::new(&rules::METHOD_OVERRIDE, target.endpoint.to_string()));
         }
-        let grants = self.grants_to(&name).await?;
-        judge_credentials(&bound(&grants, run, target), rule, asked)?;
-        if rule.single && !is_single(asked.body.as_deref()) {
-            return Err(Refusal::new(&rules::NOT_SINGLE, target.endpoint.to_string()));
+        Ok(rule)
+    }
+}
+
+/// What is left to say with the grants.
+fn judge_granted(
+    rules: &InForce,
+    run: &Run,
+    (reach, rule): (&Reach, &ReachRule),
+    asked: &Asked,
+    Known { grants, moment }: &Known,
+) -> Result<Judged, Refusal> {
+    let (target, moment, (name, digest)) = (&asked.target, *moment, run.caller().identity());
+    judge_credentials(&bound(grants, run, target), rule, asked)?;
+    if rule.single && !is_single(asked.body.as_deref()) {
+        return Err(Refusal::new(&rules::NOT_SINGLE, target.endpoint.to_string()));
+    }
+    let wishes = wishes(asked)?;
+    // What stands for it in the answer is made when the run begins.
+    let captured = rule.capture.iter().flat_map(types::TokensInto::names);
+    if let Some(stray) = captured.into_iter().find(|name| !run.secrets.contains(name)) {
+        let detail = format!("{stray} in this run, which the rule captures a token into");
+        return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, detail).widened_by(format!("--secret {stray}")));
+    }
+    let outbound = Outbound {
+        secrets: granted(grants, (&name, &digest), target, &wishes.iter().collect::<Vec<_>>())?,
+        bound: is_bound(grants, target),
+        caller: run.caller(),
+        target: target.clone(),
+        response: if rule.capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
+        time: if rule.capture.is_some() { CAPTURED_TIME } else { PROXIED_TIME },
+        tokens: match &rule.capture {
+            Some(into) => Tokens::Capture(into.clone()),
+            None if reach.captures_at(target.host()) => Tokens::Refuse,
+            None => Tokens::PassOn,
+        },
+    };
+    if (outbound.bound || !outbound.secrets.is_empty()) && run.tally.is_spent() {
+        return Err(Refusal::new(&rules::SECRETS_SUSPENDED, target.endpoint.to_string())
+            .widened_by("look at what came back: ironclaw approvals list; a new run starts afresh"));
+    }
+    match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
+        cedar::Answer::Permit(by) => {
+            Ok(Judged { moment, outbound, by: format!("{rule}, {by}"), ask: rule.ask })
         }
-        let wishes = wishes(asked)?;
-        // What stands for it in the answer is made when the run begins.
-        let captured = rule.capture.iter().flat_map(types::TokensInto::names);
-        if let Some(stray) = captured.into_iter().find(|name| !run.secrets.contains(name)) {
-            let detail = format!("{stray} in this run, which the rule captures a token into");
-            return Err(
-                Refusal::new(&rules::SECRET_NOT_GRANTED, detail).widened_by(format!("--secret {stray}"))
-            );
-        }
-        let outbound = Outbound {
-            secrets: granted(&grants, (&name, &digest), target, &wishes.iter().collect::<Vec<_>>())?,
-            bound: is_bound(&grants, target),
-            caller: run.caller(),
-            target: target.clone(),
-            response: if rule.capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
-            time: if rule.capture.is_some() { CAPTURED_TIME } else { PROXIED_TIME },
-            tokens: match &rule.capture {
-                Some(into) => Tokens::Capture(into.clone()),
-                None if reach.captures_at(target.host()) => Tokens::Refuse,
-                None => Tokens::PassOn,
-            },
-        };
-        if (outbound.bound || !outbound.secrets.is_empty()) && run.tally.is_spent() {
-            return Err(Refusal::new(&rules::SECRETS_SUSPENDED, target.endpoint.to_string())
-                .widened_by("look at what came back: ironclaw approvals list; a new run starts afresh"));
-        }
-        match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
-            cedar::Answer::Permit(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: rule.ask }),
-            cedar::Answer::Ask(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: true }),
-            cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
-        }
+        cedar::Answer::Ask(by) => Ok(Judged { moment, outbound, by: format!("{rule}, {by}"), ask: true }),
+        cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
     }
 }
 

@@ -181,6 +181,17 @@ impl Mutation {
         matches!(self, Self::Claim)
     }
 
+    /// Whether it may add grants or take some away.
+    pub fn changes_grants(&self) -> bool {
+        matches!(
+            self,
+            Self::PutGrant(_)
+                | Self::DeleteGrant { .. }
+                | Self::DeleteSecret { .. }
+                | Self::RemoveTool { .. }
+        )
+    }
+
     /// Whose rows it sees and changes. A row under a database's row-level security is out of reach of
     /// every change that names another tenant.
     pub(crate) fn scope(&self) -> Scope {

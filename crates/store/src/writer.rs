@@ -235,6 +235,16 @@ impl Batch<'_> {
         rows.iter().map(|row| row.get(0).map_err(StoreError::at("audit_record"))).collect()
     }
 
+    /// The records after number `seq`, in order; at most `limit` of them.
+    pub async fn records_after(&mut self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        self.send().await?;
+        self.declare(Scope::Installation).await?;
+        let query = "SELECT seq, record, chain, refusal FROM audit_record
+             WHERE seq > $1 ORDER BY seq LIMIT $2";
+        let rows = self.session().rows(sql(query).bind(seq).bind(i64::from(limit)), "audit_record").await?;
+        Ok(rows.iter().map(crate::decode::audit_row).collect())
+    }
+
     /// The records before number `seq`, the last one first; at most `limit` of them.
     pub async fn records_before(&mut self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
         self.send().await?;

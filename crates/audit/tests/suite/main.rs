@@ -6,6 +6,7 @@ mod chain;
 mod crash;
 mod fixture;
 mod handovers;
+mod moments;
 mod operator;
 mod outage;
 mod processes;
