@@ -22,7 +22,7 @@ use crate::held::{self, Held, Waiting};
 use crate::judge::{granted, is_bound};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
-use crate::reach::{self, Reach, ReachRule};
+use crate::reach::{self, Demands, Reach};
 use crate::storm::{self, Storm};
 use crate::tally::{Counted, Leak, Refused, Tally};
 use crate::turn::Turn;
@@ -321,24 +321,25 @@ impl Policy {
     async fn judge_proxied(&self, rules: &InForce, run: &Run, asked: &Asked) -> Result<Judged, Refusal> {
         let target = &asked.target;
         let reach = run.reach();
-        let rule = reach.rule(target).map_err(|rule| refuse_target(rule, target))?;
+        let demands = reach.demands(target).map_err(|rule| refuse_target(rule, target))?;
         self.use_name(run, &reach, target.scheme, &target.endpoint).await?;
         let (name, digest) = run.caller().identity();
         if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
         }
-        let is_narrow = !rule.takes_every_method() || !asked.claims.is_empty();
+        let is_narrow = demands.is_narrow() || !asked.claims.is_empty();
         if is_narrow && overrides::asks_for_another(target.query(), &asked.headers, asked.body.as_ref()) {
             return Err(Refusal::new(&rules::METHOD_OVERRIDE, target.endpoint.to_string()));
         }
         let grants = self.grants_to(&name).await?;
-        judge_credentials(&bound(&grants, run, target), rule, asked)?;
-        if rule.single && !is_single(asked.body.as_deref()) {
+        judge_credentials(&bound(&grants, run, target), &demands, asked)?;
+        if demands.single() && !is_single(asked.body.as_deref()) {
             return Err(Refusal::new(&rules::NOT_SINGLE, target.endpoint.to_string()));
         }
         let wishes = wishes(asked)?;
         // What stands for it in the answer is made when the run begins.
-        let captured = rule.capture.iter().flat_map(types::TokensInto::names);
+        let capture = demands.capture();
+        let captured = capture.into_iter().flat_map(types::TokensInto::names);
         if let Some(stray) = captured.into_iter().find(|name| !run.secrets.contains(name)) {
             let detail = format!("{stray} in this run, which the rule captures a token into");
             return Err(
@@ -350,9 +351,9 @@ impl Policy {
             bound: is_bound(&grants, target),
             caller: run.caller(),
             target: target.clone(),
-            response: if rule.capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
-            time: if rule.capture.is_some() { CAPTURED_TIME } else { PROXIED_TIME },
-            tokens: match &rule.capture {
+            response: if capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
+            time: if capture.is_some() { CAPTURED_TIME } else { PROXIED_TIME },
+            tokens: match capture {
                 Some(into) => Tokens::Capture(into.clone()),
                 None if reach.captures_at(target.host()) => Tokens::Refuse,
                 None => Tokens::PassOn,
@@ -363,8 +364,10 @@ impl Policy {
                 .widened_by("look at what came back: ironclaw approvals list; a new run starts afresh"));
         }
         match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
-            cedar::Answer::Permit(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: rule.ask }),
-            cedar::Answer::Ask(by) => Ok(Judged { outbound, by: format!("{rule}, {by}"), ask: true }),
+            cedar::Answer::Permit(by) => {
+                Ok(Judged { outbound, by: format!("{demands}, {by}"), ask: demands.ask() })
+            }
+            cedar::Answer::Ask(by) => Ok(Judged { outbound, by: format!("{demands}, {by}"), ask: true }),
             cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
         }
     }
@@ -388,9 +391,9 @@ fn wishes(asked: &Asked) -> Result<Vec<SecretWish>, Refusal> {
 }
 
 /// A place that a secret is bound to takes no other credential, and where the rule says so none but it.
-fn judge_credentials(bound: &[Injection], rule: &ReachRule, asked: &Asked) -> Result<(), Refusal> {
+fn judge_credentials(bound: &[Injection], demands: &Demands<'_>, asked: &Asked) -> Result<(), Refusal> {
     let claimed = |name: &SecretName| asked.claims.iter().any(|claim| claim.secret == *name);
-    if let Some(required) = rule.require.as_ref().filter(|required| !claimed(required)) {
+    if let Some(required) = demands.required().find(|required| !claimed(required)) {
         return Err(Refusal::new(
             &rules::SECRET_REQUIRED,
             format!("{required} for {}", asked.target.endpoint),
@@ -407,7 +410,7 @@ fn judge_credentials(bound: &[Injection], rule: &ReachRule, asked: &Asked) -> Re
 /// The places of this target's requests that belong to secrets of the run.
 fn bound(grants: &[Grant], run: &Run, target: &Target) -> Vec<Injection> {
     let (name, digest) = run.caller().identity();
-    let bound = |grant: &&Grant| run.secrets.contains(&grant.secret) && grant.covers(&name, &digest, target);
+    let bound = |grant: &&Grant| run.secrets.contains(&grant.secret) && grant.meets(&name, &digest, target);
     grants.iter().filter(bound).map(|grant| grant.inject.clone()).collect()
 }
 
