@@ -44,7 +44,7 @@ pub(crate) struct State {
 pub(crate) struct InForce {
     pub(crate) engine: Engine,
     pub(crate) settings: Settings,
-    generation: u64,
+    pub(crate) generation: u64,
 }
 
 /// What came of a question about a tool call.

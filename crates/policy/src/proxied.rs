@@ -11,6 +11,7 @@ use audit::{ChangeError, Moment, Seq};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap};
 use safety::credential_detect::{self, Carried};
+use store::SecretState;
 use tokio::sync::mpsc::UnboundedSender;
 use types::limits;
 use types::{
@@ -24,7 +25,7 @@ use crate::held::{self, Held, Waiting};
 use crate::judge::{granted, is_bound};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
-use crate::reach::{self, Reach, ReachRule};
+use crate::reach::{self, Demands, Reach};
 use crate::remembered::Known;
 use crate::storm::{self, Storm};
 use crate::tally::{Counted, Leak, Refused, Tally};
@@ -207,6 +208,16 @@ impl Run {
         }))
     }
 
+    /// Refuses everything once values of keys came up too often: where an answer breaks off can say what was in it, wherever
+    /// it came from.
+    fn refuse_spent(&self, target: &Target) -> Result<(), Refusal> {
+        if !self.tally.is_spent() {
+            return Ok(());
+        }
+        Err(Refusal::new(&rules::RUN_SUSPENDED, target.endpoint.to_string())
+            .widened_by("look at what came back: ironclaw audit tail; a new run starts afresh"))
+    }
+
     fn caller(&self) -> Caller {
         Caller::Client { run: self.id, site: self.site }
     }
@@ -248,8 +259,8 @@ impl Policy {
         since: Instant,
     ) -> Option<Permit<Outbound>> {
         let (rules, reach, known) = (self.in_force(), run.reach(), self.remembered()?);
-        let rule = self.judge_reach(run, &reach, asked).await.ok()?;
-        let judged = judge_granted(&rules, run, (&reach, rule), asked, &known).ok()?;
+        let demands = self.judge_reach(run, &reach, asked).await.ok()?;
+        let judged = judge_granted(&rules, run, (&reach, &demands), asked, &known).ok()?;
         if judged.ask {
             return None;
         }
@@ -336,18 +347,42 @@ impl Policy {
         self.audit().record(record.with(Field::Reason, near)).await.map(drop).map_err(not_recorded)
     }
 
-    /// Are the secrets of an exchange that is still going on still granted for it?
-    pub async fn still_granted(&self, target: &Target, secrets: &[SecretUse]) -> Result<(), Refusal> {
+    /// Would an exchange that is still going on be permitted now? Asked is what can be taken away while it does: the rule that
+    /// let it through, the policy in force, the run's right to send anything, the grants and the secrets themselves
+    /// (attack C19).
+    pub async fn still_permitted(
+        &self,
+        run: &Run,
+        outbound: &Outbound,
+        generation: u64,
+    ) -> Result<(), Refusal> {
+        let target = &outbound.target;
+        run.reach().demands(target).map_err(|rule| refuse_target(rule, target))?;
+        if self.in_force().generation != generation {
+            return Err(Refusal::new(&rules::PERMIT_STALE, target.endpoint.to_string()));
+        }
+        run.refuse_spent(target)?;
         let Host::Name(host) = target.host() else { return Ok(()) };
+        if outbound.secrets.is_empty() {
+            return Ok(());
+        }
         let wish = |used: &SecretUse| SecretWish {
             secret: used.secret.clone(),
             host: host.clone(),
             inject: used.inject.clone(),
         };
-        let wishes: Vec<SecretWish> = secrets.iter().map(wish).collect();
+        let wishes: Vec<SecretWish> = outbound.secrets.iter().map(wish).collect();
         let (name, digest) = Caller::proxy_identity();
         let grants = self.grants_to(&name).await?;
-        granted(&grants, (&name, &digest), target, &wishes.iter().collect::<Vec<_>>()).map(drop)
+        granted(&grants, (&name, &digest), target, &wishes.iter().collect::<Vec<_>>())?;
+        for SecretUse { secret, .. } in &outbound.secrets {
+            let row = self.0.reader.secret(self.tenant(), secret).await;
+            let row = row.map_err(|_| rules::not_read("secrets"))?;
+            if row.is_none_or(|row| row.state != SecretState::Current) {
+                return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{secret} is disabled")));
+            }
+        }
+        Ok(())
     }
 
     /// Records what the proxy itself refused before there was anything to decide.
@@ -380,29 +415,30 @@ impl Policy {
 
     async fn judge_proxied(&self, rules: &InForce, run: &Run, asked: &Asked) -> Result<Judged, Refusal> {
         let reach = run.reach();
-        let rule = self.judge_reach(run, &reach, asked).await?;
+        let demands = self.judge_reach(run, &reach, asked).await?;
         let known = self.remember().await?;
-        judge_granted(rules, run, (&reach, rule), asked, &known)
+        judge_granted(rules, run, (&reach, &demands), asked, &known)
     }
 
-    /// What can be said without the grants; the rule that lets the request through.
+    /// What can be said without the grants; what the rules demand that let the request through.
     async fn judge_reach<'r>(
         &self,
         run: &Run,
         reach: &'r Reach,
         asked: &Asked,
-    ) -> Result<&'r ReachRule, Refusal> {
+    ) -> Result<Demands<'r>, Refusal> {
         let target = &asked.target;
-        let rule = reach.rule(target).map_err(|rule| refuse_target(rule, target))?;
+        let demands = reach.demands(target).map_err(|rule| refuse_target(rule, target))?;
+        run.refuse_spent(target)?;
         self.use_name(run, reach, target.scheme, &target.endpoint).await?;
         if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
         }
-        let is_narrow = !rule.takes_every_method() || !asked.claims.is_empty();
+        let is_narrow = demands.is_narrow() || !asked.claims.is_empty();
         if is_narrow && overrides::asks_for_another(target.query(), &asked.headers, asked.body.as_ref()) {
             return Err(Refusal::new(&rules::METHOD_OVERRIDE, target.endpoint.to_string()));
         }
-        Ok(rule)
+        Ok(demands)
     }
 }
 
@@ -410,18 +446,19 @@ impl Policy {
 fn judge_granted(
     rules: &InForce,
     run: &Run,
-    (reach, rule): (&Reach, &ReachRule),
+    (reach, demands): (&Reach, &Demands<'_>),
     asked: &Asked,
     Known { grants, moment }: &Known,
 ) -> Result<Judged, Refusal> {
     let (target, moment, (name, digest)) = (&asked.target, *moment, run.caller().identity());
-    judge_credentials(&bound(grants, run, target), rule, asked)?;
-    if rule.single && !is_single(asked.body.as_deref()) {
+    judge_credentials(&bound(grants, run, target), demands, asked)?;
+    if demands.single() && !is_single(asked.body.as_deref()) {
         return Err(Refusal::new(&rules::NOT_SINGLE, target.endpoint.to_string()));
     }
     let wishes = wishes(asked)?;
     // What stands for it in the answer is made when the run begins.
-    let captured = rule.capture.iter().flat_map(types::TokensInto::names);
+    let capture = demands.capture();
+    let captured = capture.into_iter().flat_map(types::TokensInto::names);
     if let Some(stray) = captured.into_iter().find(|name| !run.secrets.contains(name)) {
         let detail = format!("{stray} in this run, which the rule captures a token into");
         return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, detail).widened_by(format!("--secret {stray}")));
@@ -431,23 +468,19 @@ fn judge_granted(
         bound: is_bound(grants, target),
         caller: run.caller(),
         target: target.clone(),
-        response: if rule.capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
-        time: if rule.capture.is_some() { CAPTURED_TIME } else { PROXIED_TIME },
-        tokens: match &rule.capture {
+        response: if capture.is_some() { CAPTURED_RESPONSE } else { PROXIED_RESPONSE },
+        time: if capture.is_some() { CAPTURED_TIME } else { PROXIED_TIME },
+        tokens: match capture {
             Some(into) => Tokens::Capture(into.clone()),
             None if reach.captures_at(target.host()) => Tokens::Refuse,
             None => Tokens::PassOn,
         },
     };
-    if (outbound.bound || !outbound.secrets.is_empty()) && run.tally.is_spent() {
-        return Err(Refusal::new(&rules::SECRETS_SUSPENDED, target.endpoint.to_string())
-            .widened_by("look at what came back: ironclaw approvals list; a new run starts afresh"));
-    }
     match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
         cedar::Answer::Permit(by) => {
-            Ok(Judged { moment, outbound, by: format!("{rule}, {by}"), ask: rule.ask })
+            Ok(Judged { moment, outbound, by: format!("{demands}, {by}"), ask: demands.ask() })
         }
-        cedar::Answer::Ask(by) => Ok(Judged { moment, outbound, by: format!("{rule}, {by}"), ask: true }),
+        cedar::Answer::Ask(by) => Ok(Judged { moment, outbound, by: format!("{demands}, {by}"), ask: true }),
         cedar::Answer::Refuse(rule, by) => Err(rules::by_policy(rule, by)),
     }
 }
@@ -470,9 +503,9 @@ fn wishes(asked: &Asked) -> Result<Vec<SecretWish>, Refusal> {
 }
 
 /// A place that a secret is bound to takes no other credential, and where the rule says so none but it.
-fn judge_credentials(bound: &[Injection], rule: &ReachRule, asked: &Asked) -> Result<(), Refusal> {
+fn judge_credentials(bound: &[Injection], demands: &Demands<'_>, asked: &Asked) -> Result<(), Refusal> {
     let claimed = |name: &SecretName| asked.claims.iter().any(|claim| claim.secret == *name);
-    if let Some(required) = rule.require.as_ref().filter(|required| !claimed(required)) {
+    if let Some(required) = demands.required().find(|required| !claimed(required)) {
         return Err(Refusal::new(
             &rules::SECRET_REQUIRED,
             format!("{required} for {}", asked.target.endpoint),
@@ -489,7 +522,7 @@ fn judge_credentials(bound: &[Injection], rule: &ReachRule, asked: &Asked) -> Re
 /// The places of this target's requests that belong to secrets of the run.
 fn bound(grants: &[Grant], run: &Run, target: &Target) -> Vec<Injection> {
     let (name, digest) = run.caller().identity();
-    let bound = |grant: &&Grant| run.secrets.contains(&grant.secret) && grant.covers(&name, &digest, target);
+    let bound = |grant: &&Grant| run.secrets.contains(&grant.secret) && grant.meets(&name, &digest, target);
     grants.iter().filter(bound).map(|grant| grant.inject.clone()).collect()
 }
 

@@ -15,8 +15,10 @@ use types::{
 
 use crate::manifest::HostRule;
 use crate::rules;
+pub(crate) use demands::Demands;
 use written::{Part, Written, WrittenRules};
 
+mod demands;
 mod written;
 
 /// The largest rules file. A rule takes about 100 bytes.
@@ -157,22 +159,15 @@ impl Reach {
         self.0.iter().any(|rule| rule.capture.is_some() && rule.host.covers(host))
     }
 
-    /// The rule for a target: of several, the one with the longest path, and of those the strictest.
-    pub(crate) fn rule(&self, target: &Target) -> Result<&ReachRule, &'static Rule> {
-        let covering = self.0.iter().filter(|rule| rule.covers(target));
-        if let Some(rule) = covering.max_by_key(|rule| {
-            (rule.path.as_str().len(), rule.capture.is_some(), rule.ask, rule.require.is_some(), rule.single)
-        }) {
-            return Ok(rule);
-        }
-        let mut named = self.0.iter().filter(|rule| rule.names(&target.endpoint));
-        Err(if self.names(target.scheme, &target.endpoint) {
+    /// The rule by which a target is refused that no rule covers.
+    fn missing(&self, target: &Target) -> &'static Rule {
+        if self.names(target.scheme, &target.endpoint) {
             &rules::PATH_NOT_ALLOWED
-        } else if named.next().is_some() {
+        } else if self.0.iter().any(|rule| rule.names(&target.endpoint)) {
             &rules::SCHEME_NOT_ALLOWED
         } else {
             &rules::NOT_ALLOWED
-        })
+        }
     }
 }
 
@@ -186,14 +181,19 @@ impl ReachRule {
         METHODS.iter().all(|method| self.methods.contains(method))
     }
 
-    /// True when some request is under both, neither names its place more closely, and they differ in what they ask for: then
-    /// one of them would not hold.
+    /// True when some request is under both, neither names its place more closely, and they cannot both hold: written for
+    /// the same host they ask for different things, or they capture its answer into different places.
     fn ties_with(&self, other: &Self) -> bool {
-        (self.scheme, &self.host, self.port, &self.path)
-            == (other.scheme, &other.host, other.port, &other.path)
-            && self.methods.iter().any(|method| other.methods.contains(method))
-            && (&self.require, self.ask, self.single, &self.capture)
+        let differ = if self.host == other.host {
+            (&self.require, self.ask, self.single, &self.capture)
                 != (&other.require, other.ask, other.single, &other.capture)
+        } else {
+            let both = self.capture.is_some() && other.capture.is_some();
+            self.host.meets(&other.host) && both && self.capture != other.capture
+        };
+        (self.scheme, self.port, &self.path) == (other.scheme, other.port, &other.path)
+            && self.methods.iter().any(|method| other.methods.contains(method))
+            && differ
     }
 
     /// The rule as a manifest would write it; absent where it is for an address or for several names.
@@ -247,6 +247,16 @@ impl HostPattern {
     }
 }
 
+impl HostPattern {
+    /// True when some host is under both.
+    fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(host), pattern) | (pattern, Self::Exact(host)) => pattern.covers(host),
+            (Self::Under(own), Self::Under(parent)) => own == parent,
+        }
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -282,8 +292,8 @@ mod tests {
     use super::*;
 
     fn rule_for(reach: &Reach, method: &str, url: &str) -> Result<String, &'static str> {
-        let found = reach.rule(&Target::parse(method, url).unwrap());
-        found.map(ToString::to_string).map_err(|rule| rule.id)
+        let found = reach.demands(&Target::parse(method, url).unwrap());
+        found.map(|demands| demands.to_string()).map_err(|rule| rule.id)
     }
 
     #[test]
@@ -411,8 +421,84 @@ mod tests {
         let text =
             "[[allow]]\nhost = \"a.com\"\npath = \"/v1\"\nrequire = \"KEY\"\n[[allow]]\nhost = \"a.com\"";
         let reach = Reach::parse(text.as_bytes()).unwrap();
-        let requires = |url: &str| reach.rule(&Target::parse("GET", url).unwrap()).unwrap().require.is_some();
+        let requires = |url: &str| {
+            reach.demands(&Target::parse("GET", url).unwrap()).unwrap().required().next().is_some()
+        };
         assert!(requires("https://a.com/v1/x") && !requires("https://a.com/v2"));
+    }
+
+    /// What is asked of a request: for the owner's word, for a single object, for these secrets.
+    fn asked(rules: &[&str], method: &str, url: &str) -> (bool, bool, Vec<String>) {
+        let rules: String = rules.iter().map(|rule| format!("[[allow]]\n{rule}\n")).collect();
+        let reach = Reach::parse(rules.as_bytes()).unwrap();
+        let demands = reach.demands(&Target::parse(method, url).unwrap()).unwrap();
+        (demands.ask(), demands.single(), demands.required().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn c18_rules_for_one_host_and_for_many_hold_together() {
+        let exact = "host = \"pay.a.com\"\nrequire = \"QK\"\nsingle = true";
+        let many = "host = \"*.a.com\"\nask = true\nrequire = \"PK\"";
+        for rules in [[exact, many], [many, exact]] {
+            let (ask, single, mut required) = asked(&rules, "POST", "https://pay.a.com/x");
+            required.sort();
+            assert!(ask && single && required == ["PK", "QK"], "{required:?}");
+        }
+        assert_eq!(asked(&[exact, many], "POST", "https://b.a.com/x"), (true, false, vec!["PK".to_owned()]));
+        // Captures cannot be joined.
+        let capture = |host: &str, name: &str| {
+            format!("[[allow]]\nhost = \"{host}\"\ncapture = {{ access_token = \"{name}\" }}\n")
+        };
+        let both = capture("*.a.com", "A") + &capture("pay.a.com", "B");
+        assert!(matches!(Reach::parse(both.as_bytes()), Err(ReachError::Tie(_))));
+        assert!(Reach::parse((capture("*.a.com", "A") + &capture("a.com", "B")).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn p01_no_spelling_of_a_path_leads_around_what_its_rule_asks() {
+        let rules = ["host = \"a.com\"", "host = \"a.com\"\npath = \"/transfer\"\nask = true\nsingle = true"];
+        for spelt in [
+            "/transfer",
+            "/transfer;x=1",
+            "/Transfer",
+            "/TRANSFER/now",
+            "/transfer%20",
+            "/transfer.",
+            "/transfer.json",
+            "/transfer;a/b;c",
+            "/Transfer.json;x",
+        ] {
+            let asked = asked(&rules, "POST", &format!("https://a.com{spelt}"));
+            assert_eq!(asked, (true, true, vec![]), "{spelt}");
+        }
+        for other in ["/", "/transfers", "/x/transfer", "/transfer-2"] {
+            assert_eq!(
+                asked(&rules, "POST", &format!("https://a.com{other}")),
+                (false, false, vec![]),
+                "{other}"
+            );
+        }
+        // Nor does one lead into a rule that asks for less.
+        let rules = ["host = \"a.com\"\nask = true", "host = \"a.com\"\npath = \"/public\""];
+        assert!(
+            !asked(&rules, "GET", "https://a.com/public/x").0
+                && asked(&rules, "GET", "https://a.com/Public/x").0
+        );
+        // A spelling allows nothing.
+        let reach = Reach::of_words(["a.com/v1"]).unwrap();
+        assert_eq!(rule_for(&reach, "GET", "https://a.com/V1"), Err("policy.method-or-path"));
+    }
+
+    #[test]
+    fn p02_a_method_counts_where_a_rule_at_the_place_or_under_it_is_for_some() {
+        let narrow = |words: &[&str], url: &str| {
+            let reach = Reach::of_words(words.iter().copied()).unwrap();
+            reach.demands(&Target::parse("GET", url).unwrap()).unwrap().is_narrow()
+        };
+        assert!(narrow(&["GET:a.com"], "https://a.com/x") && !narrow(&["a.com"], "https://a.com/x"));
+        assert!(narrow(&["a.com", "POST:a.com/pay"], "https://a.com/Pay"));
+        assert!(!narrow(&["a.com", "POST:a.com/pay"], "https://a.com/x"));
+        assert!(!narrow(&["GET:a.com", "a.com/free"], "https://a.com/free"));
     }
 
     #[test]

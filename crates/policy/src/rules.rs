@@ -62,7 +62,7 @@ rules! {
     /// The tool wants a secret for this host that the owner has not granted.
     SECRET_NOT_GRANTED = "policy.secret-not-granted", "the owner has not granted the secret that this request needs";
     /// Values of keys came up in the run too often: in answers, or on their way out.
-    SECRETS_SUSPENDED = "policy.secrets-suspended", "values of keys came up in this run too often; it uses no key any more";
+    RUN_SUSPENDED = "policy.run-suspended", "values of keys came up in this run too often; nothing of it is sent any more";
     /// A parameter by which frameworks take a request for one of another method, where the method counts.
     METHOD_OVERRIDE = "policy.method-override", "a parameter asks to take the request for one of another method";
     /// No rule of the run names the host and port.

@@ -43,13 +43,21 @@ impl Grant {
 
     /// True when the grant lets this code send its secret to this target. Never in clear text.
     pub fn covers(&self, tool: &ToolName, digest: &Digest, target: &Target) -> bool {
+        self.is_for(tool, digest, target) && self.path.covers(&target.path)
+    }
+
+    /// True when it covers the target, or some path that a less exact server may read instead of the one that is written.
+    pub fn meets(&self, tool: &ToolName, digest: &Digest, target: &Target) -> bool {
+        self.is_for(tool, digest, target) && target.path.folded().begins_under(self.path.folded())
+    }
+
+    fn is_for(&self, tool: &ToolName, digest: &Digest, target: &Target) -> bool {
         self.tool == *tool
             && self.digest == *digest
             && target.scheme == Scheme::Https
             && *target.host() == Host::Name(self.host.clone())
             && target.endpoint.port == self.port
             && self.methods.contains(&target.method)
-            && self.path.covers(&target.path)
     }
 
     /// The use that this grant allows.
@@ -172,7 +180,11 @@ mod tests {
         let covers = |method: &str, url: &str| {
             grant.covers(&grant.tool, &grant.digest, &Target::parse(method, url).unwrap())
         };
+        let meets = |method: &str, url: &str| {
+            grant.meets(&grant.tool, &grant.digest, &Target::parse(method, url).unwrap())
+        };
         assert!(covers("GET", "https://API.weather.com/v1/now?q=1"));
+        assert!(!covers("GET", "https://api.weather.com/V1") && meets("GET", "https://api.weather.com/V1;x"));
         for (method, url) in [
             ("POST", "https://api.weather.com/v1"),
             ("GET", "http://api.weather.com:443/v1"),
@@ -180,7 +192,7 @@ mod tests {
             ("GET", "https://weather.com/v1"),
             ("GET", "https://api.weather.com/v10"),
         ] {
-            assert!(!covers(method, url), "{method} {url}");
+            assert!(!covers(method, url) && !meets(method, url), "{method} {url}");
         }
         let target = Target::parse("GET", "https://api.weather.com/v1").unwrap();
         assert!(!grant.covers(&grant.tool, &Digest::of(b"other"), &target));

@@ -5,6 +5,7 @@
 
 pub mod digest;
 pub mod effect;
+pub mod folded;
 pub mod grant;
 pub mod host;
 pub mod id;
@@ -21,6 +22,7 @@ pub use digest::Digest;
 pub use effect::{
     Caller, Command, Confinement, Injection, Lane, Outbound, SecretUse, Site, Tokens, TokensInto, ToolCall,
 };
+pub use folded::FoldedPath;
 pub use grant::Grant;
 pub use host::{Endpoint, Host, HostName, Port};
 pub use id::{CallId, FindingId, RefusalId, TurnId};

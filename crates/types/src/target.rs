@@ -5,7 +5,7 @@ use std::fmt;
 use http::{Method, Uri};
 
 use crate::host::HostError;
-use crate::{Endpoint, Host};
+use crate::{Endpoint, FoldedPath, Host};
 
 /// Why a target was refused. No variant quotes the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -94,6 +94,11 @@ impl CanonicalPath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The path as servers read it that are less exact: what is forbidden at a place is forbidden at this one too.
+    pub fn folded(&self) -> FoldedPath {
+        FoldedPath::of(self)
+    }
 }
 
 impl fmt::Display for CanonicalPath {
@@ -145,7 +150,7 @@ pub fn has_second_reading(decoded: &[u8]) -> bool {
 }
 
 /// Reads the two digits after a percent sign.
-fn escape(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
+pub(crate) fn escape(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
     let high = (bytes.next()? as char).to_digit(16)?;
     let low = (bytes.next()? as char).to_digit(16)?;
     Some((high * 16 + low) as u8)
@@ -153,42 +158,55 @@ fn escape(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
 
 /// A prefix of paths on whole segments: `/v1` covers `/v1` and `/v1/x` but not `/v10`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct PathPrefix(CanonicalPath);
+pub struct PathPrefix {
+    path: CanonicalPath,
+    folded: FoldedPath,
+}
 
 impl PathPrefix {
     /// Reads a prefix with the rules of a path.
     pub fn parse(text: &str) -> Result<Self, TargetError> {
-        CanonicalPath::parse(text).map(Self)
+        CanonicalPath::parse(text).map(Self::at)
     }
 
     /// The prefix of every path.
     pub fn all() -> Self {
-        Self(CanonicalPath("/".into()))
+        Self::at(CanonicalPath("/".into()))
+    }
+
+    fn at(path: CanonicalPath) -> Self {
+        let folded = path.folded();
+        Self { path, folded }
     }
 
     /// True when the path lies at or under the prefix.
     pub fn covers(&self, path: &CanonicalPath) -> bool {
-        let prefix = self.0.as_str().trim_end_matches('/');
+        let prefix = self.as_str().trim_end_matches('/');
         match path.as_str().strip_prefix(prefix) {
-            Some(rest) => rest.is_empty() && !self.0.as_str().ends_with('/') || rest.starts_with('/'),
+            Some(rest) => rest.is_empty() && !self.as_str().ends_with('/') || rest.starts_with('/'),
             None => false,
         }
     }
 
     /// True when every path under `other` lies under `self`.
     pub fn covers_prefix(&self, other: &Self) -> bool {
-        self.covers(&other.0)
+        self.covers(&other.path)
+    }
+
+    /// The prefix as some servers read it.
+    pub fn folded(&self) -> &FoldedPath {
+        &self.folded
     }
 
     /// The prefix as text.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        self.path.as_str()
     }
 }
 
 impl fmt::Display for PathPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.path.fmt(f)
     }
 }
 

@@ -1,6 +1,5 @@
 //! One request of a client: read, decided, sent.
 
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +33,7 @@ use crate::silence::Silence;
 /// Headers between a client and its proxy, which are not part of the request (RFC 9110, 7.6.1).
 const HOP: [HeaderName; 2] = [header::PROXY_AUTHORIZATION, HeaderName::from_static("proxy-connection")];
 
-/// How often the grants of an exchange are looked at while it goes on.
+/// How often an exchange is judged again while it goes on.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A request as it will be decided.
@@ -121,7 +120,7 @@ impl Shared {
         (share, silence): (Share, Option<Arc<Silence>>),
         (asked, asker): (&str, Asker),
     ) -> Response<Outward> {
-        let revoked = self.clone().revoked(permit.effect());
+        let revoked = self.clone().revoked(&permit);
         let refused = stopped(revoked, silence.clone());
         if permit.effect().tokens.into_secrets().is_some() {
             // The endpoint may have replaced tokens when the client is gone: its answer is waited for and kept.
@@ -153,17 +152,13 @@ impl Shared {
         })
     }
 
-    /// Comes about when a secret of the exchange is no longer granted for it (attack C19). The exchange is cut off; what has
-    /// left has left.
-    pub(super) fn revoked(self: Arc<Self>, outbound: &Outbound) -> BoxFuture<'static, Refusal> {
-        let (target, secrets) = (outbound.target.clone(), outbound.secrets.clone());
-        if secrets.is_empty() {
-            return Box::pin(pending());
-        }
+    /// Comes about when the exchange would not be permitted any more (attack C19). It is cut off; what has left has left.
+    pub(super) fn revoked(self: Arc<Self>, permit: &Permit<Outbound>) -> BoxFuture<'static, Refusal> {
+        let (outbound, generation) = (permit.effect().clone(), permit.generation());
         Box::pin(async move {
             loop {
                 sleep(LOOK).await;
-                if let Err(refusal) = self.policy.still_granted(&target, &secrets).await {
+                if let Err(refusal) = self.policy.still_permitted(&self.run, &outbound, generation).await {
                     return refusal;
                 }
             }

@@ -78,7 +78,7 @@ impl Shared {
         share: Share,
         (asked, asker): (&str, Asker),
     ) -> Response<Outward> {
-        let mut cut = Cut { refused: self.clone().revoked(permit.effect()), left: Box::pin(asker.gone()) };
+        let mut cut = Cut { refused: self.clone().revoked(&permit), left: Box::pin(asker.gone()) };
         let opened = self.egress.open(permit, message, self.run.turn().trace(), &mut cut).await;
         let (head, socket) = match opened {
             Ok(Opened::Socket(head, socket)) => (head, socket),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use audit::{Audit, Drain, Entry, Log};
 use http::HeaderMap;
-use policy::{Asked, Catalog, Policy, Reach, Run, Settings, Turn};
+use policy::{Asked, Asker, Catalog, Policy, Reach, Run, Settings, Turn};
 use safety::Safety;
 use store::{GrantRow, Mutation, Reader, Server, Writer};
 use testkit::Postgres;
@@ -53,12 +53,14 @@ impl World {
 
     /// Whether a request may go out with the secret; by which rule not.
     async fn decide(&self) -> Result<(), &'static str> {
+        let (_here, asker) = Asker::watched();
         let asked = Asked {
             target: Target::parse("GET", "https://api.example/v1").unwrap(),
             claims: vec![SecretUse { secret: key(), inject: Injection::Bearer }],
             headers: HeaderMap::new(),
             brought: Vec::new(),
             body: None,
+            asker,
         };
         self.policy.decide_proxied(&self.run, asked).await.map(drop).map_err(|refusal| refusal.rule.id)
     }

@@ -343,17 +343,26 @@ async fn t13_a_message_without_end_is_not_put_together() {
 }
 
 #[tokio::test]
-async fn c19_a_grant_that_is_taken_back_ends_a_socket() {
-    let name = host();
-    let server = Server::start(&name, echo).await;
-    let granted = Granted { host: &name, path: "/", inject: "bearer" };
-    let world = World::with_secret(server.config.clone(), reach(&[name.as_str()]), granted).await;
-    let headers = [("authorization", format!("Bearer {}", world.placeholder()))];
-    let mut client = open(&world, &name, "/", &headers).await.unwrap();
-    client.send(Message::text("hello")).await.unwrap();
-    assert_eq!(hear(&mut client).await, Message::text("hello"));
-    world.revoke().await;
-    assert_eq!(last(&mut client).await.0.unwrap().code, CloseCode::Policy);
+async fn c19_whatever_is_taken_back_ends_a_socket() {
+    for taken in ["the grant", "the secret", "the rule"] {
+        let name = host();
+        let server = Server::start(&name, echo).await;
+        let granted = Granted { host: &name, path: "/", inject: "bearer" };
+        let world = World::with_secret(server.config.clone(), reach(&[name.as_str()]), granted).await;
+        let bearer = [("authorization", format!("Bearer {}", world.placeholder()))];
+        // Where there is no secret, the rule alone let it through.
+        let headers = if taken == "the rule" { &[][..] } else { &bearer };
+        let mut client = open(&world, &name, "/", headers).await.unwrap();
+        client.send(Message::text("hello")).await.unwrap();
+        assert_eq!(hear(&mut client).await, Message::text("hello"));
+        match taken {
+            "the grant" => world.revoke().await,
+            "the secret" => world.disable().await,
+            _ => world.proxy.run().replace(reach(&["other.example"])),
+        }
+        assert_eq!(last(&mut client).await.0.unwrap().code, CloseCode::Policy, "{taken}");
+        assert_eq!(world.refusals().await.len(), 1, "{taken}");
+    }
 }
 
 type OverHttp2 = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
