@@ -240,7 +240,7 @@ impl Policy {
         let named = outbound.secrets.iter().map(|used| used.secret.to_string()).collect::<Vec<_>>().join(",");
         let record = record(Verdict::Allow).with(Field::Rule, &by).with(Field::Secret, &named);
         let seq = match approval {
-            Some(used) => self.audit().change(record, used).await.map_err(not_recorded)?,
+            Some(approval) => self.audit().change(record, approval.use_up()).await.map_err(not_recorded)?,
             None => self.audit().record(record).await.map_err(not_recorded)?,
         };
         run.turn

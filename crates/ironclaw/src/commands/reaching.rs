@@ -105,7 +105,7 @@ impl Reaching {
             None,
             Box::new(move |held| {
                 let (id, target) = (held.id, &held.target);
-                teller.warn(format!("ironclaw: {target} waits for you: ironclaw approvals approve {id}"));
+                teller.warn(format!("ironclaw: {target} waits for you: ironclaw approvals show {id}"));
             }),
         );
         // Rules that may change may come to name any host.
