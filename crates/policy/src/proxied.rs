@@ -328,7 +328,7 @@ impl Policy {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
         }
         let is_narrow = demands.is_narrow() || !asked.claims.is_empty();
-        if is_narrow && overrides::asks_for_another(target.query(), &asked.headers, asked.body.as_ref()) {
+        if is_narrow && overrides::asks_for_another(target.query(), asked.body.as_deref()) {
             return Err(Refusal::new(&rules::METHOD_OVERRIDE, target.endpoint.to_string()));
         }
         let grants = self.grants_to(&name).await?;
@@ -422,7 +422,8 @@ fn brings(asked: &Asked, place: &Injection) -> bool {
             asked.headers.keys().any(|own| credential_detect::same_header(own, name))
         }
         Injection::Query { name } => {
-            asked.target.query().is_some_and(|query| credential_detect::has_parameter(query, name))
+            let query = asked.target.query();
+            query.is_some_and(|query| credential_detect::has_parameter(query.as_bytes(), name))
         }
         // A path has no place of its own: the rule's prefix says what it may be.
         Injection::Path | Injection::Refresh { .. } => false,
