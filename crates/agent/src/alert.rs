@@ -248,9 +248,9 @@ impl Alarm {
 
     /// How many findings of this digest wait for the owner.
     async fn waiting(&self, digest: Digest) -> Result<usize, Refusal> {
-        let rows = self.reader.approvals(&self.tenant).await;
+        let rows = self.reader.approvals_of(&self.tenant, digest).await;
         let rows = rows.map_err(|_| Refusal::new(&policy::rules::NOT_READ, "approvals"))?;
-        Ok(rows.iter().filter(|row| row.digest == digest && row.state == ApprovalState::Waiting).count())
+        Ok(rows.iter().filter(|row| row.state == ApprovalState::Waiting).count())
     }
 
     fn row(&self, id: FindingId, kind: &str, digest: Digest, told: &Told) -> ApprovalRow {

@@ -4,10 +4,9 @@
 //! to set. What merely repeats what we set anyway is dropped; what would change the host, the path,
 //! the method, the protocol or the credential that was judged is refused.
 
-use std::borrow::Cow;
-
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Uri, response};
+use types::folded::header as folded;
 use types::limits::{Bytes as Limit, MAX_REQUEST_BODY};
 use types::{Caller, Injection, Outbound, Refusal, Rule, Target};
 
@@ -186,16 +185,6 @@ fn may_bring(effect: &Outbound, name: &HeaderName) -> bool {
     matches!(effect.caller, Caller::Client { .. })
         && effect.secrets.is_empty()
         && [header::AUTHORIZATION, header::COOKIE].contains(name)
-}
-
-/// A name as programs behind a gateway read it: CGI, WSGI, Rack and PHP see every header as a variable, in which
-/// `-`, `_` and `.` are the same.
-fn folded(name: &HeaderName) -> Cow<'_, str> {
-    let stays = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    match name.as_str() {
-        name if name.chars().all(stays) => Cow::Borrowed(name),
-        name => Cow::Owned(name.replace(|c| !stays(c), "-")),
-    }
 }
 
 /// True when a secret of this request will stand in the header of that folded name.

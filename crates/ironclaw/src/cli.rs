@@ -374,6 +374,12 @@ pub enum Approvals {
     /// List what waits
     #[command(after_help = "Example:\n  ironclaw approvals list")]
     List,
+    /// Show all of what one of them asks for
+    #[command(after_help = "Example:\n  ironclaw approvals show 0199c6f2-3d41-7b02-8d0e-5a1f6a1b2c3d")]
+    Show {
+        /// Its id
+        id: String,
+    },
     /// Approve: the same call with the same arguments runs once
     #[command(after_help = "Example:\n  ironclaw approvals approve 0199c6f2-3d41-7b02-8d0e-5a1f6a1b2c3d")]
     Approve {

@@ -142,10 +142,9 @@ impl Policy {
     pub(crate) async fn standing_approval(&self, call: &ToolCall) -> Result<Option<Mutation>, Refusal> {
         let digest = call_digest(call);
         let now = audit::now_ms();
-        let rows = self.0.reader.approvals(&self.0.tenant).await.map_err(|_| rules::not_read("approvals"))?;
-        let found = rows
-            .iter()
-            .find(|row| row.digest == digest && row.state == ApprovalState::Approved && now < row.expires_ms);
+        let rows = self.0.reader.approvals_of(&self.0.tenant, digest).await;
+        let rows = rows.map_err(|_| rules::not_read("approvals"))?;
+        let found = rows.iter().find(|row| row.state == ApprovalState::Approved && now < row.expires_ms);
         Ok(found.map(|row| Mutation::Answer {
             tenant: row.tenant.clone(),
             id: row.id,

@@ -3,8 +3,6 @@
 //! A program has no manifest: where it may go is the [`Reach`] that the owner gave its run, and which secrets it may
 //! have put in are grants to `proxy`. The rest is as for a tool: the floor, Cedar, a record, then the permit.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use audit::{ChangeError, Moment, Seq};
@@ -12,25 +10,23 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap};
 use safety::credential_detect::{self, Carried};
 use store::SecretState;
-use tokio::sync::mpsc::UnboundedSender;
 use types::limits;
 use types::{
-    CallId, Caller, Endpoint, Field, Grant, Host, Injection, Kind, Layer, Outbound, Record, Refusal, Scheme,
-    SecretName, SecretUse, Site, Target, Tokens, Verdict,
+    Caller, Endpoint, Field, Grant, Host, Injection, Layer, Outbound, Record, Refusal, Scheme, SecretName,
+    SecretUse, Target, Tokens, Verdict,
 };
 
 use crate::asker::Asker;
 use crate::decide::{InForce, Policy, not_recorded};
-use crate::held::{self, Held, Waiting};
+use crate::held::Approval;
 use crate::judge::{granted, is_bound};
 use crate::manifest::SecretWish;
 use crate::permit::Permit;
 use crate::reach::{self, Demands, Reach};
 use crate::remembered::Known;
-use crate::storm::{self, Storm};
-use crate::tally::{Counted, Leak, Refused, Tally};
-use crate::turn::Turn;
-use crate::{cedar, overrides, rules};
+use crate::run::Run;
+use crate::tally::Counted;
+use crate::{cedar, overrides, rules, storm};
 
 /// The longest answer. A model's weights are smaller, and so is every image of a disk that a build fetches.
 const PROXIED_RESPONSE: limits::Bytes = limits::Bytes::mib(64 * 1024);
@@ -44,44 +40,6 @@ const CAPTURED_TIME: Duration = Duration::from_secs(60);
 
 /// How often a request is judged whose grants change while it is. Nobody grants so fast for long.
 const ATTEMPTS: u32 = 8;
-
-/// Names under wildcards that one run may use. A name that is looked up is read by the zone's name server, so each is room
-/// to write into (attack X02); a run that needs more has its hosts named.
-const MOST_NAMES: usize = 64;
-
-/// Characters of all these names before the zone, together: of machines' names of the usual length there are 64, of labels
-/// that hold as much as a label can, 16.
-const MOST_LETTERS: usize = 1024;
-
-/// How many quarters of either are used when the log says so, once a run.
-const NEAR: usize = 3;
-
-/// What the clients of one proxy, or one program in a container, may do: the authority for their permits.
-pub struct Run {
-    id: CallId,
-    site: Site,
-    turn: Turn,
-    reach: RwLock<Arc<Reach>>,
-    secrets: Vec<SecretName>,
-    names: Mutex<WildcardNames>,
-    storm: Storm,
-    tally: Arc<Tally>,
-    /// How long a request waits for the owner, what waits, and who tells the owner.
-    pub(crate) wait: Duration,
-    pub(crate) waiting: Waiting,
-    teller: Option<Teller>,
-}
-
-/// Names under wildcards that were used.
-#[derive(Default)]
-struct WildcardNames {
-    used: BTreeSet<Host>,
-    /// Whether the owner was told that there are many.
-    told: bool,
-}
-
-/// Tells the owner of a request that waits.
-pub type Teller = Box<dyn Fn(&Held) + Send + Sync>;
 
 /// One request, as the proxy read it.
 pub struct Asked {
@@ -109,131 +67,13 @@ struct Judged {
     ask: bool,
 }
 
-impl Run {
-    /// A run whose program runs at `site`, may go where `reach` says and may stand placeholders of `secrets` in its
-    /// requests.
-    pub fn open(turn: Turn, site: Site, reach: Reach, secrets: Vec<SecretName>) -> Self {
-        let reach = RwLock::new(Arc::new(reach));
-        Self {
-            id: CallId::new(),
-            site,
-            turn,
-            reach,
-            secrets,
-            names: Mutex::default(),
-            storm: Storm::default(),
-            tally: Arc::default(),
-            wait: held::WAIT,
-            waiting: Waiting::default(),
-            teller: None,
-        }
-    }
-
-    /// Tells the owner of requests that wait, each of which waits so long.
-    #[must_use]
-    pub fn asking(mut self, wait: Option<Duration>, teller: Teller) -> Self {
-        self.wait = wait.unwrap_or(self.wait);
-        self.teller = Some(teller);
-        self
-    }
-
-    /// Tells of every leak that is stopped in the run.
-    #[must_use]
-    pub fn alarmed(self, alarm: UnboundedSender<Leak>) -> Self {
-        self.tally.alarm(alarm);
-        self
-    }
-
-    /// What was refused, by kinds, the most frequent first; and how many refusals there were of kinds beyond those.
-    pub fn refused(&self) -> (Vec<Refused>, u64) {
-        self.tally.kinds()
-    }
-
-    pub(crate) fn tell(&self, held: &Held) {
-        if let Some(teller) = &self.teller {
-            teller(held);
-        }
-    }
-
-    /// Puts other rules in force, for every request from here on.
-    pub fn replace(&self, reach: Reach) {
-        *self.reach.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(reach);
-    }
-
-    /// The rules in force.
-    pub fn reach(&self) -> Arc<Reach> {
-        self.reach.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The names of the secrets that placeholders stand for.
-    pub fn secrets(&self) -> &[SecretName] {
-        &self.secrets
-    }
-
-    /// The turn that its records belong to.
-    pub fn turn(&self) -> &Turn {
-        &self.turn
-    }
-
-    /// Counts a name that only a wildcard rule names. Where many are used by now, it says so once.
-    fn count_name(
-        &self,
-        reach: &Reach,
-        scheme: Scheme,
-        endpoint: &Endpoint,
-    ) -> Result<Option<String>, Refusal> {
-        if reach.names_alone(scheme, endpoint) {
-            return Ok(None);
-        }
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let letters = |host: &Host| match host {
-            Host::Name(name) => name.as_str().split('.').next().map_or(0, str::len),
-            Host::Addr(_) => 0,
-        };
-        if names.used.contains(&endpoint.host) {
-            return Ok(None);
-        }
-        let before: usize = names.used.iter().map(letters).sum();
-        let (number, length) = (names.used.len() + 1, before + letters(&endpoint.host));
-        if number > MOST_NAMES || length > MOST_LETTERS {
-            let detail = format!("{} names with {before} letters before {endpoint}", number - 1);
-            let refusal = Refusal::new(&rules::WILDCARD_NAMES, detail);
-            return Err(refusal.widened_by(format!("name the host by itself: --allow {endpoint}")));
-        }
-        names.used.insert(endpoint.host.clone());
-        let is_near = 4 * number >= NEAR * MOST_NAMES || 4 * length >= NEAR * MOST_LETTERS;
-        let is_new = is_near && !std::mem::replace(&mut names.told, true);
-        Ok(is_new.then(|| {
-            format!("{number} of {MOST_NAMES} names, {length} of {MOST_LETTERS} letters with {endpoint}")
-        }))
-    }
-
-    /// Refuses everything once values of keys came up too often: where an answer breaks off can say what was in it, wherever
-    /// it came from.
-    fn refuse_spent(&self, target: &Target) -> Result<(), Refusal> {
-        if !self.tally.is_spent() {
-            return Ok(());
-        }
-        Err(Refusal::new(&rules::RUN_SUSPENDED, target.endpoint.to_string())
-            .widened_by("look at what came back: ironclaw audit tail; a new run starts afresh"))
-    }
-
-    fn caller(&self) -> Caller {
-        Caller::Client { run: self.id, site: self.site }
-    }
-
-    /// The record of a permit.
-    fn permitted(&self, Judged { outbound, by, .. }: &Judged) -> Record {
+impl Judged {
+    /// The record of the permit.
+    fn record(&self, run: &Run) -> Record {
+        let Self { outbound, by, .. } = self;
         let named = outbound.secrets.iter().map(|used| used.secret.as_str()).collect::<Vec<_>>().join(",");
-        let record = self.record(Verdict::Allow).with(Field::Target, &outbound.target);
+        let record = run.record(Verdict::Allow).with(Field::Target, &outbound.target);
         record.with(Field::Rule, by).with(Field::Secret, named)
-    }
-
-    fn record(&self, verdict: Verdict) -> Record {
-        Record::new(Kind::Request, verdict)
-            .of_turn(self.turn.id())
-            .with(Field::Actor, self.caller())
-            .with(Field::Call, self.id)
     }
 }
 
@@ -264,7 +104,7 @@ impl Policy {
         if judged.ask {
             return None;
         }
-        let seq = self.audit().record_as_of(known.moment, run.permitted(&judged), None).await.ok()?;
+        let seq = self.audit().record_as_of(known.moment, judged.record(run), None).await.ok()?;
         Some(self.mint_proxied(run, judged, seq, &rules, since))
     }
 
@@ -298,8 +138,12 @@ impl Policy {
                     return Err(self.refuse_run(run, record(Verdict::Block), refusal, &of(), since).await);
                 }
             };
-            match self.audit().record_as_of(judged.moment, run.permitted(&judged), approval.clone()).await {
-                Ok(seq) => return Ok(self.mint_proxied(run, judged, seq, &rules, since)),
+            let use_up = approval.as_ref().map(Approval::use_up);
+            match self.audit().record_as_of(judged.moment, judged.record(run), use_up).await {
+                Ok(seq) => {
+                    approval.into_iter().for_each(Approval::used);
+                    return Ok(self.mint_proxied(run, judged, seq, &rules, since));
+                }
                 Err(ChangeError::Lost(_)) => {}
                 Err(error) => return Err(not_recorded(error)),
             }
@@ -316,10 +160,12 @@ impl Policy {
         since: Instant,
     ) -> Permit<Outbound> {
         let target = &outbound.target;
-        run.turn.trace().step(Layer::Egress, "reach", Verdict::Allow, since, || format!("{target} by {by}"));
+        run.turn()
+            .trace()
+            .step(Layer::Egress, "reach", Verdict::Allow, since, || format!("{target} by {by}"));
         let counted =
             Counted { tally: run.tally.clone(), asked: format!("{} {}", target.method, target.endpoint) };
-        self.mint_request(outbound, seq, &run.turn, rules).counted(counted)
+        self.mint_request(outbound, seq, run.turn(), rules).counted(counted)
     }
 
     /// May a tunnel to this place be opened? It permits nothing: each request in it is decided.
@@ -402,7 +248,7 @@ impl Policy {
         match run.storm.count(&refusal, of) {
             storm::Counted::Record(count) => {
                 let record = record.with(Field::Count, count);
-                let refusal = self.refuse(record, refusal, &run.turn, "proxy", since).await;
+                let refusal = self.refuse(record, refusal, run.turn(), "proxy", since).await;
                 run.tally.note(refusal.rule.id, of, &refusal.id.to_string(), &refusal.detail);
                 refusal
             }
@@ -431,11 +277,11 @@ impl Policy {
         let demands = reach.demands(target).map_err(|rule| refuse_target(rule, target))?;
         run.refuse_spent(target)?;
         self.use_name(run, reach, target.scheme, &target.endpoint).await?;
-        if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets.contains(&claim.secret)) {
+        if let Some(stray) = asked.claims.iter().find(|claim| !run.secrets().contains(&claim.secret)) {
             return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{} in this run", stray.secret)));
         }
         let is_narrow = demands.is_narrow() || !asked.claims.is_empty();
-        if is_narrow && overrides::asks_for_another(target.query(), &asked.headers, asked.body.as_ref()) {
+        if is_narrow && overrides::asks_for_another(target.query(), asked.body.as_deref()) {
             return Err(Refusal::new(&rules::METHOD_OVERRIDE, target.endpoint.to_string()));
         }
         Ok(demands)
@@ -459,7 +305,7 @@ fn judge_granted(
     // What stands for it in the answer is made when the run begins.
     let capture = demands.capture();
     let captured = capture.into_iter().flat_map(types::TokensInto::names);
-    if let Some(stray) = captured.into_iter().find(|name| !run.secrets.contains(name)) {
+    if let Some(stray) = captured.into_iter().find(|name| !run.secrets().contains(name)) {
         let detail = format!("{stray} in this run, which the rule captures a token into");
         return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, detail).widened_by(format!("--secret {stray}")));
     }
@@ -476,7 +322,7 @@ fn judge_granted(
             None => Tokens::PassOn,
         },
     };
-    match rules.engine.request(&outbound, run.turn.label(), &asked.brought) {
+    match rules.engine.request(&outbound, run.turn().label(), &asked.brought) {
         cedar::Answer::Permit(by) => {
             Ok(Judged { moment, outbound, by: format!("{demands}, {by}"), ask: demands.ask() })
         }
@@ -522,7 +368,7 @@ fn judge_credentials(bound: &[Injection], demands: &Demands<'_>, asked: &Asked) 
 /// The places of this target's requests that belong to secrets of the run.
 fn bound(grants: &[Grant], run: &Run, target: &Target) -> Vec<Injection> {
     let (name, digest) = run.caller().identity();
-    let bound = |grant: &&Grant| run.secrets.contains(&grant.secret) && grant.meets(&name, &digest, target);
+    let bound = |grant: &&Grant| run.secrets().contains(&grant.secret) && grant.meets(&name, &digest, target);
     grants.iter().filter(bound).map(|grant| grant.inject.clone()).collect()
 }
 
@@ -534,7 +380,8 @@ fn brings(asked: &Asked, place: &Injection) -> bool {
             asked.headers.keys().any(|own| credential_detect::same_header(own, name))
         }
         Injection::Query { name } => {
-            asked.target.query().is_some_and(|query| credential_detect::has_parameter(query, name))
+            let query = asked.target.query();
+            query.is_some_and(|query| credential_detect::has_parameter(query.as_bytes(), name))
         }
         // A path has no place of its own: the rule's prefix says what it may be.
         Injection::Path | Injection::Refresh { .. } => false,
@@ -551,10 +398,4 @@ fn is_single(body: Option<&[u8]>) -> bool {
 fn refuse_target(rule: &'static types::Rule, target: &Target) -> Refusal {
     let path = if *rule == rules::PATH_NOT_ALLOWED { target.path.as_str() } else { "" };
     reach::not_allowed(rule, target.scheme, &target.endpoint, path)
-}
-
-impl std::fmt::Debug for Run {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run").field("id", &self.id).field("secrets", &self.secrets).finish_non_exhaustive()
-    }
 }

@@ -43,8 +43,11 @@ rules! {
     UNATTENDED = "policy.needs-approval", "this needs the owner's approval and nobody could be asked";
     /// A request that waits for the owner and is too long to be read whole before.
     HELD_UNSEEN = "policy.held-unseen", "a request that waits for the owner has to be short enough to be read whole";
-    /// More requests of one run wait for the owner than may.
-    HELD_TOO_MANY = "policy.held-too-many", "as many requests of this run wait for the owner as may";
+    /// A request that waits for the owner and whose JSON names something twice.
+    HELD_TWICE = "policy.held-twice",
+        "a request that waits for the owner has to read in one way, and its body names something twice";
+    /// More requests of one run wait for the owner, or were not answered in the last minutes, than may.
+    HELD_TOO_MANY = "policy.held-too-many", "as many requests of this run wait for the owner, or found no answer, as may";
     /// The owner said no.
     DECLINED = "policy.declined", "the owner declined";
     /// The question was answered too late.

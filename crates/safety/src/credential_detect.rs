@@ -3,7 +3,10 @@
 //! A tool that brings its own key takes it around grants and leases, so policy wants to know. Names are
 //! looked at, never values: the answer quotes nothing.
 
+use std::sync::LazyLock;
+
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, PROXY_AUTHORIZATION};
+use types::folded;
 
 /// Where a request carries a credential.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,7 +71,7 @@ const QUERY_NAMES: [&str; 22] = [
 /// The credentials that a request brings along. `query` is without its question mark.
 pub fn carried(headers: &HeaderMap, query: Option<&str>) -> Vec<Carried> {
     let secret_header = |name: &&HeaderName| {
-        let folded = name.as_str().replace('_', "-");
+        let folded = folded::header(name);
         [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
             || HEADER_WORDS.iter().any(|word| folded.contains(word))
     };
@@ -95,25 +98,21 @@ pub fn carried_in_body(content_type: Option<&str>, body: &[u8]) -> Vec<Carried> 
     found
 }
 
-/// True when two headers are one to some server: gateways take `_` for `-` (CGI, RFC 3875, 4.1.18).
+/// True when two headers are one to some server.
 pub fn same_header(one: &HeaderName, other: &HeaderName) -> bool {
-    one == other || one.as_str().replace('_', "-") == other.as_str().replace('_', "-")
+    one == other || folded::header(one) == folded::header(other)
 }
 
-/// True when a query holds a parameter of this name to some server: percent escapes read, whatever the case, and
-/// with `;` between parameters as well.
-pub fn has_parameter(query: &str, name: &str) -> bool {
-    pairs(query).any(|(own, _)| decoded(own).eq_ignore_ascii_case(name))
+/// True when a query or a form holds a parameter that is of this name to some server.
+pub fn has_parameter(form: &[u8], name: &str) -> bool {
+    let name = folded::parameter(name.as_bytes());
+    folded::parameters(form).any(|(own, _)| own == name)
 }
 
 /// The well-known names among the parameters that have a value.
 fn parameters(query: &str) -> impl Iterator<Item = &'static str> {
-    pairs(query).filter_map(|(name, value)| known(&decoded(name)).filter(|_| !value.is_empty()))
-}
-
-/// Names and values as they are written.
-fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split(['&', ';']).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    folded::parameters(query.as_bytes())
+        .filter_map(|(name, value)| known_folded(&name).filter(|_| !value.is_empty()))
 }
 
 /// The well-known names among the members that hold a text or a number.
@@ -133,29 +132,13 @@ fn members(value: &serde_json::Value, found: &mut Vec<Carried>) {
 }
 
 fn known(name: &str) -> Option<&'static str> {
-    QUERY_NAMES.iter().find(|known| name.eq_ignore_ascii_case(known)).copied()
+    known_folded(&folded::parameter(name.as_bytes()))
 }
 
-/// A parameter's name with its percent escapes read: `%6bey` is `key` to every server.
-fn decoded(name: &str) -> String {
-    let bytes = name.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        let digits = pair.and_then(|pair| std::str::from_utf8(pair).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+fn known_folded(name: &str) -> Option<&'static str> {
+    static FOLDED: LazyLock<[String; QUERY_NAMES.len()]> =
+        LazyLock::new(|| QUERY_NAMES.map(|known| folded::parameter(known.as_bytes())));
+    FOLDED.iter().position(|known| known == name).map(|at| QUERY_NAMES[at])
 }
 
 #[cfg(test)]
@@ -188,11 +171,16 @@ mod tests {
     fn names_are_folded_as_servers_fold_them() {
         let header = HeaderName::from_static;
         assert!(same_header(&header("x_app_cred"), &header("x-app-cred")));
+        assert!(same_header(&header("x.app.cred"), &header("x-app-cred")));
         assert!(!same_header(&header("x-app"), &header("x-app-cred")));
-        for query in ["k%65y=v", "a=b;KEY=v", "key", "a&key=v"] {
-            assert!(has_parameter(query, "key"), "{query}");
+        for query in ["k%65y=v", "a=b;KEY=v", "key", "a&key=v", "+key=v", "key%00x=v", "key[]=v"] {
+            assert!(has_parameter(query.as_bytes(), "key"), "{query}");
         }
-        assert!(!has_parameter("keys=v&a=key", "key"));
+        for query in ["api.key=v", "api%20key=v", "api+key=v", "api[key=v", "api-key=v"] {
+            assert!(has_parameter(query.as_bytes(), "api_key"), "{query}");
+            assert_eq!(carried(&HeaderMap::new(), Some(query)), [Carried::Query("api_key")], "{query}");
+        }
+        assert!(!has_parameter(b"keys=v&a=key", "key"));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 use std::time::Instant;
 
+use ::types::folded;
 use ::types::{Caller, Field, Injection, Outbound, Refusal, SecretName, Target, Verdict};
 use audit::Seq;
 use base64::Engine as _;
@@ -200,7 +201,8 @@ impl Address {
     /// Appends `parameter=value` to the query.
     fn append(&mut self, parameter: &str, secret: &SecretName, value: &[u8]) -> Result<(), Refusal> {
         let query = self.query.take().unwrap_or_default();
-        if names(&query).any(|name| name.eq_ignore_ascii_case(parameter.as_bytes())) {
+        let own = folded::parameter(parameter.as_bytes());
+        if folded::parameters(&query).any(|(name, _)| name == own) {
             let detail = format!("query parameter {parameter} for {secret}");
             return Err(Refusal::new(&rules::PLACE_TAKEN, detail));
         }
@@ -270,14 +272,6 @@ fn segment(before: &[u8], value: &[u8], after: &[u8]) -> Zeroizing<Vec<u8>> {
     whole
 }
 
-/// The decoded names of a query's parameters, split wherever any server splits.
-fn names(query: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    query.split(|byte| matches!(byte, b'&' | b';')).map(|pair| {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        percent_decoded(name)
-    })
-}
-
 fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -345,6 +339,17 @@ mod tests {
                 assert!(!refusal.to_string().contains("token"));
             }
         }
+    }
+
+    #[test]
+    fn p03_a_parameter_of_the_same_name_to_some_server_is_a_second_one() {
+        for own in
+            ["api_key", "API_KEY", "api.key", "api%20key", "api+key", "api[key", "%61pi_key", "a=b;api_key"]
+        {
+            let refusal = armed("query:api_key", &format!("https://a.example/v1?{own}=x"), b"v").unwrap_err();
+            assert_eq!(refusal.rule.id, rules::PLACE_TAKEN.id, "{own}");
+        }
+        assert!(armed("query:api_key", "https://a.example/v1?apikey=x&api_keys=y&a=api_key", b"v").is_ok());
     }
 
     #[test]

@@ -245,7 +245,16 @@ async fn delete_grant(db: &mut Session<'_>, tenant: &Tenant, id: &str) -> Applie
     Ok(one(run(db, delete).await?, Lost::Missing))
 }
 
+/// How long what waited for a person is kept after its time, in milliseconds: for whoever answers too late.
+const KEPT: u64 = 24 * 3600 * 1000;
+
+/// Holds one more, and drops those whose time is long over. What was found stays until a person has seen it.
 async fn hold(db: &mut Session<'_>, row: &ApprovalRow) -> Applied {
+    let prune = sql("DELETE FROM approval WHERE tenant = $1 AND expires_ms < $2
+         AND (kind <> 'finding' OR state <> 'waiting')")
+    .bind(row.tenant.as_str())
+    .bind(stored(row.created_ms.saturating_sub(KEPT)));
+    run(db, prune).await?;
     let insert = sql("INSERT INTO approval (id, tenant, kind, digest, card, state, created_ms, expires_ms)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING")
     .bind(row.id.as_bytes().as_slice())
@@ -284,11 +293,14 @@ async fn answer(
     if !ends && stored(now) >= expires_ms {
         return Ok(Err(Lost::Expired));
     }
-    let update = sql("UPDATE approval SET state = $1 WHERE tenant = $2 AND id = $3 AND state = $4")
-        .bind(to.as_str())
-        .bind(tenant.as_str())
-        .bind(id.as_bytes())
-        .bind(from.as_str());
+    // What was asked is in the log by its digest; nobody reads the card of what is over.
+    let is_over = ends || to == ApprovalState::Used;
+    let update = if is_over {
+        sql("UPDATE approval SET state = $1, card = '' WHERE tenant = $2 AND id = $3 AND state = $4")
+    } else {
+        sql("UPDATE approval SET state = $1 WHERE tenant = $2 AND id = $3 AND state = $4")
+    };
+    let update = update.bind(to.as_str()).bind(tenant.as_str()).bind(id.as_bytes()).bind(from.as_str());
     Ok(one(run(db, update).await?, Lost::Changed))
 }
 

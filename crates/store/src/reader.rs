@@ -1,6 +1,6 @@
 //! Reading. Every method is one statement, and so sees one moment of the database.
 
-use types::{FindingId, RefusalId, SecretName, Tenant, ToolName};
+use types::{Digest, FindingId, RefusalId, SecretName, Tenant, ToolName};
 
 use crate::decode::{FromRow, all, audit_row};
 use crate::error::StoreError;
@@ -137,7 +137,31 @@ impl Reader {
         self.all(tenant, sql(query).bind(tenant.as_str())).await
     }
 
-    /// Everything that waits or waited for a person, oldest first.
+    /// What waits for a person and can still be answered, oldest first, at most `limit` of it.
+    pub async fn approvals_waiting(
+        &self,
+        tenant: &Tenant,
+        now_ms: u64,
+        limit: u32,
+    ) -> Result<Vec<ApprovalRow>, StoreError> {
+        let query = "SELECT id, tenant, kind, digest, card, state, created_ms, expires_ms FROM approval
+             WHERE tenant = $1 AND state = 'waiting' AND expires_ms > $2 ORDER BY created_ms, id LIMIT $3";
+        let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        self.all(tenant, sql(query).bind(tenant.as_str()).bind(now).bind(i64::from(limit))).await
+    }
+
+    /// What waits or waited for a person about one digest, oldest first.
+    pub async fn approvals_of(
+        &self,
+        tenant: &Tenant,
+        digest: Digest,
+    ) -> Result<Vec<ApprovalRow>, StoreError> {
+        let query = "SELECT id, tenant, kind, digest, card, state, created_ms, expires_ms FROM approval
+             WHERE tenant = $1 AND digest = $2 ORDER BY created_ms, id";
+        self.all(tenant, sql(query).bind(tenant.as_str()).bind(digest.as_bytes().as_slice())).await
+    }
+
+    /// Everything that waits or waited for a person, as far as it is kept, oldest first.
     pub async fn approvals(&self, tenant: &Tenant) -> Result<Vec<ApprovalRow>, StoreError> {
         let query = "SELECT id, tenant, kind, digest, card, state, created_ms, expires_ms FROM approval
              WHERE tenant = $1 ORDER BY created_ms, id";

@@ -150,7 +150,7 @@ pub fn has_second_reading(decoded: &[u8]) -> bool {
 }
 
 /// Reads the two digits after a percent sign.
-pub(crate) fn escape(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
+fn escape(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
     let high = (bytes.next()? as char).to_digit(16)?;
     let low = (bytes.next()? as char).to_digit(16)?;
     Some((high * 16 + low) as u8)

@@ -1,5 +1,6 @@
 //! The proxy before real clients and real upstreams. Each test is named after its attacks.
 
+mod asks;
 mod captures;
 mod clients;
 mod encoded;

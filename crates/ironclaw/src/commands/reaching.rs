@@ -105,7 +105,7 @@ impl Reaching {
             None,
             Box::new(move |held| {
                 let (id, target) = (held.id, &held.target);
-                teller.warn(format!("ironclaw: {target} waits for you: ironclaw approvals approve {id}"));
+                teller.warn(format!("ironclaw: {target} waits for you: ironclaw approvals show {id}"));
             }),
         );
         // Rules that may change may come to name any host.
@@ -128,10 +128,9 @@ impl Reaching {
             ticks.tick().await;
             // A file that is being written may be missing for a moment.
             let Ok(bytes) = file.bytes().await else { continue };
-            if bytes == file.read {
+            if !file.takes(bytes) {
                 continue;
             }
-            file.read = bytes;
             let shown = file.path.display();
             match Reach::parse(&file.read).and_then(|reach| self.words.clone().and(reach)) {
                 Ok(reach) => {
@@ -269,11 +268,13 @@ async fn secrets(written: &[String], base: &Base) -> Result<BTreeMap<SecretName,
 struct RulesFile {
     path: PathBuf,
     read: Vec<u8>,
+    /// What the last look saw, where it was something else.
+    seen: Option<Vec<u8>>,
 }
 
 impl RulesFile {
     fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), read: Vec::new() }
+        Self { path: path.to_owned(), read: Vec::new(), seen: None }
     }
 
     async fn read(&mut self) -> Result<Reach, Failure> {
@@ -281,6 +282,23 @@ impl RulesFile {
             Failure::failed(format!("--rules: {} cannot be read: {}", self.path.display(), error.kind()))
         })?;
         Reach::parse(&self.read).map_err(broken)
+    }
+
+    /// True when what a look saw is new and stands still: half of a file that is being written may read as rules, of which
+    /// the wider one may not have its end yet. So it is taken when two looks in a row have seen the same.
+    fn takes(&mut self, bytes: Vec<u8>) -> bool {
+        if bytes == self.read {
+            self.seen = None;
+            return false;
+        }
+        let is_still = self.seen.as_ref() == Some(&bytes);
+        if is_still {
+            self.read = bytes;
+            self.seen = None;
+        } else {
+            self.seen = Some(bytes);
+        }
+        is_still
     }
 
     async fn bytes(&self) -> std::io::Result<Vec<u8>> {
@@ -296,5 +314,19 @@ fn broken(error: ReachError) -> Failure {
     match error {
         ReachError::Toml(quoted) => Failure::Quoting(Code::Usage, "the rules do not load".to_owned(), quoted),
         other => Failure::usage(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r16_a_file_that_is_being_written_is_not_taken_before_it_stands_still() {
+        let mut file = RulesFile::at(Path::new("rules.toml"));
+        file.read = b"whole".to_vec();
+        let looks = ["whole", "ha", "half", "half", "half", "whole", "half", "ha", "ha"];
+        let taken = looks.map(|seen| file.takes(seen.as_bytes().to_vec()));
+        assert_eq!(taken, [false, false, false, true, false, false, false, false, true]);
     }
 }

@@ -178,9 +178,13 @@ async fn a09_a_request_waits_for_the_owner_and_is_sent_as_it_was_shown_once() {
             let card = row["card"].as_str().unwrap();
             assert!(card.contains(&format!("POST https://{host}/pay?to=me")), "{card}");
             assert!(card.contains(&format!("{} bytes of body", body.len())), "{card}");
+            let id = row["id"].as_str().unwrap();
+            let shown = installation.run(&["approvals", "show", id]).ok().stdout;
+            assert!(shown.contains(&body) && shown.contains(row["digest"].as_str().unwrap()), "{shown}");
             // Nothing has left while it waits.
             let before = service.received();
-            installation.run(&["approvals", verb, row["id"].as_str().unwrap()]).ok();
+            let said = installation.run(&["approvals", verb, id]).ok().stdout;
+            assert!(verb == "deny" || said.contains("is sent now, once"), "{said}");
             let answer = answer.join().unwrap();
             assert!(answer.ends_with(code), "{answer}");
             (before, answer)

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use audit::{Audit, Drain, Entry, Log};
 use http::HeaderMap;
@@ -190,18 +192,28 @@ async fn c19_no_permit_stands_in_the_log_between_the_end_of_its_grant_and_the_ne
     for world in World::both().await {
         let mut owner = Owner::start(&world);
         let world = Arc::new(world);
+        let permitted = Arc::new(AtomicU64::new(0));
         let asking: Vec<_> = (0..8)
             .map(|_| {
-                let world = world.clone();
+                let (world, permitted) = (world.clone(), permitted.clone());
                 tokio::spawn(async move {
                     loop {
-                        let _ = world.decide().await;
+                        permitted.fetch_add(u64::from(world.decide().await.is_ok()), Ordering::Relaxed);
                     }
                 })
             })
             .collect();
         let owner = tokio::task::spawn_blocking(move || {
-            (0..40).for_each(|round| owner.does(if round % 2 == 0 { "grant" } else { "revoke" }));
+            for round in 0..20 {
+                owner.does("grant");
+                // Now and then the grant stands until it was used.
+                let (before, began) = (permitted.load(Ordering::Relaxed), Instant::now());
+                while round % 4 == 0 && permitted.load(Ordering::Relaxed) == before {
+                    assert!(began.elapsed() < Duration::from_secs(60), "nothing is permitted");
+                    std::thread::yield_now();
+                }
+                owner.does("revoke");
+            }
             owner
         });
         owner.await.unwrap().finish();

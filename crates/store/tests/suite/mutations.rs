@@ -270,6 +270,49 @@ async fn an_approval_is_answered_once_used_once_and_in_time() {
 }
 
 #[tokio::test]
+async fn a08_what_is_over_is_neither_listed_nor_kept() {
+    for mut fixture in Fixture::both().await {
+        let local = Tenant::local();
+        use ApprovalState::{Denied, Expired, Waiting};
+        let [asked, denied, found, left] = ["request", "call", "finding", "request"]
+            .map(|kind| ApprovalRow { id: FindingId::new(), kind: kind.to_owned(), ..approval() });
+        for row in [&asked, &denied, &found, &left] {
+            fixture.change(Mutation::Hold(row.clone())).await.unwrap();
+        }
+        for (row, to) in [(&denied, Denied), (&left, Expired)] {
+            let end = Mutation::Answer { tenant: local.clone(), id: row.id, from: Waiting, to };
+            fixture.change_at(end, 1_500).await.unwrap();
+            let ended = fixture.reader.approval(&local, row.id).await.unwrap().unwrap();
+            assert_eq!((ended.state, ended.card.as_str()), (to, ""));
+        }
+        let ids = |rows: Vec<ApprovalRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        let waiting = |now, limit| fixture.reader.approvals_waiting(&local, now, limit);
+        let mut both = vec![asked.id, found.id];
+        both.sort();
+        assert_eq!(ids(waiting(1_999, 10).await.unwrap()), both);
+        assert_eq!(ids(waiting(1_999, 1).await.unwrap()), both[..1]);
+        assert!(waiting(2_000, 10).await.unwrap().is_empty());
+        assert_eq!(fixture.reader.approvals_of(&local, asked.digest).await.unwrap().len(), 4);
+        assert!(fixture.reader.approvals_of(&local, Digest::of(b"other")).await.unwrap().is_empty());
+        // Within a day of its end it can still be asked for; after that only what nobody has seen is left.
+        let late = |created_ms| ApprovalRow {
+            id: FindingId::new(),
+            created_ms,
+            expires_ms: created_ms + 1_000,
+            ..approval()
+        };
+        let day = 24 * 3600 * 1000;
+        fixture.change(Mutation::Hold(late(day + 2_000))).await.unwrap();
+        assert_eq!(fixture.reader.approvals(&local).await.unwrap().len(), 5);
+        let last = late(day + 2_001);
+        fixture.change(Mutation::Hold(last.clone())).await.unwrap();
+        let kept = fixture.reader.approvals(&local).await.unwrap();
+        assert_eq!(kept.len(), 3, "{kept:?}");
+        assert!(kept.iter().any(|row| row.id == found.id) && kept.iter().any(|row| row.id == last.id));
+    }
+}
+
+#[tokio::test]
 async fn a_budget_is_charged_whole_or_not_at_all() {
     for mut fixture in Fixture::both().await {
         let spend = |calls, cost| Mutation::Spend {

@@ -562,3 +562,23 @@ async fn p02_a_parameter_that_asks_for_another_method_is_refused_where_the_metho
     world.proxy.run().replace(reach(&[name.as_str()]));
     assert_eq!(world.inside(name.as_str(), &overriding[0]).await.status, 200);
 }
+
+#[tokio::test]
+async fn p01_no_spelling_of_a_path_leaves_the_rule_that_asks() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let rules = format!(
+        "[[allow]]\nhost = \"{name}\"\n[[allow]]\nhost = \"{name}\"\npath = \"/transfer\"\nask = true\n"
+    );
+    let rules = policy::Reach::parse(rules.as_bytes()).unwrap();
+    let world = World::waiting(leads_to(&upstream, &name), rules, Duration::from_millis(1)).await;
+    let post = |path: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: {name}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    };
+    for path in ["/transfer;x=1", "/Transfer", "/transfer%20", "/transfer.", "/transfer.json"] {
+        let answer = world.inside(name.as_str(), &post(path)).await;
+        assert_eq!((answer.status, &*answer.code()), (403, "policy.answered-late"), "{path}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    assert_eq!(world.inside(name.as_str(), &post("/transfers")).await.status, 200);
+}

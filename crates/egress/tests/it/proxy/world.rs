@@ -274,6 +274,17 @@ impl World {
         rows
     }
 
+    /// Returns once nothing waits any more.
+    pub(super) async fn until_none_waits(&self) {
+        for _ in 0..1000 {
+            if self.waiting_rows().await.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("something still waits");
+    }
+
     /// Approves the one request that waits whose card says so, and gives the card.
     pub(super) async fn approve_one(&self, says: &str) -> String {
         for _ in 0..1000 {

@@ -12,9 +12,12 @@ use crate::commands::signals::Signals;
 use crate::exit::Failure;
 use crate::terminal::Terminal;
 
-/// Leaves what a program that was ended may have left behind: modes (DECSTR), reports of the mouse and of pastes, the other
-/// screen.
-const LEAVE: &[u8] = b"\x1b[!p\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?2004l\x1b[?47l";
+/// Leaves what a program that was ended may have left behind: modes (DECSTR), reverse video, reports of the mouse, of focus,
+/// pastes, colours and sizes, output that is held back, keys in another encoding (kitty's stack of either screen, xterm's
+/// XTMODKEYS), the other screen. The last takes back what a terminal draws that reads one of these as something else.
+const LEAVE: &[u8] =
+    b"\x1b[!p\x1b[?5l\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?1015l\
+    \x1b[?1016l\x1b[?2004l\x1b[?2026l\x1b[?2031l\x1b[?2048l\x1b[<99u\x1b[?47l\x1b[<99u\x1b[>4m\x1b[m";
 
 /// Raw mode for as long as it lives: it is taken back on every way out, a panic among them.
 pub struct Raw<'a>(&'a Terminal);
@@ -90,6 +93,19 @@ async fn draw(mut console: Console, control: &Control, terminal: &Terminal) -> O
 /// The longest sequence that draws. A longer one is dropped to its end.
 const LONGEST: usize = 128;
 
+/// Modes of a terminal (DECSET) that programs on the whole screen use. What of them makes it speak up by itself is switched
+/// off in the end ([`LEAVE`]); no other is passed on, so none stays.
+const MODES: [u16; 32] = [
+    1, 3, 4, 5, 6, 7, 9, 12, 25, 45, 47, 66, 69, 1000, 1002, 1003, 1004, 1005, 1006, 1007, 1015, 1016, 1034,
+    1036, 1047, 1048, 1049, 2004, 2026, 2027, 2031, 2048,
+];
+
+/// Modes of ECMA-48 and the cursor's look: the others are about the keyboard and stay.
+const PLAIN_MODES: [u16; 2] = [4, 34];
+
+/// xterm's resource for the keys that [`LEAVE`] sets back.
+const OTHER_KEYS: u16 = 4;
+
 /// Lets through what draws (ECMA-48), whatever the borders of the pieces.
 #[derive(Default)]
 struct Filter {
@@ -112,8 +128,8 @@ enum State {
     Text,
     /// ESC within such a string.
     TextEscape,
-    /// After the first byte of U+0080 to U+00BF, of which the first half are controls.
-    Latin,
+    /// Within a character of several bytes.
+    Character,
 }
 
 impl Filter {
@@ -135,13 +151,17 @@ impl Filter {
         }
         match self.state {
             State::Ground => match byte {
-                0xc2 => self.begin(byte, State::Latin),
-                0x07..=0x0f | 0x20..=0x7e | 0x80.. => self.draw(byte, out),
+                // A byte that begins no character, such as 0x9b, is a control to some terminals.
+                0xc2..=0xf4 => self.begin(byte, State::Character),
+                0x07..=0x0f | 0x20..=0x7e => self.draw(byte, out),
                 _ => State::Ground,
             },
-            State::Latin => match byte {
-                0x80..=0x9f => State::Ground,
-                _ => self.end(byte, out),
+            State::Character => match byte {
+                0x80..=0xbf => self.continued(byte, out),
+                _ => {
+                    self.state = State::Ground;
+                    self.step(byte, out)
+                }
             },
             State::Escape => match byte {
                 b'[' => self.more(byte, State::Control),
@@ -201,28 +221,68 @@ impl Filter {
         State::Ground
     }
 
-    /// Whether a control sequence of this final byte draws. Not: reports of state and identity, window operations,
-    /// printing, and what with a mark asks for one of these.
-    fn draws(&self, last: u8) -> bool {
-        let marked = |marks: &[u8]| self.begun.iter().any(|byte| marks.contains(byte));
-        match last {
-            b'n' | b'c' | b't' | b'x' | b'i' => false,
-            b'q' => !marked(b">"),
-            b'p' => !marked(b"$\"&"),
-            b'u' | b'S' => !marked(b"?"),
-            b'w' | b'y' | b'z' | b'{' | b'|' => false,
-            _ => true,
+    /// One byte more of a character. What is no UTF-8 does not pass, nor does a control of U+0080 to U+009F.
+    fn continued(&mut self, byte: u8, out: &mut Vec<u8>) -> State {
+        self.more(byte, State::Character);
+        match std::str::from_utf8(&self.begun) {
+            Ok(text) if text.chars().any(char::is_control) => State::Ground,
+            Ok(_) => {
+                out.append(&mut self.begun);
+                State::Ground
+            }
+            Err(error) if error.error_len().is_none() => State::Character,
+            Err(_) => State::Ground,
         }
     }
+
+    /// Whether a control sequence of this final byte draws, or asks for keys that [`LEAVE`] sets back. What is not known to
+    /// is asked, of a terminal that may answer.
+    fn draws(&self, last: u8) -> bool {
+        let sequence = self.begun.get(2..).unwrap_or_default();
+        let (mark, sequence) = match sequence.split_first() {
+            Some((mark @ b'<'..=b'?', rest)) => (*mark, rest),
+            _ => (0, sequence),
+        };
+        let end = sequence.iter().position(|byte| !byte.is_ascii_digit() && !matches!(byte, b';' | b':'));
+        let (numbers, between) = sequence.split_at(end.unwrap_or(sequence.len()));
+        let first = || number(numbers.split(|byte| matches!(byte, b';' | b':')).next().unwrap_or_default());
+        let are_all = |known: &[u16]| {
+            numbers
+                .split(|byte| *byte == b';')
+                .all(|mode| number(mode).is_some_and(|mode| known.contains(&mode)))
+        };
+        match (mark, between, last) {
+            (0, b"", b'h' | b'l') => are_all(&PLAIN_MODES),
+            (0, b"", b'@'..=b'M' | b'P' | b'S' | b'T' | b'X' | b'Z' | b'`' | b'a' | b'b' | b'd'..=b'g') => {
+                true
+            }
+            (0, b"", b'm' | b'r' | b's' | b'u') => true,
+            (0, b" ", b'@' | b'A' | b'q') | (0, b"!", b'p') | (0, b"\"", b'q') | (0, b"'", b'}' | b'~') => {
+                true
+            }
+            (b'?', b"", b'h' | b'l' | b'r' | b's') => are_all(&MODES),
+            (b'?', b"", b'J' | b'K') | (b'<'..=b'>', b"", b'u') => true,
+            (b'>', b"", b'm') => first() == Some(OTHER_KEYS),
+            _ => false,
+        }
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u16> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pass(pieces: &[&[u8]]) -> String {
+    fn pass_bytes(pieces: &[&[u8]]) -> Vec<u8> {
         let mut filter = Filter::default();
-        pieces.iter().map(|piece| String::from_utf8_lossy(&filter.pass(piece)).into_owned()).collect()
+        pieces.iter().flat_map(|piece| filter.pass(piece)).collect()
+    }
+
+    fn pass(pieces: &[&[u8]]) -> String {
+        String::from_utf8(pass_bytes(pieces)).unwrap()
     }
 
     #[test]
@@ -240,6 +300,133 @@ mod tests {
             out.extend(filter.pass(tail));
             assert_eq!(String::from_utf8(out).unwrap(), expected, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn m12_nothing_that_a_terminal_answers_passes() {
+        for asks in [
+            "?4m",
+            "?m",
+            "#R",
+            "#S",
+            "1$u",
+            "2$u",
+            "&u",
+            "\"v",
+            "?u",
+            "n",
+            "6n",
+            "?6n",
+            "?996n",
+            "c",
+            ">c",
+            "=c",
+            "x",
+            "1x",
+            "21t",
+            "14t",
+            "18t",
+            "5i",
+            "?5i",
+            ">q",
+            "?1$p",
+            "4$p",
+            "\"p",
+            "$w",
+            "1;1;1;1;1;1*y",
+            "'|",
+            "'z",
+            "?S",
+            "?1;1S",
+            "?9001h",
+            "?5522h",
+            "?1000;9001h",
+            "20h",
+            "12l",
+            "2h",
+            ">1m",
+            ">2;2m",
+            ">m",
+            ">4n",
+            ">p",
+            ">t",
+            "1#p",
+            "?25;h",
+            "?99999h",
+            "1?25h",
+            "1 2 q",
+            "?+h",
+        ] {
+            assert_eq!(pass(&[format!("\x1b[{asks}.").as_bytes()]), ".", "{asks}");
+        }
+        for draws in [
+            "m",
+            "0;38:2::1:2:3m",
+            "38;5;1m",
+            "10;5H",
+            "2J",
+            "?2J",
+            "5X",
+            "3b",
+            "1;5r",
+            "s",
+            "u",
+            "4h",
+            "34l",
+            "3 q",
+            "!p",
+            "1\"q",
+            "2'}",
+            "?25l",
+            "?1000;1006h",
+            "?1049h",
+            "?2004h",
+            "?3;4l",
+            ">4;2m",
+            ">4m",
+            ">31u",
+            "<u",
+            "=1;1u",
+            "2 @",
+        ] {
+            let sequence = format!("\x1b[{draws}");
+            assert_eq!(pass(&[sequence.as_bytes()]), sequence, "{draws}");
+        }
+    }
+
+    #[test]
+    fn m12_bytes_that_are_no_characters_do_not_pass() {
+        for bytes in [
+            &b"\x9b6n"[..],
+            b"\x9d0;title\x9c",
+            b"\xc26n",
+            b"\xe2\x9b6n",
+            b"\xe0\x82\x9b",
+            b"\xc0\x9b",
+            b"\xf5\x80\x80\x80",
+            b"\xed\xa0\x80",
+            b"\xc2\x9b",
+            b"\xff",
+        ] {
+            let out = Filter::default().pass(bytes);
+            assert!(out.is_ascii(), "{bytes:?}: {out:?}");
+        }
+        let text = "caf\u{e9} \u{2500}\u{a0}\u{1f600}\u{10ffff}";
+        for cut in 0..text.len() {
+            let (head, tail) = text.as_bytes().split_at(cut);
+            assert_eq!(pass_bytes(&[head, tail]), text.as_bytes());
+        }
+        // A character that is not finished takes nothing with it.
+        assert_eq!(pass_bytes(&[b"\xe2\x94", b"\x1b[31mred"]), b"\x1b[31mred");
+    }
+
+    #[test]
+    fn m12_every_mode_that_makes_a_terminal_speak_is_left() {
+        let left = std::str::from_utf8(LEAVE).unwrap();
+        for mode in [9, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2031, 2048] {
+            assert!(MODES.contains(&mode) && left.contains(&format!("\x1b[?{mode}l")), "{mode}");
+        }
+        assert_eq!(pass(&[LEAVE]), left);
     }
 
     #[test]
