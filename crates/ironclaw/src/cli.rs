@@ -271,6 +271,9 @@ pub struct ScanInput {
     /// Write a baseline that accepts everything found now
     #[arg(long, value_name = "FILE")]
     pub write_baseline: Option<PathBuf>,
+    /// Name what is not read: binary files, links, what git ignores
+    #[arg(long)]
+    pub verbose: bool,
 }
 
 /// How a scan prints its findings.

@@ -15,6 +15,8 @@ mod oversight;
 mod proxy;
 mod question;
 mod scan;
+#[cfg(unix)]
+mod scanned_folder;
 #[cfg(target_os = "linux")]
 mod shell;
 mod spine;

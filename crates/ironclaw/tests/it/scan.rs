@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::installation::{Installation, random};
 
 /// A token in the format of a vendor, made anew for every test.
-fn token() -> String {
+pub(crate) fn token() -> String {
     let body: String =
         random("").chars().chain(random("").chars()).chain(random("").chars()).take(36).collect();
     format!("{}_{body}", "ghp")
@@ -47,7 +47,7 @@ fn json_is_one_object_an_input_with_the_keys_that_are_promised() {
     let finding = &objects[0]["findings"][0];
     assert_eq!(
         keys(finding),
-        ["rule", "kind", "severity", "action", "start", "end", "view", "reason", "fingerprint"]
+        ["rule", "kind", "severity", "action", "start", "end", "view", "reason", "fingerprint", "allow"]
     );
     assert_eq!((finding["start"].as_u64(), finding["end"].as_u64()), (Some(3), Some(3 + token.len() as u64)));
     assert_eq!(objects[0]["output"], "é [redacted:github-pat] z");
