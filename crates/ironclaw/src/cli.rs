@@ -329,14 +329,22 @@ pub enum Eval {
     #[command(after_help = "Example:\n  ironclaw eval leaks rows.jsonl.gz")]
     Leaks {
         /// .jsonl or .jsonl.gz
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Prompt screening on lines {"id","text","label":"injection|benign"}
     #[command(after_help = "Example:\n  ironclaw eval injection rows.jsonl.gz --json")]
     Injection {
         /// .jsonl or .jsonl.gz
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Prompt screening on disguised attacks, each held to the severity that is due, on lines
+    /// {"id","family","sample","severity"}
+    #[command(after_help = "Example:\n  ironclaw eval evasions rows.jsonl.gz")]
+    Evasions {
+        /// .jsonl or .jsonl.gz
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Screening of what tools returned in runs of agents, on lines
@@ -344,7 +352,7 @@ pub enum Eval {
     #[command(after_help = "Example:\n  ironclaw eval flows runs.jsonl.gz")]
     Flows {
         /// .jsonl or .jsonl.gz
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
 }

@@ -20,7 +20,7 @@ use types::{Refusal, Trace};
 
 use crate::exit::Failure;
 use crate::line_editor::Editor;
-use crate::line_editor::tty::{Line, end_signal, read_line};
+use crate::line_editor::tty::{Line, end_signal, read_line, rest_of_lines};
 
 /// How results are printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,6 +139,16 @@ impl Terminal {
     /// Asks for a secret value without echo. `instead` says how to give it where there is no terminal.
     pub fn ask_secret(&self, prompt: &str, instead: &str) -> Result<Plain, Failure> {
         let typed = rpassword::prompt_password(prompt).map_err(|_| no_terminal(instead))?;
+        Ok(Plain::new(typed.into_bytes()))
+    }
+
+    /// The same for a value that may be pasted: with all of its lines, though a prompt ends at the first.
+    pub fn ask_value(&self, prompt: &str, instead: &str) -> Result<Plain, Failure> {
+        let mut typed = rpassword::prompt_password(prompt).map_err(|_| no_terminal(instead))?;
+        let rest = rest_of_lines().map_err(|_| no_terminal(instead))?;
+        if !rest.is_empty() {
+            typed = format!("{typed}\n{rest}");
+        }
         Ok(Plain::new(typed.into_bytes()))
     }
 

@@ -84,6 +84,25 @@ fn drain() -> io::Result<()> {
     Ok(())
 }
 
+/// What comes in the same breath after a line that was read elsewhere: the other lines of a paste, which nobody else
+/// shall read, least of all a shell. Empty where nothing but ends of lines comes.
+pub fn rest_of_lines() -> io::Result<String> {
+    let _raw = Raw::enter(io::sink())?;
+    let mut rest = String::new();
+    for _ in 0..MAX_TYPED_AHEAD {
+        if !event::poll(BREATH)? {
+            break;
+        }
+        match event::read()? {
+            Event::Key(KeyEvent { code: KeyCode::Char(c), .. }) => rest.push(c),
+            Event::Key(KeyEvent { code: KeyCode::Enter, .. }) => rest.push('\n'),
+            Event::Paste(text) => rest.push_str(&text),
+            _ => {}
+        }
+    }
+    Ok(if rest.trim().is_empty() { String::new() } else { rest })
+}
+
 /// Adds to the paste whatever comes in the same breath.
 async fn rest_of_paste(editor: &mut Editor, events: &mut EventStream) -> io::Result<()> {
     while let Ok(Some(event)) = tokio::time::timeout(BREATH, events.next()).await {

@@ -24,4 +24,6 @@ mod spine;
 mod startup;
 #[cfg(target_os = "linux")]
 mod tty;
+#[cfg(target_os = "linux")]
+mod values;
 mod vault;
