@@ -36,7 +36,8 @@ pub fn read_regular(path: &Path, longest: Bytes) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn unreadable(path: &Path, kind: ErrorKind) -> Failure {
+/// A file that is not there is told from one that does not read.
+pub fn unreadable(path: &Path, kind: ErrorKind) -> Failure {
     match kind {
         ErrorKind::NotFound => Failure::not_found(format!("there is no file {}", path.display())),
         kind => Failure::failed(format!("{} cannot be read: {kind}", path.display())),

@@ -210,10 +210,12 @@ impl Terminal {
     /// that is dropped drops its permits, and each of those is recorded as abandoned.
     pub async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
         tokio::select! {
-            done = work => Ok(done),
+            // Signals are heard before the work begins: none can end the program in its midst.
+            biased;
             _ = tokio::signal::ctrl_c() => Err(Interrupted::Cancelled),
-            () = self.interrupted.notified() => Err(Interrupted::Cancelled),
             () = end_signal() => Err(Interrupted::Ended),
+            () = self.interrupted.notified() => Err(Interrupted::Cancelled),
+            done = work => Ok(done),
         }
     }
 

@@ -228,6 +228,9 @@ impl Scan<'_> {
             }
             progress.add(piece.settled as u64);
         }
+        if pieces.was_empty() {
+            scanned.output = Some(String::new());
+        }
         scanned.report.score = if self.leaks { 0.0 } else { 1.0 - doubt };
         scanned.report.verdict = Verdict::from(worst);
         Ok(scanned)

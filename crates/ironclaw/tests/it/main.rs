@@ -9,6 +9,8 @@ mod errors;
 mod exec;
 mod hostile;
 mod installation;
+#[cfg(unix)]
+mod interrupted;
 #[cfg(target_os = "linux")]
 mod joined;
 mod oversight;

@@ -67,6 +67,11 @@ impl<R: Read> Pieces<R> {
         Self { from, encoding, kept: Vec::new(), is_first: true, ended: false, counted, covered: 0 }
     }
 
+    /// True for an input without any text.
+    pub(super) fn was_empty(&self) -> bool {
+        self.is_first && self.ended
+    }
+
     /// The next piece; an empty input has none.
     pub(super) fn next(&mut self) -> io::Result<Option<Piece>> {
         if self.ended {
