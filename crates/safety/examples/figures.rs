@@ -1,5 +1,5 @@
 //! Prints the figures of labelled files, and the time of one message:
-//! `cargo run --release -p safety --example figures -- leaks FILE...` (or `injection`, `flows`, `speed`, `show`). `files FILE...` counts what
+//! `cargo run --release -p safety --example figures -- leaks FILE...` (or `injection`, `flows`, `evasions`, `speed`, `show`). `files FILE...` counts what
 //! honest files would lose, `letters FILE...` makes the table of `leak_detector/letters.rs`; both read names of files from
 //! standard input when there is none. `--rules-alone` before the word leaves the model for attacks out.
 //! Files are JSON lines as `ironclaw eval` reads them, plain or gzipped.
@@ -38,6 +38,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 lines(&file)?.iter().map(|line| eval::Flow::parse(line)).collect::<Result<Vec<_>, _>>()?;
             let figures = eval::flows(&safety, flows);
             println!("recall {} fpr {} {:?}", share(figures.recall), share(figures.fpr), figures.by);
+            continue;
+        }
+        if what == "evasions" {
+            let rows = lines(&file)?;
+            let rows = rows.iter().map(|line| eval::Evasion::parse(line)).collect::<Result<Vec<_>, _>>()?;
+            let figures = eval::evasions(&safety, rows);
+            println!("{} of {} reach the severity that is due", figures.all.tp, figures.all.rows);
+            figures.missed.iter().flatten().for_each(|missed| println!("{missed:?}"));
             continue;
         }
         if what == "show" {

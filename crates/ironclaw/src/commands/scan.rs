@@ -50,6 +50,7 @@ pub async fn run(args: &cli::Scan, config: &Config, terminal: &Terminal) -> Outc
         source: source(input.source)?,
         channel: channel(input, leaks),
         leaks,
+        follows_git: leaks && !input.ignored,
     };
     let baseline = match (&input.baseline, &input.write_baseline) {
         (Some(path), _) => Some(Baseline::read(path)?),
@@ -79,6 +80,8 @@ struct Scan<'a> {
     source: Source,
     channel: Channel,
     leaks: bool,
+    /// What git ignores is left out.
+    follows_git: bool,
 }
 
 /// What came of all inputs.
@@ -134,7 +137,7 @@ impl Scan<'_> {
 
     /// Every text file below a folder.
     fn folder(&self, folder: &Path, tally: &mut Tally, progress: &mut Progress) {
-        for met in Walk::below(folder, self.leaks) {
+        for met in Walk::below(folder, self.follows_git) {
             match met {
                 Met::File(path) => self.met(&path, tally, progress),
                 Met::Skipped(path, reason) => self.skipped(&path, reason, tally, progress),

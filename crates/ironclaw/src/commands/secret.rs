@@ -199,7 +199,10 @@ async fn versions(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
 /// What is not there is told from what failed.
 fn changed(error: VaultError) -> Failure {
     match error {
-        VaultError::NoSecret(_) | VaultError::NoVersion(_) => Failure::not_found(error),
+        VaultError::NoSecret(ref name) => {
+            Failure::not_found(format!("{error}\n  to store one: ironclaw secret set {name}"))
+        }
+        VaultError::NoVersion(_) => Failure::not_found(error),
         VaultError::InUse { .. } => Failure::usage(error),
         error => Failure::failed(error),
     }
@@ -316,7 +319,9 @@ async fn revoke(id: &str, base: &Base, terminal: &Terminal) -> Outcome {
     let vault = base.vault(terminal).await?;
     let known = base.reader.all_grants(&Tenant::local()).await.map_err(database)?;
     let Some(row) = known.iter().find(|row| row.id == id) else {
-        return Err(Failure::not_found("there is no such grant\n  all of them: ironclaw secret list"));
+        return Err(Failure::not_found(
+            "there is no such grant\n  those of a secret: ironclaw secret show NAME",
+        ));
     };
     vault.revoke(&row.id).await.map_err(locked)?;
     terminal.done(json!({ "revoked": row.id }), "Revoked. New requests are refused from now on.");

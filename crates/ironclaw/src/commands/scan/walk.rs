@@ -252,3 +252,47 @@ pub(super) enum Closed {
     Skipped(Reason),
     Unreadable(io::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn of_a_file_that_grows_what_it_held_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        std::fs::write(&path, "before").unwrap();
+        let mut met = open_met(&path).ok().unwrap();
+        let mut named = open_named(&path).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b" and after").unwrap();
+        for read in [&mut met as &mut dyn Read, &mut named] {
+            let mut text = String::new();
+            read.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "before");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_of_the_kernel_that_tells_no_length_is_read() {
+        let mut text = String::new();
+        open_named(Path::new("/proc/self/status")).unwrap().read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("Name:"), "{text}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_took_a_files_place_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        assert!(matches!(open_met(&path), Err(Closed::Skipped(Reason::Gone))));
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(matches!(open_met(&path), Err(Closed::Unreadable(_))));
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(matches!(open_met(&pipe), Err(Closed::Skipped(Reason::Special))));
+    }
+}
