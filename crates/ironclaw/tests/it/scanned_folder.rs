@@ -173,8 +173,8 @@ fn what_nobody_may_read_fails_the_scan_and_is_named() {
     let folder = installation.folder.path().join("in");
     std::fs::create_dir_all(folder.join("closed")).unwrap();
     std::fs::write(folder.join("secret.txt"), "x").unwrap();
-    std::fs::set_permissions(folder.join("secret.txt"), std::fs::Permissions::from_mode(0)).unwrap();
-    std::fs::set_permissions(folder.join("closed"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(folder.join("secret.txt"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(folder.join("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads what nobody may, but for a root without these capabilities.
     let mut under = vec!["env"];
     if rustix::process::geteuid().is_root() {
