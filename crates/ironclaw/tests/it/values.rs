@@ -101,7 +101,7 @@ fn a_paste_of_several_lines_at_the_prompt_is_refused_and_no_line_of_it_stays() {
         };
         read_until(&mut shown, "Value of A_KEY: ");
         keyboard.write_all(typed.as_bytes()).unwrap();
-        read_until(&mut shown, code);
+        read_until(&mut shown, "code=");
         // An end of input, for the program that reads on.
         keyboard.write_all(b"\r\x04").unwrap();
         screen.read_to_end(&mut shown).unwrap();
