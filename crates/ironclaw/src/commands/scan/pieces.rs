@@ -139,7 +139,10 @@ impl<R: Read> Pieces<R> {
 
     /// Bytes of the input for which these bytes of the text stand.
     fn width(&self, text: &[u8]) -> usize {
-        text.iter().map(|byte| self.encoding.width(*byte)).sum()
+        match self.encoding {
+            Encoding::Utf8 => text.len(),
+            encoding => text.iter().map(|byte| encoding.width(*byte)).sum(),
+        }
     }
 }
 
