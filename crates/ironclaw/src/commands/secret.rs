@@ -122,7 +122,7 @@ pub(super) fn read_value(
         // With room for the line break at the end; what is longer is refused as a value.
         Some(file) => files::read_start(file, Bytes(Plain::MAX as u64 + 3))?,
         None if stdin.is_terminal() => {
-            return terminal.ask_value(prompt, "standard input, or --from-file FILE");
+            return terminal.ask_secret(prompt, "standard input, or --from-file FILE");
         }
         None => {
             let mut bytes = Vec::new();

@@ -75,14 +75,18 @@ fn a_paste_of_several_lines_at_the_prompt_is_refused_and_no_line_of_it_stays() {
     let installation = Installation::initialised();
     // `cat` stands for the shell that reads on when the command has ended.
     let command = format!(
-        "{} --home {} secret set A_KEY; echo code=$?; exec cat",
+        "{} --home {} secret set A_KEY; echo code=$?; stty -a | grep -o ' -*echo '; exec cat",
         env!("CARGO_BIN_EXE_ironclaw"),
         installation.home().display()
     );
     let paste = pem().replace('\n', "\r");
+    let key = random_key();
     for (typed, code, says) in [
-        (paste.as_str(), "code=3", "base64"),
-        (&format!("{}\r", random_key()), "code=0", "stored as version 1"),
+        (paste.clone(), "code=3", "base64"),
+        (format!("\u{1b}[200~{paste}\u{1b}[201~\r"), "code=3", "base64"),
+        (format!("{key}\u{3}"), "code=1", "abandoned"),
+        (format!("x{key}\u{7f}\u{15}{key}\r"), "code=0", "stored as version 1"),
+        (format!("\u{1b}[200~{key}\r\u{1b}[201~\r"), "code=0", "stored as version 2"),
     ] {
         let mut child = Command::new("script")
             .args(["-q", "-e", "-c", &command, "/dev/null"])
@@ -101,7 +105,7 @@ fn a_paste_of_several_lines_at_the_prompt_is_refused_and_no_line_of_it_stays() {
         };
         read_until(&mut shown, "Value of A_KEY: ");
         keyboard.write_all(typed.as_bytes()).unwrap();
-        read_until(&mut shown, "code=");
+        read_until(&mut shown, "echo \r\n");
         // An end of input, for the program that reads on.
         keyboard.write_all(b"\r\x04").unwrap();
         screen.read_to_end(&mut shown).unwrap();
@@ -109,7 +113,8 @@ fn a_paste_of_several_lines_at_the_prompt_is_refused_and_no_line_of_it_stays() {
         child.wait().unwrap();
         let shown = String::from_utf8_lossy(&shown);
         assert!(shown.contains(code) && shown.contains(says), "{shown}");
-        for line in typed.split('\r').filter(|line| !line.is_empty()) {
+        assert!(shown.contains(" echo "), "the terminal is given back: {shown}");
+        for line in paste.split('\r').chain([key.as_str()]).filter(|line| !line.is_empty()) {
             assert!(!shown.contains(line), "{shown}");
         }
     }
