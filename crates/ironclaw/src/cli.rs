@@ -64,13 +64,13 @@ pub enum Command {
     Tool(Tool),
     /// Let programs reach what rules name and nothing else, with keys put in on the way
     #[command(
-        after_help = "Example:\n  ironclaw proxy --allow GET,POST:api.example.com/v1 --secret EXAMPLE_KEY --ca ca.pem\n\nIt prints what clients need in their environment, and serves until Ctrl-C."
+        after_help = "Example:\n  ironclaw proxy --allow GET,POST:api.example.com/v1 --secret EXAMPLE_KEY \\\n      --ca ca.pem\n\nIt prints what clients need in their environment, and serves until Ctrl-C."
     )]
     Proxy(Proxy),
     /// Keep secrets, and grant them to tools
     #[command(
         subcommand,
-        after_help = "Example:\n  ironclaw secret set WEATHER_KEY\n  ironclaw secret grant WEATHER_KEY --tool weather --host api.weather.com --inject bearer"
+        after_help = "Example:\n  ironclaw secret set WEATHER_KEY\n  ironclaw secret grant WEATHER_KEY --tool weather --host api.weather.com \\\n      --inject bearer"
     )]
     Secret(Secret),
     /// The vault that holds the secrets
@@ -84,7 +84,7 @@ pub enum Command {
     Db(Db),
     /// Run a command in a fresh container
     #[command(
-        after_help = "Example:\n  ironclaw exec -- git status\n  ironclaw exec --policy workspace-write --allow api.example.com/v1 --secret EXAMPLE_KEY -- ./build-and-test.sh\n\nIt reaches what --allow and --rules name and nothing else; each of its requests is decided and recorded. For a secret\nit holds a placeholder, and the key is put in on the way to the place it was granted for. Its exit code is passed on\n(128 and the signal's number where a signal ended it); a refusal exits with 3, an engine that cannot hold the\npromise with 6. With --json its output and the account of its requests are JSON lines."
+        after_help = "Example:\n  ironclaw exec -- git status\n  ironclaw exec --policy workspace-write --allow api.example.com/v1 \\\n      --secret EXAMPLE_KEY -- ./build-and-test.sh\n\nIt reaches what --allow and --rules name and nothing else; each of its requests is decided and recorded. For a secret it holds a placeholder, and the key is put in on the way to the place it was granted for. Its exit code is passed on (128 and the signal's number where a signal ended it); a refusal exits with 3, an engine that cannot hold the promise with 6. With --json its output and the account of its requests are JSON lines."
     )]
     Exec(Exec),
     /// The image and the engine of commands
@@ -93,7 +93,7 @@ pub enum Command {
     /// Scan files or standard input
     #[command(
         subcommand,
-        after_help = "Example:\n  ironclaw scan leaks src/ --json\n  ironclaw scan leaks . --format sarif --baseline .ironclaw-baseline.json > leaks.sarif\n  curl -s https://example.com | ironclaw scan prompt --source web -"
+        after_help = "Example:\n  ironclaw scan leaks src/ --json\n  ironclaw scan leaks . --format sarif --baseline .ironclaw-baseline.json \\\n      > leaks.sarif\n  curl -s https://example.com | ironclaw scan prompt --source web -"
     )]
     Scan(Scan),
     /// Measure the detectors on a labelled file
@@ -119,7 +119,7 @@ pub enum Command {
     Doctor,
     /// Print a completion script
     #[command(
-        after_help = "Example:\n  ironclaw completions bash > ~/.local/share/bash-completion/completions/ironclaw"
+        after_help = "Example:\n  ironclaw completions bash \\\n      > ~/.local/share/bash-completion/completions/ironclaw"
     )]
     Completions {
         /// The shell
@@ -271,6 +271,12 @@ pub struct ScanInput {
     /// Write a baseline that accepts everything found now
     #[arg(long, value_name = "FILE")]
     pub write_baseline: Option<PathBuf>,
+    /// Read what git ignores, too: in a fresh clone that is what is committed in spite of it
+    #[arg(long)]
+    pub ignored: bool,
+    /// Name what is not read: binary files, links, what git ignores
+    #[arg(long)]
+    pub verbose: bool,
 }
 
 /// How a scan prints its findings.
@@ -326,14 +332,22 @@ pub enum Eval {
     #[command(after_help = "Example:\n  ironclaw eval leaks rows.jsonl.gz")]
     Leaks {
         /// .jsonl or .jsonl.gz
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Prompt screening on lines {"id","text","label":"injection|benign"}
     #[command(after_help = "Example:\n  ironclaw eval injection rows.jsonl.gz --json")]
     Injection {
         /// .jsonl or .jsonl.gz
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Prompt screening on disguised attacks, each held to the severity that is due, on lines
+    /// {"id","family","sample","severity"}
+    #[command(after_help = "Example:\n  ironclaw eval evasions rows.jsonl.gz")]
+    Evasions {
+        /// .jsonl or .jsonl.gz
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Screening of what tools returned in runs of agents, on lines
@@ -341,7 +355,7 @@ pub enum Eval {
     #[command(after_help = "Example:\n  ironclaw eval flows runs.jsonl.gz")]
     Flows {
         /// .jsonl or .jsonl.gz
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
 }
@@ -351,7 +365,7 @@ pub enum Eval {
 pub enum Policy {
     /// Would this tool call or request be permitted now? Changes nothing and records nothing
     #[command(
-        after_help = "Example:\n  ironclaw policy check weather --request 'GET https://api.weather.com/v1/current'"
+        after_help = "Example:\n  ironclaw policy check weather \\\n      --request 'GET https://api.weather.com/v1/current'"
     )]
     Check {
         /// The tool
@@ -433,6 +447,9 @@ mod tests {
         fn check(command: &clap::Command, line: &str) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example:") && help.contains(line), "{line}: {help}");
+            // One that is broken by the terminal cannot be pasted.
+            let example = help.split("\n\n").next().unwrap_or_default();
+            assert!(example.lines().all(|line| line.len() <= 80), "{line}: {help}");
             for below in command.get_subcommands() {
                 check(below, &format!("{line} {}", below.get_name()));
             }

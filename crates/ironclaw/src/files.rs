@@ -12,12 +12,18 @@ use crate::exit::Failure;
 
 /// The content of a file, a device or a pipe that is at most `longest` long.
 pub fn read(path: &Path, longest: Bytes) -> Result<Vec<u8>, Failure> {
-    let mut content = Vec::new();
-    let file = File::open(path).map_err(|error| unreadable(path, error.kind()))?;
-    file.take(longest.0 + 1).read_to_end(&mut content).map_err(|error| unreadable(path, error.kind()))?;
+    let content = read_start(path, Bytes(longest.0 + 1))?;
     if content.len() as u64 > longest.0 {
         return Err(Failure::usage(format!("{} is longer than {longest}", path.display())));
     }
+    Ok(content)
+}
+
+/// The first bytes of a file, a device or a pipe.
+pub fn read_start(path: &Path, most: Bytes) -> Result<Vec<u8>, Failure> {
+    let mut content = Vec::new();
+    let file = File::open(path).map_err(|error| unreadable(path, error.kind()))?;
+    file.take(most.0).read_to_end(&mut content).map_err(|error| unreadable(path, error.kind()))?;
     Ok(content)
 }
 
@@ -30,7 +36,8 @@ pub fn read_regular(path: &Path, longest: Bytes) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn unreadable(path: &Path, kind: ErrorKind) -> Failure {
+/// A file that is not there is told from one that does not read.
+pub fn unreadable(path: &Path, kind: ErrorKind) -> Failure {
     match kind {
         ErrorKind::NotFound => Failure::not_found(format!("there is no file {}", path.display())),
         kind => Failure::failed(format!("{} cannot be read: {kind}", path.display())),

@@ -20,7 +20,7 @@ use types::{Refusal, Trace};
 
 use crate::exit::Failure;
 use crate::line_editor::Editor;
-use crate::line_editor::tty::{Line, end_signal, read_line};
+use crate::line_editor::tty::{Line, end_signal, read_hidden, read_line};
 
 /// How results are printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,17 +136,16 @@ impl Terminal {
         }
     }
 
-    /// Asks for a secret value without echo. `instead` says how to give it where there is no terminal.
+    /// Asks for a secret value without echo. `instead` says how to give it where there is no terminal. A paste is one
+    /// value with all of its lines, but for the ends of lines after it.
     pub fn ask_secret(&self, prompt: &str, instead: &str) -> Result<Plain, Failure> {
-        let typed = rpassword::prompt_password(prompt).map_err(|_| no_terminal(instead))?;
-        Ok(Plain::new(typed.into_bytes()))
+        ask_hidden(prompt, instead).map(|typed| Plain::new(typed.into_bytes()))
     }
 
     /// The same for a new secret value, twice.
     pub fn ask_new_secret(&self, prompt: &str, instead: &str) -> Result<Plain, Failure> {
-        let ask = |prompt| rpassword::prompt_password(prompt).map_err(|_| no_terminal(instead));
-        let first = zeroize::Zeroizing::new(ask(prompt)?);
-        let again = zeroize::Zeroizing::new(ask("Once more: ")?);
+        let first = zeroize::Zeroizing::new(ask_hidden(prompt, instead)?);
+        let again = zeroize::Zeroizing::new(ask_hidden("Once more: ", instead)?);
         if *first != *again {
             return Err(Failure::usage("the two entries differ"));
         }
@@ -200,10 +199,12 @@ impl Terminal {
     /// that is dropped drops its permits, and each of those is recorded as abandoned.
     pub async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
         tokio::select! {
-            done = work => Ok(done),
+            // Signals are heard before the work begins: none can end the program in its midst.
+            biased;
             _ = tokio::signal::ctrl_c() => Err(Interrupted::Cancelled),
-            () = self.interrupted.notified() => Err(Interrupted::Cancelled),
             () = end_signal() => Err(Interrupted::Ended),
+            () = self.interrupted.notified() => Err(Interrupted::Cancelled),
+            done = work => Ok(done),
         }
     }
 
@@ -353,6 +354,17 @@ impl Tone {
             Self::Dim => "2",
             Self::Strong => "1",
         }
+    }
+}
+
+/// Asks on the controlling terminal for what is not shown, and gives the terminal back however that ends.
+fn ask_hidden(prompt: &str, instead: &str) -> Result<String, Failure> {
+    let tty = OpenOptions::new().write(true).open("/dev/tty").map_err(|_| no_terminal(instead))?;
+    let asked = read_hidden(tty, prompt);
+    let read = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked));
+    match read.map_err(|_| no_terminal(instead))? {
+        Some(typed) => Ok(typed.trim_end_matches('\n').to_owned()),
+        None => Err(Failure::failed(Interrupted::Cancelled)),
     }
 }
 

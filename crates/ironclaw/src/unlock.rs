@@ -8,14 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use secrets::{Plain, SlotInfo, SlotKind, Unlock, Vault, VaultError};
+use types::limits::Bytes;
 
 use crate::exit::Failure;
+use crate::files;
 use crate::parts::{Base, locked};
 use crate::signing;
 use crate::terminal::Terminal;
 
 /// The longest passphrase that is read from a file.
-const MAX_PASSPHRASE: u64 = 4096;
+const MAX_PASSPHRASE: Bytes = Bytes::kib(4);
 
 impl Base {
     /// Opens the vault, teaches the scanners its values and seals the log from then on. `None` when there is no vault yet.
@@ -103,7 +105,6 @@ pub fn passphrase(
     is_new: bool,
     terminal: &Terminal,
 ) -> Result<Plain, Failure> {
-    use std::io::Read as _;
     let Some(file) = file else {
         let instead = "--passphrase-file FILE";
         return match is_new {
@@ -111,12 +112,7 @@ pub fn passphrase(
             false => terminal.ask_secret(prompt, instead),
         };
     };
-    let unreadable = |error: std::io::Error| {
-        Failure::failed(format!("{} cannot be read: {}", file.display(), error.kind()))
-    };
-    let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).map_err(unreadable)?;
-    opened.take(MAX_PASSPHRASE).read_to_end(&mut bytes).map_err(unreadable)?;
+    let mut bytes = files::read_start(file, MAX_PASSPHRASE)?;
     while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
         bytes.pop();
     }

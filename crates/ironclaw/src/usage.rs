@@ -20,21 +20,27 @@ pub fn report(error: &clap::Error, arguments: &[String], no_color: bool) -> Exit
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !is_json(arguments) => {
             let _ = error.print();
             ExitCode::from(Code::Usage as u8)
         }
         _ => {
-            // The line did not parse, so what it asked for is looked for in its words.
-            let json = arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json");
-            let format = if json { Format::Json } else { Format::Text };
+            let format = if is_json(arguments) { Format::Json } else { Format::Text };
             Terminal::new(format, no_color).failure(failure(error));
             ExitCode::from(Code::Usage as u8)
         }
     }
 }
 
+/// The line did not parse, so what it asked for is looked for in its words.
+fn is_json(arguments: &[String]) -> bool {
+    arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
 fn failure(error: &clap::Error) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::usage("a command is missing; which there are: --help");
+    }
     if is_surplus(error) {
         return Failure::usage(
             "there is a word too many, not repeated here since it may be a secret\n  \

@@ -37,11 +37,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let flows =
                 lines(&file)?.iter().map(|line| eval::Flow::parse(line)).collect::<Result<Vec<_>, _>>()?;
             let figures = eval::flows(&safety, flows);
-            println!("recall {:.3} fpr {:.4} {:?}", figures.recall, figures.fpr, figures.by);
+            println!("recall {} fpr {} {:?}", share(figures.recall), share(figures.fpr), figures.by);
             continue;
         }
         if what == "evasions" {
-            evasions(&safety, &file)?;
+            let rows = lines(&file)?;
+            let rows = rows.iter().map(|line| eval::Evasion::parse(line)).collect::<Result<Vec<_>, _>>()?;
+            let figures = eval::evasions(&safety, rows);
+            println!("{} of {} reach the severity that is due", figures.all.tp, figures.all.rows);
+            figures.missed.iter().flatten().for_each(|missed| println!("{missed:?}"));
             continue;
         }
         if what == "show" {
@@ -52,17 +56,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let figures =
             if what == "leaks" { eval::leaks(&safety, rows) } else { eval::injection(&safety, rows) };
         let name = file.rsplit('/').next().unwrap_or_default();
-        print!(
-            "{name}: recall {:.3} fpr {:.4} precision {:.3}",
-            figures.recall, figures.fpr, figures.precision
-        );
+        let [recall, fpr, precision] = [figures.recall, figures.fpr, figures.precision].map(share);
+        print!("{name}: recall {recall} fpr {fpr} precision {precision}");
         match figures.blocked {
             Some(blocked) => println!(
-                " | blocked: tp {} fp {} | tpr@1% {:.3} tpr@0.1% {:.3} | {:?}",
+                " | blocked: tp {} fp {} | tpr@1% {} tpr@0.1% {} | {:?}",
                 blocked.tp,
                 blocked.fp,
-                figures.tpr_at_1_percent.unwrap_or(0.0),
-                figures.tpr_at_0_1_percent.unwrap_or(0.0),
+                share(figures.by_score.and_then(|by| by.tpr_at_1_percent)),
+                share(figures.by_score.and_then(|by| by.tpr_at_0_1_percent)),
                 figures.all
             ),
             None => println!(" | {:?}", figures.all),
@@ -71,25 +73,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Which disguises are seen through: rows with `technique`, `sample` and the `severity` that is due.
-fn evasions(safety: &Safety, file: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let (mut rows, mut reached) = (0, 0);
-    for line in lines(file)? {
-        let row: serde_json::Value = serde_json::from_str(&line)?;
-        let word = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-        let report = safety.inspect(&Untrusted::new(Source::Pipe, word("sample")), Channel::Result);
-        let due = word("severity").to_lowercase();
-        let order = ["none", "low", "medium", "high", "critical"];
-        let rank = |name: &str| order.iter().position(|known| *known == name);
-        rows += 1;
-        if rank(report.severity.as_str()) >= rank(&due) {
-            reached += 1;
-        } else {
-            println!("{} {}: {} where {due} is due", word("id"), word("technique"), report.severity);
-        }
-    }
-    println!("{reached} of {rows} reach the severity that is due");
-    Ok(())
+fn share(share: Option<f64>) -> String {
+    share.map_or("-".to_owned(), |share| format!("{share:.4}"))
 }
 
 fn read(file: &str) -> Result<Vec<Row>, Box<dyn std::error::Error>> {

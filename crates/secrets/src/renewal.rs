@@ -242,6 +242,7 @@ const ERRORS: [&str; 6] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::ValueError;
 
     fn read(status: u16, text: &str) -> Result<Answer, Refusal> {
         let name = SecretName::parse("A_REFRESH").unwrap();
@@ -267,12 +268,8 @@ mod tests {
                 format!(r#"{{"access_token":"{long}","token_type":"mac"}}"#),
                 "a token that is not a bearer token",
             ),
-            (
-                200,
-                r#"{"access_token":"short"}"#.to_owned(),
-                "the value is shorter than 8 bytes: too short to be recognised when it leaks",
-            ),
-            (200, format!(r#"{{"access_token":"{long}\n"}}"#), "the value holds a line break or a NUL byte"),
+            (200, r#"{"access_token":"short"}"#.to_owned(), &ValueError::TooShort.to_string()),
+            (200, format!(r#"{{"access_token":"{long}\n"}}"#), &ValueError::LineBreak.to_string()),
         ] {
             let refusal = read(status, &text).err().unwrap();
             assert_eq!(refusal.detail, says);

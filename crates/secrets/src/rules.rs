@@ -47,6 +47,8 @@ rules! {
     NO_PLACE = "vault.no-place", "the path does not name the place of the secret exactly once";
     /// The value holds what its place cannot.
     VALUE_UNFIT = "vault.value-unfit", "the value of the secret cannot stand in that place";
+    /// The value would not be recognised where it leaks, or fits no place of a request.
+    VALUE_REFUSED = "vault.value-refused", "this value cannot be kept as a secret";
     /// What was granted or stored could not be read.
     NOT_READ = "vault.not-read", "the vault could not be read, so nothing was sent";
     /// The use could not be recorded.

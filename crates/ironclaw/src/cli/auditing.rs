@@ -40,7 +40,7 @@ pub enum Audit {
     Checkpoint,
     /// Find every record of one value of a secret, as when a key was found where it should not be
     #[command(
-        after_help = "Example:\n  ironclaw audit find\n  ironclaw audit find --from-file found-in-a-paste.txt --json\n\nThe value is read from a prompt, standard input or a file, compared by keyed digests, and kept nowhere. It finds when\nthe value was stored and each place that it was sent to, also of a secret that was deleted since."
+        after_help = "Example:\n  ironclaw audit find\n  ironclaw audit find --from-file found-in-a-paste.txt --json\n\nThe value is read from a prompt, standard input or a file, compared by keyed digests, and kept nowhere. It finds when the value was stored and each place that it was sent to, also of a secret that was deleted since."
     )]
     Find {
         /// Read the value from a file instead
@@ -49,12 +49,12 @@ pub enum Audit {
     },
     /// Exchange the key that seals the log, as when somebody may have read it
     #[command(
-        after_help = "Example:\n  ironclaw audit rotate-key\n  ironclaw audit checkpoint > today.checkpoint\n\nThe log hands over in a record that both keys sign: checkpoints and keys that you kept stay good. Whoever has the old key\ncan still rewrite what it sealed, so print a new checkpoint and keep it elsewhere. Other machines of this installation\nneed the new file, keys/audit-signing; until they have it they refuse to start."
+        after_help = "Example:\n  ironclaw audit rotate-key\n  ironclaw audit checkpoint > today.checkpoint\n\nThe log hands over in a record that both keys sign: checkpoints and keys that you kept stay good. Whoever has the old key can still rewrite what it sealed, so print a new checkpoint and keep it elsewhere. Other machines of this installation have the new key when they open the vault."
     )]
     RotateKey,
     /// Write old records into a file and take their bytes out of the database; proofs still verify
     #[command(
-        after_help = "Example:\n  ironclaw audit archive 2026-q3.archive --days 90\n  ironclaw audit archive 2026-q3.archive --as 'postgres://owner@/ironclaw?host=/run/postgresql'\n\nThe database keeps each record's link of the chain, and whole what something is read from: heads of secrets, grants\nthat were taken back, uses of bounded grants. Keep the file: `audit verify --archive FILE` proves it against the log,\n`audit export --archive FILE` reads it. On a server the owner of the tables does it. A database file does not shrink;\nits room is used again."
+        after_help = "Example:\n  ironclaw audit archive 2026-q3.archive --days 90\n  ironclaw audit archive 2026-q3.archive \\\n      --as 'postgres://owner@/ironclaw?host=/run/postgresql'\n\nThe database keeps each record's link of the chain, and whole what something is read from: heads of secrets, grants that were taken back, uses of bounded grants. Keep the file: `audit verify --archive FILE` proves it against the log, `audit export --archive FILE` reads it. On a server the owner of the tables does it. A database file does not shrink; its room is used again."
     )]
     Archive {
         /// The file; it must not exist
@@ -74,7 +74,7 @@ pub enum Audit {
     },
     /// Print the records as JSON lines, for another system
     #[command(
-        after_help = "Example:\n  ironclaw audit export --after 1000\n  ironclaw audit export --push\n  ironclaw audit export --format ocsf | vector --config sink.toml\n  ironclaw audit export --format otlp --follow --after 1000 | otelcol --config collector.yaml\n\nIt only reads: a reader that is slow or gone holds up nothing and loses nothing. Go on later with --after and the last number.\nWith --push they are handed to the collector of [export]; what it has taken is on record, and the next time goes on there."
+        after_help = "Example:\n  ironclaw audit export --after 1000\n  ironclaw audit export --push\n  ironclaw audit export --format ocsf | vector --config sink.toml\n  ironclaw audit export --format otlp --follow --after 1000 | otelcol \\\n      --config collector.yaml\n\nIt only reads: a reader that is slow or gone holds up nothing and loses nothing. Go on later with --after and the last number. With --push they are handed to the collector of [export]; what it has taken is on record, and the next time goes on there."
     )]
     Export {
         /// The form of a line

@@ -23,7 +23,7 @@ pub enum Secret {
     },
     /// Ask for a new token with the refresh token that was granted to the vault
     #[command(
-        after_help = "Example:\n  ironclaw secret set MAIL_REFRESH\n  ironclaw secret grant MAIL_REFRESH --tool vault --host login.example.com --path /oauth/token --inject refresh:MAIL_TOKEN:my-client-id\n  ironclaw secret refresh MAIL_TOKEN\n  ironclaw secret grant MAIL_TOKEN --tool mail --host api.example.com --inject bearer\n\nThe answer goes into the vault and is shown to nobody. A client that has a secret of its own proves itself with a\nsecond grant to the vault for the same place: --inject basic:my-client-id. While `ask`, `chat` or `proxy` runs, tokens\nthat are about to end are renewed by themselves."
+        after_help = "Example:\n  ironclaw secret set MAIL_REFRESH\n  ironclaw secret grant MAIL_REFRESH --tool vault --host login.example.com \\\n      --path /oauth/token --inject refresh:MAIL_TOKEN:my-client-id\n  ironclaw secret refresh MAIL_TOKEN\n  ironclaw secret grant MAIL_TOKEN --tool mail --host api.example.com \\\n      --inject bearer\n\nThe answer goes into the vault and is shown to nobody. A client that has a secret of its own proves itself with a second grant to the vault for the same place: --inject basic:my-client-id. While `ask`, `chat` or `proxy` runs, tokens that are about to end are renewed by themselves."
     )]
     Refresh {
         /// The name of the token, not of the refresh token
@@ -78,7 +78,7 @@ pub enum Secret {
     },
     /// Destroy one version that is not in use
     #[command(
-        after_help = "Example:\n  ironclaw secret destroy WEATHER_KEY 3\n\nCopies of the database from before still hold it, sealed. `ironclaw vault rotate` makes such copies\nunreadable where the master key is in a keychain or a file."
+        after_help = "Example:\n  ironclaw secret destroy WEATHER_KEY 3\n\nCopies of the database from before still hold it, sealed. `ironclaw vault rotate` makes such copies unreadable where the master key is in a keychain or a file."
     )]
     Destroy {
         /// Its name
@@ -89,7 +89,7 @@ pub enum Secret {
     },
     /// Let one tool send a secret to one place
     #[command(
-        after_help = "Example:\n  ironclaw secret grant WEATHER_KEY --tool weather --host api.weather.com --inject bearer\n  ironclaw secret grant OPENAI_KEY --tool agent --host api.openai.com --method POST --inject bearer"
+        after_help = "Example:\n  ironclaw secret grant WEATHER_KEY --tool weather --host api.weather.com \\\n      --inject bearer\n  ironclaw secret grant OPENAI_KEY --tool agent --host api.openai.com \\\n      --method POST --inject bearer"
     )]
     Grant(Grant),
     /// Take a grant back
@@ -99,7 +99,7 @@ pub enum Secret {
         id: String,
     },
     /// Destroy a secret and its grants
-    #[command(after_help = "Example:\n  ironclaw secret delete WEATHER_KEY")]
+    #[command(alias = "rm", after_help = "Example:\n  ironclaw secret delete WEATHER_KEY")]
     Delete {
         /// Its name
         name: String,
@@ -151,7 +151,7 @@ pub enum Vault {
     Slots(Slots),
     /// Exchange the master key; safe to interrupt, and to run again
     #[command(
-        after_help = "Example:\n  ironclaw vault rotate\n\nSecrets stay as they are: only the keys over them are wrapped anew. A recovery code is replaced by a\nnew one, which is printed once."
+        after_help = "Example:\n  ironclaw vault rotate\n\nSecrets stay as they are: only the keys over them are wrapped anew. A recovery code is replaced by a new one, which is printed once."
     )]
     Rotate {
         /// Keep the old key for so many seconds after the new one is in force
@@ -245,7 +245,7 @@ pub enum Db {
     Status,
     /// Bring the schema up to date; safe to run again, and at once with others
     #[command(
-        after_help = "Example:\n  ironclaw db migrate\n  ironclaw db migrate --as 'postgres://owner@/ironclaw?host=/run/postgresql' --password-file owner-password\n\nA file is brought up to date by whatever opens it. On a server the owner of the tables does it, and gives the role of `[store] url` the right to read and write rows."
+        after_help = "Example:\n  ironclaw db migrate\n  ironclaw db migrate --as 'postgres://owner@/ironclaw?host=/run/postgresql' \\\n      --password-file owner-password\n\nA file is brought up to date by whatever opens it. On a server the owner of the tables does it, and gives the role of `[store] url` the right to read and write rows."
     )]
     Migrate {
         /// The owner of the tables on the server

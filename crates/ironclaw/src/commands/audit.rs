@@ -11,6 +11,7 @@ use types::{Field, Source, Trace, Verdict};
 use crate::cli;
 use crate::collector;
 use crate::exit::{Code, Failure, Outcome};
+use crate::files;
 use crate::parts::{Base, locked};
 use crate::signing;
 use crate::terminal::{Terminal, Tone};
@@ -126,9 +127,7 @@ fn compared(file: Option<&Path>, key: Option<&str>, base: &Base) -> Result<Again
         None => signing::verifier(&base.home)?,
     };
     let read = |file: &Path| {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            Failure::usage(format!("{} cannot be read: {}", file.display(), error.kind()))
-        })?;
+        let text = std::fs::read_to_string(file).map_err(|error| files::unreadable(file, error.kind()))?;
         Signed::parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))
     };
     Ok(Against { key, checkpoint: file.map(read).transpose()? })

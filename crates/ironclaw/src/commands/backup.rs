@@ -1,14 +1,17 @@
 //! `ironclaw vault backup` and `restore`: one file under a passphrase.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use secrets::VaultError;
 use secrets::backup::{BackupError, MAX, Restored};
 use serde_json::json;
 use types::SecretName;
+use types::limits::Bytes;
 
+use super::signals::Signals;
 use crate::exit::{Failure, Outcome};
+use crate::files;
 use crate::parts::Base;
 use crate::terminal::Terminal;
 use crate::unlock::passphrase;
@@ -26,16 +29,15 @@ pub struct How {
 pub async fn backup(file: &Path, from: Option<&Path>, base: &Base, terminal: &Terminal) -> Outcome {
     let vault = base.vault(terminal).await?;
     let passphrase = passphrase(from, "New passphrase of the backup: ", true, terminal)?;
+    let mut signals = Signals::listen()?;
     // Before the work, and before it is on record.
     let mut out = create(file)?;
-    let written = match vault.backup(&passphrase).await {
-        Ok(bytes) => {
-            out.write_all(&bytes).and_then(|()| out.sync_all()).map(|()| bytes.len()).map_err(|error| {
-                Failure::failed(format!("{} cannot be written: {}", file.display(), error.kind()))
-            })
-        }
-        Err(error) => Err(refused(error)),
-    };
+    let work = async { vault.backup(&passphrase).await.map_err(refused) };
+    let written = signals.unless_ended(work).await.and_then(|bytes| {
+        out.write_all(&bytes).and_then(|()| out.sync_all()).map(|()| bytes.len()).map_err(|error| {
+            Failure::failed(format!("{} cannot be written: {}", file.display(), error.kind()))
+        })
+    });
     let bytes = written.inspect_err(|_| {
         // A file that holds no whole backup would be taken for one.
         let _ = std::fs::remove_file(file);
@@ -55,11 +57,7 @@ pub async fn restore(
     base: &Base,
     terminal: &Terminal,
 ) -> Outcome {
-    let unreadable = |error: std::io::Error| {
-        Failure::failed(format!("{} cannot be read: {}", file.display(), error.kind()))
-    };
-    let mut bytes = Vec::new();
-    std::fs::File::open(file).map_err(unreadable)?.take(MAX).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = files::read_start(file, Bytes(MAX))?;
     let vault = base.vault(terminal).await?;
     let passphrase = passphrase(from, "Passphrase of the backup: ", false, terminal)?;
     let restored = vault.restore(&bytes, &passphrase, how.revive, how.dry).await.map_err(refused)?;

@@ -15,6 +15,7 @@ use types::trace::Step;
 use super::demo;
 use super::demo::scenes::REQUEST;
 use super::demo::stage::Stage;
+use super::signals::Signals;
 use crate::cli;
 use crate::exit::{Failure, Outcome};
 use crate::terminal::{Terminal, Tone};
@@ -39,20 +40,26 @@ struct Measured {
 
 /// Runs the command.
 pub async fn run(args: &cli::Bench, terminal: &Terminal) -> Outcome {
-    let on_disk = measure(&std::env::temp_dir(), args.turns, terminal).await?;
+    let mut signals = Signals::listen()?;
+    let on_disk = measure(&std::env::temp_dir(), args.turns, &mut signals, terminal).await?;
     let memory = Path::new(MEMORY);
     let in_memory = match memory.is_dir() {
-        true => Some(measure(memory, args.turns, terminal).await?),
+        true => Some(measure(memory, args.turns, &mut signals, terminal).await?),
         false => None,
     };
     report(args.turns, &on_disk, in_memory.as_ref(), terminal);
     Ok(())
 }
 
-/// Turns on a stage of its own under `place`.
-async fn measure(place: &Path, turns: u32, terminal: &Terminal) -> Result<Measured, Failure> {
-    let stage = Stage::set_up(place, terminal).await?;
-    let measured = play(&stage, turns).await;
+/// Turns on a stage of its own under `place`, which is removed however they end.
+async fn measure(
+    place: &Path,
+    turns: u32,
+    signals: &mut Signals,
+    terminal: &Terminal,
+) -> Result<Measured, Failure> {
+    let stage = signals.unless_ended(Stage::set_up(place, terminal)).await?;
+    let measured = signals.unless_ended(play(&stage, turns)).await;
     stage.take_down().await;
     measured
 }

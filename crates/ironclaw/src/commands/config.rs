@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use safety::rulebook::Allow;
 use safety::{Channel, Safety, Untrusted};
 use serde_json::{Map, Value, json};
 use types::{Source, Trace};
@@ -161,11 +162,20 @@ fn validate(file: Option<&Path>, home: &Home, terminal: &Terminal) -> Outcome {
     policy::cedar::Engine::load(&config.policy.policies)
         .map_err(|error| crate::parts::broken_policy(error, home))?;
     let file = file.map_or_else(|| home.config_file(), Path::to_owned);
+    let over = config.safety.ended();
+    let over = over.map(|entry| json!({ "fingerprint": entry.fingerprint, "until": entry.until }));
+    let notes: String =
+        config.safety.ended().map(|entry| format!("\n  accepts no longer {}", ended(entry))).collect();
     terminal.done(
-        json!({ "ok": true, "file": file.display().to_string() }),
-        format!("{} is right", file.display()),
+        json!({ "ok": true, "file": file.display().to_string(), "ended": over.collect::<Vec<_>>() }),
+        format!("{} is right{notes}", file.display()),
     );
     Ok(())
+}
+
+/// An entry for a finding whose last day is over: `FINGERPRINT (DAY)`. Both were checked when the file was read.
+pub(super) fn ended(entry: &Allow) -> String {
+    format!("{} ({})", entry.fingerprint, entry.until.as_deref().unwrap_or_default())
 }
 
 fn path(home: &Home, terminal: &Terminal) -> Outcome {

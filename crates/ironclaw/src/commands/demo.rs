@@ -15,14 +15,17 @@ use types::Trace;
 
 use self::scenes::{ATTACKS, Attack, REQUEST};
 use self::stage::Stage;
+use super::signals::Signals;
 use crate::exit::{Code, Failure, Outcome};
 use crate::terminal::{Terminal, Tone, refusal_json};
 use crate::trace_view;
 
 /// Runs the command.
 pub async fn run(terminal: &Terminal) -> Outcome {
-    let stage = Stage::set_up(&std::env::temp_dir(), terminal).await?;
-    let outcome = play(&stage, terminal).await;
+    // Its folders are removed however it ends.
+    let mut signals = Signals::listen()?;
+    let stage = signals.unless_ended(Stage::set_up(&std::env::temp_dir(), terminal)).await?;
+    let outcome = signals.unless_ended(play(&stage, terminal)).await;
     stage.take_down().await;
     outcome
 }

@@ -111,6 +111,7 @@ fn configuration(home: &Home, terminal: &Terminal, checks: &mut Vec<Check>) -> C
                 "there is no file; the defaults hold"
             };
             checks.push(Check::ok("configuration", format!("{from}: {}", home.config_file().display())));
+            checks.extend(accepted(&config));
             config
         }
         Err(failure) => {
@@ -120,6 +121,14 @@ fn configuration(home: &Home, terminal: &Terminal, checks: &mut Vec<Check>) -> C
             Config::default()
         }
     }
+}
+
+/// Findings that were accepted until a day that is over.
+fn accepted(config: &Config) -> Option<Check> {
+    let ended: Vec<String> = config.safety.ended().map(super::config::ended).collect();
+    let detail = format!("no longer, since their last day is over: {}", ended.join(", "));
+    let mend = "remove these entries of [[safety.allow]], or set another day: ironclaw config explain safety.allow.until";
+    (!ended.is_empty()).then(|| Check::warn("accepted", detail).mended_by(mend))
 }
 
 /// Everything that needs the database, where there is one.

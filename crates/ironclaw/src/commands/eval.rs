@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
-use safety::eval::{self, Counts, Figures, Flow, Row};
+use safety::eval::{self, Counts, Evasion, Figures, Flow, Row};
 
 use super::progress::Progress;
 use crate::cli;
@@ -26,9 +26,16 @@ pub async fn run(args: &cli::Eval, config: &Config, terminal: &Terminal) -> Outc
             whole(Rows::open(files, labelled(["positive", "negative"]))?, |rows| eval::leaks(&safety, rows))
         }
         cli::Eval::Injection { files } => {
-            whole(Rows::open(files, labelled(["injection", "benign"]))?, |rows| {
-                eval::injection(&safety, rows)
-            })
+            let labelled = labelled(["injection", "benign"]);
+            // A disguise is an attack, too.
+            let row = |line: &str| {
+                Evasion::parse(line).map_or_else(|_| labelled(line), |found| Ok(found.into_row()))
+            };
+            whole(Rows::open(files, row)?, |rows| eval::injection(&safety, rows))
+        }
+        cli::Eval::Evasions { files } => {
+            let row = |line: &str| Evasion::parse(line).map_err(|error| error.to_string());
+            whole(Rows::open(files, row)?, |rows| eval::evasions(&safety, rows))
         }
         cli::Eval::Flows { files } => whole(Rows::open(files, flow)?, |rows| eval::flows(&safety, rows)),
     })?;
@@ -69,10 +76,9 @@ fn print(figures: &Figures, terminal: &Terminal) -> Outcome {
         terminal.json(&serde_json::to_value(figures).map_err(Failure::failed)?);
         return Ok(());
     }
-    let percent = |share: f64| format!("{:.2}%", share * 100.0);
-    let rate = |part: usize, whole: usize| {
-        if whole == 0 { "-".to_owned() } else { percent(part as f64 / whole as f64) }
-    };
+    let percent =
+        |share: Option<f64>| share.map_or("n/a".to_owned(), |share| format!("{:.2}%", share * 100.0));
+    let rate = |part: usize, whole: usize| percent((whole > 0).then(|| part as f64 / whole as f64));
     let row = |name: &str, counts: &Counts| {
         let Counts { rows, tp, fp, tn, r#fn } = *counts;
         format!("{name:<28} {rows:>7} {tp:>7} {fp:>7} {tn:>7} {fn:>7} {:>9} {:>9}", rate(tp, tp + r#fn), rate(fp, fp + tn), fn = r#fn)
@@ -91,13 +97,16 @@ fn print(figures: &Figures, terminal: &Terminal) -> Outcome {
     if let Some(blocked) = &figures.blocked {
         terminal.say(row("all, high or critical only", blocked));
     }
-    terminal.say(format!("precision {}", percent(figures.precision)));
-    if let (Some(one), Some(tenth)) = (figures.tpr_at_1_percent, figures.tpr_at_0_1_percent) {
-        terminal.say(format!(
-            "by score: {} found at 1% false positives, {} at 0.1%",
-            percent(one),
-            percent(tenth)
-        ));
+    terminal.say(match figures.precision {
+        Some(_) => format!("precision {}", percent(figures.precision)),
+        None => "precision n/a: nothing was found".to_owned(),
+    });
+    if let Some(by) = figures.by_score {
+        let (one, tenth) = (percent(by.tpr_at_1_percent), percent(by.tpr_at_0_1_percent));
+        terminal.say(format!("by score: {one} found at 1% false positives, {tenth} at 0.1%"));
+    }
+    for missed in figures.missed.iter().flatten() {
+        terminal.say(format!("{} is {} where {} is due", shortened(&missed.id), missed.severity, missed.due));
     }
     Ok(())
 }

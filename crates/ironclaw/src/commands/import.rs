@@ -3,7 +3,7 @@
 //! The file is read as other tools read it, with one exception: a dollar sign outside of single quotes is
 //! refused, since the value would depend on the environment of this process.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use secrets::{Plain, Vault};
@@ -116,8 +116,9 @@ fn say(name: &str, fate: &Fate, terminal: &Terminal) {
 }
 
 fn read(file: &Path) -> Result<Zeroizing<String>, Failure> {
-    let unreadable = |error: std::io::Error| {
-        Failure::failed(format!("{} cannot be read: {}", file.display(), error.kind()))
+    let unreadable = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => Failure::not_found(format!("there is no file {}", file.display())),
+        kind => Failure::failed(format!("{} cannot be read: {kind}", file.display())),
     };
     let mut text = Zeroizing::new(String::new());
     match file.as_os_str() == "-" {

@@ -5,25 +5,30 @@
 //! pieces, so memory stays bounded.
 
 mod baseline;
+mod encoding;
+mod lines;
 mod pieces;
 mod sarif;
+mod walk;
 
-use std::fs::File;
-use std::io::Read;
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use safety::{Action, Channel, Finding, Report, Safety, Severity, Untrusted};
-use serde_json::Value;
 use types::{Host, HostName, Source, ToolName, Trace, Verdict};
 
 use self::baseline::Baseline;
+use self::encoding::Text;
+use self::lines::{Acceptance, Lines};
 use self::pieces::{Pieces, Place};
 use self::sarif::Sarif;
+use self::walk::{Closed, Met, Reason, Walk, open_met, open_named};
 use super::progress::Progress;
 use crate::cli::{self, Direction, FailOn, ScanFormat, ScanInput, ScanSource};
 use crate::config::Config;
 use crate::exit::{Code, Failure, Outcome};
-use crate::terminal::{Terminal, Tone};
+use crate::terminal::Terminal;
 
 /// The most findings that are kept of one input. Someone who has more needs no list of them.
 const MAX_FINDINGS: usize = 10_000;
@@ -38,22 +43,25 @@ pub async fn run(args: &cli::Scan, config: &Config, terminal: &Terminal) -> Outc
     // The length of a message is no property of a file.
     rules.max_length = rules.max_length.max(pieces::PIECE as u64);
     let safety = Safety::new(rules).map_err(|error| Failure::usage(format!("configuration: {error}")))?;
+    let accepting = Acceptance::new(&config.safety);
     let scan = Scan {
         safety: &safety,
-        terminal,
+        lines: Lines { terminal, accepting: &accepting, is_verbose: input.verbose },
         source: source(input.source)?,
         channel: channel(input, leaks),
         leaks,
+        follows_git: leaks && !input.ignored,
     };
     let baseline = match (&input.baseline, &input.write_baseline) {
         (Some(path), _) => Some(Baseline::read(path)?),
         (None, Some(path)) => Some(Baseline::write(path)?),
         (None, None) => None,
     };
-    let sarif = (input.format == ScanFormat::Sarif).then(Sarif::default);
+    let sarif = (input.format == ScanFormat::Sarif).then(Sarif::new);
     let tally = Tally {
         inputs: 0,
-        skipped: 0,
+        skipped: BTreeMap::new(),
+        unreadable: 0,
         findings: 0,
         accepted: 0,
         worst: Severity::None,
@@ -68,16 +76,21 @@ pub async fn run(args: &cli::Scan, config: &Config, terminal: &Terminal) -> Outc
 /// One run of the command.
 struct Scan<'a> {
     safety: &'a Safety,
-    terminal: &'a Terminal,
+    lines: Lines<'a>,
     source: Source,
     channel: Channel,
     leaks: bool,
+    /// What git ignores is left out.
+    follows_git: bool,
 }
 
 /// What came of all inputs.
 struct Tally {
     inputs: u64,
-    skipped: u64,
+    /// Files, links and folders that were left out.
+    skipped: BTreeMap<Reason, u64>,
+    /// Files and folders that could not be read.
+    unreadable: u64,
     findings: u64,
     /// Findings that the baseline accepts.
     accepted: u64,
@@ -107,81 +120,82 @@ impl Scan<'_> {
             } else if input.is_dir() {
                 self.folder(input, &mut tally, &mut progress);
             } else {
-                self.file(input, &mut tally, &mut progress);
+                let name = input.to_string_lossy();
+                match open_named(input) {
+                    Ok(file) => self.one(&name, file, &mut tally, &mut progress),
+                    Err(error) => self.unreadable(&name, error.kind(), &mut tally, &progress),
+                }
             }
         }
         drop(progress);
-        self.summary(&mut tally)?;
+        self.lines.summary(&mut tally)?;
         if reaches(tally.worst, fail_on) {
             return Err(Failure::Said(Code::Findings));
         }
         tally.failed.map_or(Ok(()), |code| Err(Failure::Said(code)))
     }
 
-    /// Every text file below a folder, in the order of their names. A repository's own ignore files
-    /// say what will not be committed, so a search for leaks follows them; they do not say what an
-    /// agent will read, so a search for attacks does not.
+    /// Every text file below a folder.
     fn folder(&self, folder: &Path, tally: &mut Tally, progress: &mut Progress) {
-        let walk = ignore::WalkBuilder::new(folder)
-            .standard_filters(false)
-            .git_ignore(self.leaks)
-            .git_exclude(self.leaks)
-            .git_global(self.leaks)
-            .parents(self.leaks)
-            .filter_entry(|entry| entry.file_name() != ".git")
-            .sort_by_file_path(Path::cmp)
-            .build();
-        for entry in walk {
-            match entry {
-                Ok(entry) if !entry.file_type().is_some_and(|kind| kind.is_file()) => {}
-                Ok(entry) => match open_text(entry.path()) {
-                    Ok(Some(file)) => self.one(&entry.path().to_string_lossy(), file, tally, progress),
-                    Ok(None) => tally.skipped += 1,
-                    Err(error) => self.unreadable(&entry.path().to_string_lossy(), &error, tally),
-                },
-                Err(_) => {
-                    self.terminal.warn("ironclaw: a folder cannot be read");
-                    tally.failed = Some(Code::Failed);
+        for met in Walk::below(folder, self.follows_git) {
+            match met {
+                Met::File(path) => self.met(&path, tally, progress),
+                Met::Skipped(path, reason) => self.skipped(&path, reason, tally, progress),
+                Met::Unreadable(path, kind) => {
+                    let path = path.as_deref().unwrap_or(folder);
+                    self.unreadable(&path.to_string_lossy(), kind, tally, progress);
                 }
             }
         }
     }
 
-    fn file(&self, path: &Path, tally: &mut Tally, progress: &mut Progress) {
+    /// One file below a folder.
+    fn met(&self, path: &Path, tally: &mut Tally, progress: &mut Progress) {
         let name = path.to_string_lossy();
-        match File::open(path) {
-            Ok(file) => self.one(&name, file, tally, progress),
-            Err(error) => self.unreadable(&name, &error, tally),
+        let file = match open_met(path) {
+            Ok(file) => file,
+            Err(Closed::Skipped(reason)) => return self.skipped(path, reason, tally, progress),
+            Err(Closed::Unreadable(error)) => return self.unreadable(&name, error.kind(), tally, progress),
+        };
+        match Text::open(file) {
+            Ok(text) if text.is_binary() => self.skipped(path, Reason::Binary, tally, progress),
+            Ok(text) => self.text(&name, text, tally, progress),
+            Err(error) => self.unreadable(&name, error.kind(), tally, progress),
         }
     }
 
+    /// One input that was named itself, which is read whatever it holds.
     fn one(&self, name: &str, from: impl Read, tally: &mut Tally, progress: &mut Progress) {
+        match Text::open(from) {
+            Ok(text) => self.text(name, text, tally, progress),
+            Err(error) => self.unreadable(name, error.kind(), tally, progress),
+        }
+    }
+
+    fn text(&self, name: &str, text: Text<impl Read>, tally: &mut Tally, progress: &mut Progress) {
         let shown = self.shown(name);
-        match self.read(from, &shown, tally, progress) {
+        match self.read(text, &shown, tally, progress) {
             Ok(scanned) => {
                 tally.inputs += 1;
                 tally.findings += scanned.places.len() as u64 + scanned.dropped;
                 tally.worst = tally.worst.max(scanned.report.severity);
-                if scanned.dropped > 0 {
-                    let more = format!("ironclaw: {shown}: {} more findings are not listed", scanned.dropped);
-                    progress.aside(|| self.terminal.warn(more));
-                }
                 match &mut tally.sarif {
                     Some(sarif) => {
                         let found = scanned.report.findings.iter().zip(&scanned.places);
-                        found.for_each(|(finding, place)| sarif.add(&shown, finding, place));
+                        let how = |finding| self.lines.accepting.words(finding);
+                        found.for_each(|(finding, place)| sarif.add(&shown, finding, place, &how(finding)));
                     }
-                    None => progress.aside(|| self.print(&shown, &scanned)),
+                    None => progress.aside(|| self.lines.print(&shown, &scanned)),
                 }
             }
-            Err(error) => self.unreadable(name, &error, tally),
+            Err(error) => self.unreadable(name, error.kind(), tally, progress),
         }
     }
 
     /// Scans one input piece by piece.
     fn read(
         &self,
-        from: impl Read,
+        from: Text<impl Read>,
         name: &str,
         tally: &mut Tally,
         progress: &mut Progress,
@@ -193,7 +207,7 @@ impl Scan<'_> {
         while let Some(piece) = pieces.next()? {
             let text = Untrusted::new(self.source.clone(), piece.text.clone());
             let report = self.safety.inspect(&text, self.channel);
-            let whole = piece.base == 0 && piece.is_last;
+            let whole = piece.is_first && piece.is_last;
             doubt *= 1.0 - report.score;
             let found = report.findings.into_iter().filter(|finding| self.wanted(finding));
             for (finding, place) in pieces.accept(&piece, found) {
@@ -216,6 +230,9 @@ impl Scan<'_> {
                 scanned.output = self.passes(text, &scanned.report);
             }
             progress.add(piece.settled as u64);
+        }
+        if pieces.was_empty() {
+            scanned.output = Some(String::new());
         }
         scanned.report.score = if self.leaks { 0.0 } else { 1.0 - doubt };
         scanned.report.verdict = Verdict::from(worst);
@@ -246,88 +263,28 @@ impl Scan<'_> {
         }
     }
 
-    fn unreadable(&self, name: &str, error: &std::io::Error, tally: &mut Tally) {
-        let missing = error.kind() == std::io::ErrorKind::NotFound;
-        self.terminal.warn(format!("ironclaw: {} cannot be read: {}", self.shown(name), error.kind()));
-        tally.failed = Some(if missing { Code::NotFound } else { Code::Failed });
-    }
-
-    fn print(&self, name: &str, scanned: &Scanned) {
-        if self.terminal.is_json() {
-            let mut object = scanned.report.to_json();
-            if let Value::Object(map) = &mut object {
-                map.shift_insert(0, "input".to_owned(), name.into());
-                map.insert("output".to_owned(), scanned.output.clone().into());
-            }
-            return self.terminal.json(&object);
-        }
-        for (finding, place) in scanned.report.findings.iter().zip(&scanned.places) {
-            self.line(name, finding, place);
+    fn skipped(&self, path: &Path, reason: Reason, tally: &mut Tally, progress: &Progress) {
+        *tally.skipped.entry(reason).or_default() += 1;
+        let name = self.shown(&path.to_string_lossy());
+        match &mut tally.sarif {
+            Some(sarif) => sarif.left_out(&name, reason),
+            None => progress.aside(|| self.lines.skipped(&name, reason)),
         }
     }
 
-    /// `file:line:column severity rule reason (fingerprint …; to accept it: …)`
-    fn line(&self, name: &str, finding: &Finding, place: &Place) {
-        let tone = match finding.severity {
-            _ if finding.action == Action::Allow => Tone::Dim,
-            Severity::None | Severity::Low => Tone::Dim,
-            Severity::Medium => Tone::Warn,
-            Severity::High | Severity::Critical => Tone::Bad,
+    fn unreadable(&self, name: &str, kind: ErrorKind, tally: &mut Tally, progress: &Progress) {
+        let name = self.shown(name);
+        let (code, words) = match kind {
+            ErrorKind::NotFound => (Code::NotFound, format!("there is no {name}")),
+            kind => (Code::Failed, format!("{name} cannot be read: {kind}")),
         };
-        let note = match finding.action {
-            Action::Allow => "(allowed by the configuration)".to_owned(),
-            _ => format!(
-                "(fingerprint {}; to accept it: ironclaw config explain safety.allow)",
-                finding.fingerprint
-            ),
-        };
-        let terminal = self.terminal;
-        terminal.painted(&format!(
-            "{} {} {} {} {}",
-            terminal.paint(Tone::Strong, format!("{name}:{}:{}", place.line, place.column)),
-            terminal.paint(tone, finding.severity),
-            finding.rule,
-            finding.reason,
-            terminal.paint(Tone::Dim, note)
-        ));
-    }
-
-    fn summary(&self, tally: &mut Tally) -> Outcome {
-        let counted = |n: u64, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
-        if tally.skipped > 0 {
-            self.terminal.warn(format!("ironclaw: skipped {}", counted(tally.skipped, "binary file")));
+        tally.unreadable += 1;
+        tally.failed = Some(code);
+        if let Some(sarif) = &mut tally.sarif {
+            sarif.unread(&name, &words);
         }
-        let written = tally.baseline.take().map_or(Ok(None), Baseline::finish)?;
-        if let Some(sarif) = tally.sarif.take() {
-            if sarif.dropped() > 0 {
-                self.terminal.warn(format!("ironclaw: {} more findings are not listed", sarif.dropped()));
-            }
-            self.terminal.json(&sarif.finish(tally.failed.is_none()));
-        } else if !self.terminal.is_json() {
-            let accepted = match (written, tally.accepted) {
-                (Some(entries), _) => format!(", {entries} written to the baseline"),
-                (None, 0) => String::new(),
-                (None, accepted) => format!(", {accepted} more in the baseline"),
-            };
-            self.terminal.say(format!(
-                "{} in {}{accepted}",
-                counted(tally.findings, "finding"),
-                counted(tally.inputs, "input")
-            ));
-        }
-        Ok(())
+        progress.aside(|| self.lines.terminal.failure(Failure::Plain(code, words)));
     }
-}
-
-/// A file to read from its beginning; `None` for one that is no text.
-fn open_text(path: &Path) -> std::io::Result<Option<impl Read + use<>>> {
-    let mut file = File::open(path)?;
-    let mut head = Vec::with_capacity(8192);
-    file.by_ref().take(8192).read_to_end(&mut head)?;
-    if head.contains(&0) {
-        return Ok(None);
-    }
-    Ok(Some(std::io::Cursor::new(head).chain(file)))
 }
 
 fn source(source: ScanSource) -> Result<Source, Failure> {

@@ -4,14 +4,18 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
 use http::Method;
-use secrets::{Plain, VaultError};
+use secrets::rules::VALUE_REFUSED;
+use secrets::{Plain, ValueError, VaultError};
 use serde_json::json;
+use types::limits::Bytes;
 use types::{
-    Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, SecretName, Target, Tenant, ToolName,
+    Caller, Digest, Endpoint, Grant, Host, Injection, PathPrefix, Refusal, SecretName, Target, Tenant,
+    ToolName,
 };
 
 use crate::cli;
 use crate::exit::{Failure, Outcome};
+use crate::files;
 use crate::parts::{Base, catalog, database, locked};
 use crate::terminal::Terminal;
 
@@ -81,7 +85,8 @@ async fn set(
     let vault = base.vault(terminal).await?;
     let value = read_value(&format!("Value of {name}: "), from_file, terminal)?;
     let current = base.reader.secret(&Tenant::local(), &name).await.map_err(database)?.map(|row| row.version);
-    vault.put_until(&name, value, current, days.map(in_days)).await.map_err(Failure::failed)?;
+    let stored = vault.put_until(&name, value, current, days.map(in_days)).await;
+    stored.map_err(|error| not_stored(error, &name))?;
     let version = base.reader.last_secret_version(&Tenant::local(), &name).await.map_err(database)?;
     if terminal.is_json() {
         terminal.json(&json!({ "secret": name.as_str(), "version": version }));
@@ -92,6 +97,20 @@ async fn set(
     Ok(())
 }
 
+/// A value that cannot be a secret is refused, with what can be done about it.
+fn not_stored(error: VaultError, name: &SecretName) -> Failure {
+    let VaultError::Value(why) = error else { return changed(error) };
+    let refusal = Refusal::new(&VALUE_REFUSED, why.to_string());
+    Failure::Unrecorded(match why {
+        // A header of a request is one line. JSON is the same text on one; of a key in PEM nothing else is.
+        ValueError::LineBreak => refusal.widened_by(format!(
+            "encode it, for who decodes it again: base64 < FILE | tr -d '\\n' | ironclaw secret set {name}\n  \
+             or, where it is JSON, write it on one line: tr -d '\\r\\n' < FILE | ironclaw secret set {name}"
+        )),
+        ValueError::TooShort | ValueError::TooLong | ValueError::Weak(_) => refusal,
+    })
+}
+
 /// From a file, a pipe, or a prompt without echo; one line break at the end is not part of it.
 pub(super) fn read_value(
     prompt: &str,
@@ -100,15 +119,14 @@ pub(super) fn read_value(
 ) -> Result<Plain, Failure> {
     let stdin = std::io::stdin();
     let mut bytes = match from_file {
-        Some(file) => std::fs::read(file).map_err(|error| {
-            Failure::failed(format!("{} cannot be read: {}", file.display(), error.kind()))
-        })?,
+        // With room for the line break at the end; what is longer is refused as a value.
+        Some(file) => files::read_start(file, Bytes(Plain::MAX as u64 + 3))?,
         None if stdin.is_terminal() => {
             return terminal.ask_secret(prompt, "standard input, or --from-file FILE");
         }
         None => {
             let mut bytes = Vec::new();
-            let limit = Plain::MAX as u64 + 2;
+            let limit = Plain::MAX as u64 + 3;
             stdin
                 .lock()
                 .take(limit)
@@ -181,7 +199,10 @@ async fn versions(name: &str, base: &Base, terminal: &Terminal) -> Outcome {
 /// What is not there is told from what failed.
 fn changed(error: VaultError) -> Failure {
     match error {
-        VaultError::NoSecret(_) | VaultError::NoVersion(_) => Failure::not_found(error),
+        VaultError::NoSecret(ref name) => {
+            Failure::not_found(format!("{error}\n  to store one: ironclaw secret set {name}"))
+        }
+        VaultError::NoVersion(_) => Failure::not_found(error),
         VaultError::InUse { .. } => Failure::usage(error),
         error => Failure::failed(error),
     }
@@ -298,7 +319,9 @@ async fn revoke(id: &str, base: &Base, terminal: &Terminal) -> Outcome {
     let vault = base.vault(terminal).await?;
     let known = base.reader.all_grants(&Tenant::local()).await.map_err(database)?;
     let Some(row) = known.iter().find(|row| row.id == id) else {
-        return Err(Failure::not_found("there is no such grant\n  all of them: ironclaw secret list"));
+        return Err(Failure::not_found(
+            "there is no such grant\n  those of a secret: ironclaw secret show NAME",
+        ));
     };
     vault.revoke(&row.id).await.map_err(locked)?;
     terminal.done(json!({ "revoked": row.id }), "Revoked. New requests are refused from now on.");

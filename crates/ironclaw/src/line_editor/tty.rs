@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossterm::cursor::MoveToColumn;
 use crossterm::event::{
-    self, DisableBracketedPaste, EnableBracketedPaste, Event, EventStream, KeyCode, KeyEvent,
+    self, DisableBracketedPaste, EnableBracketedPaste, Event, EventStream, KeyCode, KeyEvent, KeyModifiers,
 };
 use crossterm::style::Print;
 use crossterm::terminal::{self, Clear, ClearType};
@@ -82,6 +82,56 @@ fn drain() -> io::Result<()> {
         event::read()?;
     }
     Ok(())
+}
+
+/// Reads a value that is not shown, with all of its lines where it is pasted: none of them stays for whoever reads the
+/// terminal next. `None` after Ctrl-C, Ctrl-D on nothing, or a signal that ends the program.
+pub async fn read_hidden(out: impl io::Write, prompt: &str) -> io::Result<Option<String>> {
+    let mut raw = Raw::enter(out)?;
+    execute!(raw.0, Print(prompt))?;
+    let mut events = EventStream::new();
+    let mut ended = std::pin::pin!(end_signal());
+    let mut value = String::new();
+    let read = loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = &mut ended => None,
+        };
+        match event.transpose()? {
+            None => break None,
+            Some(Event::Paste(text)) => value.push_str(&text.replace('\r', "\n")),
+            Some(Event::Key(key)) if key.modifiers.contains(KeyModifiers::CONTROL) => match key.code {
+                KeyCode::Char('c') => break None,
+                KeyCode::Char('d') if value.is_empty() => break None,
+                KeyCode::Char('u') => value.clear(),
+                _ => {}
+            },
+            Some(Event::Key(KeyEvent { code: KeyCode::Char(c), .. })) => value.push(c),
+            Some(Event::Key(KeyEvent { code: KeyCode::Backspace, .. })) => _ = value.pop(),
+            Some(Event::Key(KeyEvent { code: KeyCode::Enter, .. })) => {
+                // On a terminal without bracketed paste the other lines of one are keys.
+                value.push_str(&rest_of_lines(&mut events).await?);
+                break Some(value);
+            }
+            Some(_) => {}
+        }
+    };
+    execute!(raw.0, Print("\r\n"))?;
+    Ok(read)
+}
+
+/// What comes in the same breath after the end of a line. Empty where nothing but ends of lines comes.
+async fn rest_of_lines(events: &mut EventStream) -> io::Result<String> {
+    let mut rest = String::from('\n');
+    while let Ok(Some(event)) = tokio::time::timeout(BREATH, events.next()).await {
+        match event? {
+            Event::Paste(text) => rest.push_str(&text),
+            Event::Key(KeyEvent { code: KeyCode::Char(c), .. }) => rest.push(c),
+            Event::Key(KeyEvent { code: KeyCode::Enter, .. }) => rest.push('\n'),
+            _ => {}
+        }
+    }
+    Ok(if rest.trim().is_empty() { String::new() } else { rest })
 }
 
 /// Adds to the paste whatever comes in the same breath.

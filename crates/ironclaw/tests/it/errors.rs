@@ -33,6 +33,38 @@ fn exit_codes_are_those_that_scripts_rely_on() {
 }
 
 #[test]
+fn with_json_every_failure_is_one_object_on_standard_error_with_its_code() {
+    let installation = Installation::initialised();
+    for (arguments, code) in [
+        (&["scan"][..], 2),
+        (&["secret"], 2),
+        (&["frobnicate"], 2),
+        (&["ask"], 2),
+        (&["config", "explain", "nothing"], 2),
+        (&["tool", "show", "nothing"], 5),
+        (&["tool", "install", "/nowhere"], 5),
+        (&["ask", "hello", "--file", "/nowhere"], 5),
+        (&["secret", "set", "A_KEY", "--from-file", "/nowhere"], 5),
+        (&["secret", "import", "/nowhere"], 5),
+        (&["vault", "restore", "/nowhere", "--passphrase-file", "/nowhere"], 5),
+        (&["vault", "slots", "add", "passphrase", "--passphrase-file", "/nowhere"], 5),
+        (&["audit", "verify", "--against", "/nowhere"], 5),
+        (&["audit", "verify", "--archive", "/nowhere"], 5),
+        (&["audit", "export", "--archive", "/nowhere"], 5),
+        (&["config", "validate", "/nowhere"], 5),
+        (&["eval", "flows", "/nowhere"], 5),
+        (&["scan", "leaks", "/nowhere"], 5),
+        (&["scan", "leaks", "--baseline", "/nowhere", "/dev/null"], 5),
+    ] {
+        let ran = installation.run(&[&["--json"], arguments].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{arguments:?}: {ran:#?}");
+        let object: serde_json::Value =
+            serde_json::from_str(&ran.stderr).unwrap_or_else(|_| panic!("{arguments:?}: {ran:#?}"));
+        assert_eq!(object["code"], code, "{arguments:?}: {object}");
+    }
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
     let installation = Installation::new();
     for command in [

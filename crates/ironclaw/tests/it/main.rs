@@ -9,12 +9,16 @@ mod errors;
 mod exec;
 mod hostile;
 mod installation;
+#[cfg(unix)]
+mod interrupted;
 #[cfg(target_os = "linux")]
 mod joined;
 mod oversight;
 mod proxy;
 mod question;
 mod scan;
+#[cfg(unix)]
+mod scanned_folder;
 #[cfg(target_os = "linux")]
 mod shell;
 mod spine;
@@ -22,4 +26,6 @@ mod spine;
 mod startup;
 #[cfg(target_os = "linux")]
 mod tty;
+#[cfg(target_os = "linux")]
+mod values;
 mod vault;

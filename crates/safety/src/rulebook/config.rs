@@ -96,6 +96,15 @@ pub struct Allow {
     pub reason: Option<String>,
 }
 
+impl Config {
+    /// The accepted findings whose last day is over: each fires again, as if there were no entry.
+    pub fn ended(&self) -> impl Iterator<Item = &Allow> {
+        let is_over =
+            |allow: &&Allow| allow.until.as_deref().and_then(days).is_some_and(|last| last < super::today());
+        self.allow.iter().filter(is_over)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -13,7 +13,9 @@ use super::{broken, export};
 use crate::cli::ExportFormat;
 use crate::commands::backup::create;
 use crate::commands::progress::Progress;
+use crate::commands::signals::Signals;
 use crate::exit::{Failure, Outcome};
+use crate::files;
 use crate::parts::{Base, database};
 use crate::signing;
 use crate::terminal::Terminal;
@@ -57,7 +59,8 @@ pub(super) async fn run(log: &Log, file: &Path, what: What<'_>, base: &Base, ter
         );
         return Ok(());
     }
-    let archive = write(log, first, last, file).await?;
+    let mut signals = Signals::listen()?;
+    let archive = write(log, first, last, file, &mut signals).await?;
     let kept = archive.kept;
     if let Err(error) = base.audit.change(archive.record(), Mutation::Claim).await {
         if let ChangeError::Lost(_) = error {
@@ -66,7 +69,8 @@ pub(super) async fn run(log: &Log, file: &Path, what: What<'_>, base: &Base, ter
         }
         return Err(Failure::failed(error));
     }
-    let_go(&archive, owner.as_ref(), base).await?;
+    // What is cut off here goes on with the next archive.
+    signals.unless_ended(let_go(&archive, owner.as_ref(), base)).await?;
     terminal.done(
         json!({
             "archived": last + 1 - first, "first": first, "last": last, "kept": kept,
@@ -130,25 +134,32 @@ async fn old(log: &Log, first: u64, days: u32, most: u64) -> Result<u64, Failure
 }
 
 /// The file is on the disk, and its name in its folder, before the log lets anything go.
-async fn write(log: &Log, first: u64, last: u64, file: &Path) -> Result<Archive, Failure> {
+async fn write(
+    log: &Log,
+    first: u64,
+    last: u64,
+    file: &Path,
+    signals: &mut Signals,
+) -> Result<Archive, Failure> {
     let mut out = BufWriter::new(create(file)?);
-    let written = log.write_archive(first, last, &mut out).await;
+    let work = async { log.write_archive(first, last, &mut out).await.map_err(|error| failed(file, error)) };
+    let written = signals.unless_ended(work).await;
     let synced = |archive: Archive| {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         out.get_ref().sync_all()?;
         File::open(folder)?.sync_all()?;
         Ok(archive)
     };
-    written.and_then(synced).map_err(|error| {
+    let synced = |archive| synced(archive).map_err(|error| failed(file, error));
+    written.and_then(synced).inspect_err(|_| {
         // A file that holds not all of it would be taken for an archive.
         let _ = std::fs::remove_file(file);
-        failed(file, error)
     })
 }
 
 /// Reads an archive, each record proved against the log before it is handed out.
 pub(super) async fn read(log: &Log, file: &Path, each: impl FnMut(Entry)) -> Result<Archive, Failure> {
-    let opened = File::open(file).map_err(|error| failed(file, error.into()))?;
+    let opened = File::open(file).map_err(|error| files::unreadable(file, error.kind()))?;
     log.read_archive(BufReader::new(opened), each).await.map_err(|error| failed(file, error))
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use safety::Finding;
 use serde::{Deserialize, Serialize};
+use types::limits::Bytes;
 use types::{CallId, Digest};
 
 use crate::exit::Failure;
@@ -86,6 +87,14 @@ impl Baseline {
         let contents = Contents { version: VERSION, key: self.key, findings };
         let mut text = serde_json::to_string_pretty(&contents).map_err(Failure::failed)?;
         text.push('\n');
+        if text.len() as u64 > MAX_BYTES {
+            return Err(Failure::failed(format!(
+                "{}: a baseline of these {count} findings would be longer than the {} that are read; it was not written\n  \
+                 narrow the scan, or write a baseline for each part",
+                path.display(),
+                Bytes(MAX_BYTES)
+            )));
+        }
         fs::write(&path, text).map_err(|error| unusable(&path, error.kind()))?;
         Ok(Some(count))
     }
@@ -94,7 +103,11 @@ impl Baseline {
 fn contents(path: &Path) -> Result<Contents, Failure> {
     let length = fs::metadata(path).map_err(|error| unusable(path, error.kind()))?.len();
     if length > MAX_BYTES {
-        return Err(Failure::usage(format!("{}: a baseline has at most {MAX_BYTES} bytes", path.display())));
+        return Err(Failure::usage(format!(
+            "{}: a baseline has at most {}",
+            path.display(),
+            Bytes(MAX_BYTES)
+        )));
     }
     let text = fs::read_to_string(path).map_err(|error| unusable(path, error.kind()))?;
     let contents: Contents = serde_json::from_str(&text)

@@ -8,6 +8,8 @@ use std::io::{self, Read};
 
 use safety::Finding;
 
+use super::encoding::{Encoding, Text};
+
 /// Bytes of one piece.
 pub(super) const PIECE: usize = 1 << 20;
 
@@ -17,12 +19,12 @@ const OVERLAP: usize = 64 << 10;
 
 /// A part of the input.
 pub(super) struct Piece {
-    /// The text; a byte that is not UTF-8 stands as `?`, so that offsets stay those of the input.
+    /// The text; a byte that is no character stands as `?`, so that no offset moves.
     pub(super) text: String,
-    /// The offset of its first byte.
-    pub(super) base: usize,
     /// Bytes of it that the next piece does not repeat.
     pub(super) settled: usize,
+    /// True for the first one.
+    pub(super) is_first: bool,
     /// True for the last one.
     pub(super) is_last: bool,
 }
@@ -34,23 +36,40 @@ pub(super) struct Place {
     pub(super) column: u64,
 }
 
-/// Cuts a reader into pieces.
+/// Cuts a text into pieces.
 pub(super) struct Pieces<R> {
-    from: R,
+    from: Text<R>,
+    encoding: Encoding,
     /// Bytes that were read and not settled.
     kept: Vec<u8>,
-    base: usize,
+    is_first: bool,
     ended: bool,
-    /// The offset up to which places were counted, and the place there.
-    counted: (usize, Place),
-    /// The end of the last finding that was accepted.
+    /// How far places were counted.
+    counted: Counted,
+    /// The offset in the input at which the last finding ends that was accepted.
     covered: usize,
 }
 
+/// One point of the text.
+#[derive(Clone, Copy)]
+struct Counted {
+    /// Bytes of the piece before it.
+    within: usize,
+    /// Bytes of the input before it.
+    offset: usize,
+    place: Place,
+}
+
 impl<R: Read> Pieces<R> {
-    pub(super) fn new(from: R) -> Self {
-        let counted = (0, Place { line: 1, column: 1 });
-        Self { from, kept: Vec::new(), base: 0, ended: false, counted, covered: 0 }
+    pub(super) fn new(from: Text<R>) -> Self {
+        let counted = Counted { within: 0, offset: from.mark(), place: Place { line: 1, column: 1 } };
+        let encoding = from.encoding();
+        Self { from, encoding, kept: Vec::new(), is_first: true, ended: false, counted, covered: 0 }
+    }
+
+    /// True for an input without any text.
+    pub(super) fn was_empty(&self) -> bool {
+        self.is_first && self.ended
     }
 
     /// The next piece; an empty input has none.
@@ -65,9 +84,9 @@ impl<R: Read> Pieces<R> {
             return Ok(None);
         }
         let settled = if self.ended { self.kept.len() } else { line_end(&self.kept, PIECE - OVERLAP) };
-        let piece = Piece { text: readable(&self.kept), base: self.base, settled, is_last: self.ended };
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        let piece = Piece { text: readable(&self.kept), settled, is_first, is_last: self.ended };
         self.kept.drain(..settled);
-        self.base += settled;
         Ok(Some(piece))
     }
 
@@ -81,25 +100,34 @@ impl<R: Read> Pieces<R> {
         let mut accepted = Vec::new();
         let before = self.covered;
         for mut finding in findings {
-            let (start, end) = (finding.span.start + piece.base, finding.span.end + piece.base);
-            // The rest of one that began in the piece before is not another one.
-            if finding.span.start >= piece.settled || start < before {
+            if finding.span.start >= piece.settled {
                 continue;
             }
+            self.count(piece, finding.span.start);
+            let Counted { offset: start, place, .. } = self.counted;
+            // The rest of one that began in the piece before is not another one.
+            if start < before {
+                continue;
+            }
+            let text = piece.text.as_bytes();
+            let end = finding.span.end.min(text.len());
+            let end = start + self.width(&text[finding.span.start..end]);
             self.covered = self.covered.max(end);
             finding.span = start..end;
-            let place = self.count(piece, start);
             accepted.push((finding, place));
         }
-        self.count(piece, piece.base + piece.settled);
+        self.count(piece, piece.settled);
+        self.counted.within = 0;
         accepted
     }
 
-    /// Counts lines and columns up to an offset that is not before the last one.
-    fn count(&mut self, piece: &Piece, until: usize) -> Place {
-        let (from, place) = &mut self.counted;
-        let bytes = piece.text.as_bytes();
-        for byte in &bytes[(*from - piece.base).min(bytes.len())..(until - piece.base).min(bytes.len())] {
+    /// Counts on up to an offset in the piece that is not before the last one.
+    fn count(&mut self, piece: &Piece, until: usize) {
+        let stretch = &piece.text.as_bytes()[self.counted.within..until];
+        self.counted.offset += self.width(stretch);
+        self.counted.within = until;
+        let place = &mut self.counted.place;
+        for byte in stretch {
             match byte {
                 b'\n' => *place = Place { line: place.line + 1, column: 1 },
                 // The further bytes of a character.
@@ -107,8 +135,14 @@ impl<R: Read> Pieces<R> {
                 _ => place.column += 1,
             }
         }
-        *from = until.max(*from);
-        *place
+    }
+
+    /// Bytes of the input for which these bytes of the text stand.
+    fn width(&self, text: &[u8]) -> usize {
+        match self.encoding {
+            Encoding::Utf8 => text.len(),
+            encoding => text.iter().map(|byte| encoding.width(*byte)).sum(),
+        }
     }
 }
 
@@ -136,6 +170,7 @@ mod tests {
     use safety::finding::Kind;
     use safety::{Action, Severity};
 
+    use super::super::encoding::tests::{ALL, encoded};
     use super::*;
 
     fn finding(span: std::ops::Range<usize>) -> Finding {
@@ -154,7 +189,7 @@ mod tests {
 
     /// Looks for every `NEEDLE` and gives offsets and places.
     fn search(input: &[u8]) -> Vec<(usize, Place)> {
-        let mut pieces = Pieces::new(input);
+        let mut pieces = Pieces::new(Text::open(input).unwrap());
         let mut all = Vec::new();
         while let Some(piece) = pieces.next().unwrap() {
             assert!(piece.text.len() <= PIECE);
@@ -196,8 +231,24 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_keep_the_offsets() {
-        let found = search(b"\xff\xfe\x80\xe9 NEEDLE \xc3");
+        let found = search(b"\xff\xfd\x80\xe9 NEEDLE \xc3");
         assert_eq!(found, [(5, Place { line: 1, column: 6 })]);
+    }
+
+    #[test]
+    fn offsets_are_those_of_the_input_in_every_encoding() {
+        for (filler, times) in [("a\u{1f600}\n", 3), ("\u{e9}\u{4e00}x\n", 300_000)] {
+            let text = format!("{}\u{1f600} NEEDLE NEEDLE", filler.repeat(times));
+            for encoding in ALL {
+                let bytes = encoded(&text, encoding);
+                let needle = &encoded("NEEDLE", encoding)[Text::open(bytes.as_slice()).unwrap().mark()..];
+                let found = search(&bytes);
+                let line = times as u64 + 1;
+                let places: Vec<_> = found.iter().map(|(_, place)| (place.line, place.column)).collect();
+                assert_eq!(places, [(line, 3), (line, 10)], "{encoding:?}");
+                assert!(found.iter().all(|(at, _)| bytes[*at..].starts_with(needle)), "{encoding:?}");
+            }
+        }
     }
 
     proptest! {
