@@ -157,11 +157,14 @@ impl Chunk {
         ((at - self.from) / BLOCK % BLOCKS, (at - self.from) % BLOCK)
     }
 
-    /// Each block: where it stands, what begins there, the base64 digits of it and of the one behind it.
-    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, Starts, u128)> {
+    /// Each block: where it stands, what begins there, where the last values of those begin that belong together, the
+    /// base64 digits of it and of the one behind it.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, Starts, u64, u128)> {
         (0..self.count).map(|index| {
+            let (here, behind) = (self.starts[index], self.starts[index + 1].value);
+            let last = here.value & !(here.value >> 1 | behind << (BLOCK - 1));
             let digits = wide(self.masks[index].digit, self.masks[index + 1].digit);
-            (self.from + index * BLOCK, self.starts[index], digits)
+            (self.from + index * BLOCK, here, last, digits)
         })
     }
 }

@@ -15,10 +15,11 @@ use super::chunk::{CHUNK, Chunk};
 use super::filter::Filter;
 use super::joined;
 use super::keys::KeyTable;
-use super::lane::{Behind, CREDENTIALS, Key, Lane, OPENINGS, SECRET_KINDS, is_operator, is_wordy};
+use super::lane::{Behind, CREDENTIALS, Key, Lane, OPENINGS, SECRET_KINDS, VALUE, is_operator, is_wordy};
 use super::private_key;
 use super::rules::LeakRule;
 use super::stretches::{Stretch, Stretches, places};
+use super::wrapped::closes;
 use crate::finding::Severity;
 
 /// Blocks that are searched at a time for keys around long runs.
@@ -71,6 +72,8 @@ pub(super) struct Found {
     pub(super) secret_kinds: Vec<usize>,
     /// Where percent signs stand.
     pub(super) percents: Vec<usize>,
+    /// Where values end in front of what closes a line, in order.
+    pub(super) ends: Vec<usize>,
 }
 
 /// How far a rule has come.
@@ -181,13 +184,15 @@ impl Engine {
                 reading.word(&chunk, from + at);
             }
             found.percents.extend(chunk.percents.iter().map(|at| from + at));
-            for (at, starts, digits) in chunk.blocks() {
+            for (at, starts, last_values, digits) in chunk.blocks() {
                 if starts.long != 0 {
                     let last = BLOCK - 1 - starts.long.leading_zeros() as usize;
                     reading.long_run(&chunk, at + starts.long.trailing_zeros() as usize..at + last);
                 }
                 if starts.value != 0 {
                     stretches.block(text, at, digits);
+                    let ends = places(last_values, at + VALUE);
+                    found.ends.extend(ends.filter(|end| text.get(*end).is_some_and(|byte| closes(*byte))));
                 }
             }
             reading.search();
