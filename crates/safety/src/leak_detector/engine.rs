@@ -72,7 +72,7 @@ pub(super) struct Found {
     pub(super) secret_kinds: Vec<usize>,
     /// Where percent signs stand.
     pub(super) percents: Vec<usize>,
-    /// Where values end in front of what closes a line, in order.
+    /// Where values end in front of what closes a line, near a break, in order.
     pub(super) ends: Vec<usize>,
 }
 
@@ -184,14 +184,14 @@ impl Engine {
                 reading.word(&chunk, from + at);
             }
             found.percents.extend(chunk.percents.iter().map(|at| from + at));
-            for (at, starts, last_values, digits) in chunk.blocks() {
+            for (at, starts, digits) in chunk.blocks() {
                 if starts.long != 0 {
                     let last = BLOCK - 1 - starts.long.leading_zeros() as usize;
                     reading.long_run(&chunk, at + starts.long.trailing_zeros() as usize..at + last);
                 }
                 if starts.value != 0 {
                     stretches.block(text, at, digits);
-                    let ends = places(last_values, at + VALUE);
+                    let ends = places(chunk.values_at_breaks(at), at + VALUE);
                     found.ends.extend(ends.filter(|end| text.get(*end).is_some_and(|byte| closes(*byte))));
                 }
             }

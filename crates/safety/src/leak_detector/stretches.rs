@@ -57,6 +57,7 @@ impl Stretches {
 
     /// Notes the stretches that begin in the block at `from`, in which a run of [`LEAST_DIGITS`] does; `digits` are the
     /// base64 digits of it and of the block behind it.
+    #[inline(always)]
     pub(super) fn block(&mut self, text: &[u8], from: usize, digits: u128) {
         const { assert!(2 * LEAST_PAIRS >= LEAST_DIGITS) };
         let (read, last) = self.last;

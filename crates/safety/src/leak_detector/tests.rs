@@ -458,6 +458,23 @@ fn neither_a_colour_nor_a_unicode_escape_hides_a_secret() {
 }
 
 #[test]
+fn a_character_that_takes_two_escapes_hides_nothing() {
+    let known = vault("k9T2mP4r😀Zw7xQLv8");
+    for (text, hit) in [
+        ("{\"p\": \"k9T2mP4r\\ud83d\\ude00Zw7xQLv8\"}", true),
+        ("{\"p\": \"k9T2mP4r\\uD83D\\uDE00Zw7xQLv8\"}", true),
+        ("k9T2mP4r\\ud83d\\ud83dZw7xQLv8", false),
+        ("k9T2mP4r\\ude00\\ud83d", false),
+        ("k9T2mP4r\\ud83d", false),
+    ] {
+        let found = detector().scan(text.as_bytes(), &known);
+        assert_eq!(!found.is_empty(), hit, "{text}");
+        let whole = text.len() - "{\"p\": \"\"}".len();
+        assert!(!hit || found[0].span == (7..7 + whole), "{found:?}");
+    }
+}
+
+#[test]
 fn an_escaped_password_of_a_connection_string_is_found_decoded() {
     let known = vault("postgres://u:kq%238ZtV%40n3LmX@db.internal/app");
     for text in ["a kq%238ZtV%40n3LmX b", "a kq#8ZtV@n3LmX b"] {

@@ -20,7 +20,7 @@ pub(super) const LEAST: usize = LEAST_DIGITS;
 const MOST: usize = 1024;
 /// The most bytes in front of the digits of a line, none of them a letter, and behind them.
 const HEAD: usize = 32;
-const TAIL: usize = 8;
+pub(super) const TAIL: usize = 7;
 /// No line of wrapped digits is longer, without its line feed.
 const LONGEST: usize = HEAD + MOST + TAIL;
 
@@ -212,15 +212,19 @@ fn lines(text: &[u8], end: usize, pieces: &mut Vec<Range<usize>>) {
 
 /// The digits of one line between which line ends are written, from those on that end at `end`.
 fn written(text: &[u8], end: usize, pieces: &mut Vec<Range<usize>>) {
+    let Some(mut next) = written_end(text, end) else { return };
     let count = text[..end].iter().rev().take(MOST).take_while(|byte| blocks::is_digit(**byte)).count();
     let start = end - count;
     // The letter of the escape in front of it belongs to that.
     let escape = start > 0 && text[start - 1] == b'\\' && matches!(text[start], b'n' | b'r' | b't');
     let mut piece = start + usize::from(escape)..end;
-    while let Some(next) = (piece.len() >= LEAST).then(|| written_end(text, piece.end)).flatten() {
-        pieces.push(piece);
+    while piece.len() >= LEAST {
         let count = text[next..].iter().take(MOST).take_while(|byte| blocks::is_digit(**byte)).count();
-        piece = next..next + count;
+        pieces.push(std::mem::replace(&mut piece, next..next + count));
+        match written_end(text, piece.end) {
+            Some(line) if !piece.is_empty() => next = line,
+            _ => break,
+        }
     }
     if !pieces.is_empty() && !piece.is_empty() {
         pieces.push(piece);
@@ -229,6 +233,9 @@ fn written(text: &[u8], end: usize, pieces: &mut Vec<Range<usize>>) {
 
 /// Where the text goes on behind the line end that is written at `at`, and behind an indentation and a number.
 fn written_end(text: &[u8], at: usize) -> Option<usize> {
+    if !matches!(text.get(at), Some(b'\\' | b' ')) {
+        return None;
+    }
     let count =
         |at: usize, is: fn(&u8) -> bool| text[at..].iter().take(HEAD).take_while(|byte| is(byte)).count();
     let escaped = |at: usize, letter: u8| {
