@@ -7,8 +7,8 @@
 //! Which bytes and which surroundings those are follows from the expression ([`lane`]), when the program is built.
 //! Every expression is a finite automaton with a bound, so the time is linear on every input. A text is read line by
 //! line (a very long line in overlapping pieces), which makes the result of a stream independent of how it was cut
-//! into chunks. What stands encoded ([`stretches`], [`views`]), or on the line below its name ([`joined`]), is read as
-//! a text of its own.
+//! into chunks. What stands encoded ([`stretches`], [`views`]), wrapped over several lines or not ([`wrapped`]), or on
+//! the line below its name ([`joined`]), is read as a text of its own.
 //!
 //! A checksum is confidence, not a filter: a token whose checksum is right is critical, one whose
 //! checksum is wrong is still a token of that format.
@@ -52,6 +52,7 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod views;
+mod wrapped;
 
 use std::sync::{Arc, LazyLock};
 
@@ -62,6 +63,7 @@ pub(crate) use stream::LeakStream;
 use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
 use engine::{Engine, Found};
+use lines::Lines;
 use rules::{DIGEST, FILTERS, SHIPPED};
 
 /// The shipped rules by their lanes, once for the whole process.
@@ -93,9 +95,10 @@ impl LeakDetector {
     /// Spans count from its beginning.
     pub(crate) fn scan(&self, text: &[u8], known: &KnownValues) -> Vec<Signal> {
         let mut signals = Vec::new();
+        let mut lines = Lines::default();
         let mut at = 0;
         while at < text.len() {
-            let cut = lines::settled(&text[at..], true);
+            let cut = lines.settled(&text[at..], true);
             self.scan_lines(&text[at..at + cut.read], at, cut.accept, known, &mut signals);
             at += cut.accept;
         }
@@ -124,14 +127,17 @@ impl LeakDetector {
     }
 
     /// What stands encoded in a text, up to `depth` encodings around each other. Each view is shorter than
-    /// what it was decoded from, so the work is bounded by the length of the text.
+    /// what it was decoded from, so the work is bounded by the length of the text. That text was wrapped is no encoding.
     fn encoded(&self, text: &[u8], found: &Found, known: &KnownValues, depth: usize) -> Vec<Signal> {
         let mut signals = Vec::new();
         for view in views::of(text, found) {
-            let found = ENGINE.find(&SHIPPED, &view.text);
-            let mut inner = match depth {
-                0 | 1 => Vec::new(),
-                _ => self.encoded(&view.text, &found, known, depth - 1),
+            let (found, left) = match view.wrapped() {
+                Some(found) => (found, depth),
+                None => (ENGINE.find(&SHIPPED, &view.text), depth - 1),
+            };
+            let mut inner = match left {
+                0 => Vec::new(),
+                left => self.encoded(&view.text, &found, known, left),
             };
             self.report(found, &view.text, &mut inner);
             Cursor::new().read(known, &view.text, &mut inner);

@@ -145,9 +145,56 @@ fn no_text_takes_more_than_linear_time() {
         ("maps of Kubernetes", "data:\n# kind\n"),
         ("objects on one line", "{\"kind\":{\"data\":"),
         ("findings on lines", "ghp_qWeRtY7uIoP3asdfghjklZXCVBNM12345678\n"),
+        ("lines of digits", "0123456789abcdef0123\n"),
+        ("lines of text in base64", "Ym9vbSBib29tIGJvb20gYm9v\n"),
+        ("lines of text in hexadecimal", "626f6f6d20626f6f6d20626f6f6d20\n"),
+        ("lines of digits that end in each other", "0123456789abcdef0123\nabc\n"),
+        ("digits with written line ends", "Ym9vbSBib29tIGJvb20gYm9v\\n"),
+        ("digits that go on in nothing", "0123456789abcdef0123\\n\""),
+        ("slashes behind digits", "0123456789abcdef0123\\\\\\\\\\\\\\\\"),
     ] {
         grows_linearly(name, unit);
     }
+}
+
+/// A wrapped text in a wrapped text: each break is read once for each encoding around it.
+#[test]
+fn wrapped_texts_in_each_other_take_linear_time() {
+    use base64::Engine as _;
+    let wrap = |text: &[u8]| -> Vec<u8> {
+        let digits = base64::engine::general_purpose::STANDARD.encode(text).into_bytes();
+        digits.chunks(76).flat_map(|line| line.iter().copied().chain([b'\n'])).collect()
+    };
+    let nested = |length: usize| wrap(&wrap(&wrap(&b"a note of it, ".repeat(length))));
+    let time = |text: &[u8]| {
+        let started = own_time();
+        detector().scan(text, &none());
+        own_time() - started
+    };
+    let (small, large) = (nested(2_000), nested(8_000));
+    assert!(large.len() > 256 << 10);
+    let (once, often) = (time(&small).min(time(&small)), time(&large).min(time(&large)));
+    assert!(often < once * 12 + Duration::from_millis(40), "{once:?}, then {often:?}");
+}
+
+/// A program that prints a line at a time: what is held is not read again with each.
+#[test]
+fn lines_of_digits_that_come_one_by_one_take_linear_time() {
+    let line = b"0123456789abcdef0123\n";
+    let time = |count: usize| {
+        let known = std::sync::Arc::new(none());
+        let rules = crate::rulebook::Rulebook::new(&Default::default(), &[], &[]).unwrap();
+        let mut stream = LeakStream::new(known, crate::Channel::Response, types::Source::Pipe);
+        let (mut out, started) = (Vec::new(), own_time());
+        for _ in 0..count {
+            assert!(stream.push(detector(), &rules, line, &mut out).is_ok());
+        }
+        assert!(stream.finish(detector(), &rules, &mut out).is_ok());
+        assert_eq!(out.len(), count * line.len());
+        own_time() - started
+    };
+    let (small, large) = (time(700).min(time(700)), time(2_800).min(time(2_800)));
+    assert!(large < small * 8 + Duration::from_millis(20), "{small:?}, then {large:?}");
 }
 
 #[test]

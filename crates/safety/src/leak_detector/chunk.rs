@@ -7,7 +7,9 @@ use std::ops::Range;
 
 use super::blocks::{self, BLOCK, Masks};
 use super::filter::Filter;
+use super::lane::VALUE;
 use super::runs::{Rows, Starts, ahead, reach, wide};
+use super::wrapped;
 
 /// Blocks of a chunk: their masks fit into the first cache.
 const BLOCKS: usize = 64;
@@ -163,6 +165,21 @@ impl Chunk {
             let digits = wide(self.masks[index].digit, self.masks[index + 1].digit);
             (self.from + index * BLOCK, self.starts[index], digits)
         })
+    }
+
+    /// Where in the block at `at` the last values begin of those that go over into each other, if at most
+    /// [`wrapped::TAIL`] bytes stand between their end and the end of their line, or an escape.
+    #[inline(always)]
+    pub(super) fn values_at_breaks(&self, at: usize) -> u64 {
+        const { assert!(wrapped::TAIL == 7) };
+        let (index, _) = self.place(at);
+        let (here, behind) = (&self.masks[index], &self.masks[index + 1]);
+        let mut breaks = wide(here.line_end | here.escape, behind.line_end | behind.escape);
+        for step in [1, 2, 4] {
+            breaks |= breaks >> step;
+        }
+        let (value, more) = (self.starts[index].value, self.starts[index + 1].value);
+        value & !(value >> 1 | more << (BLOCK - 1)) & (breaks >> VALUE) as u64
     }
 }
 

@@ -15,10 +15,11 @@ use super::chunk::{CHUNK, Chunk};
 use super::filter::Filter;
 use super::joined;
 use super::keys::KeyTable;
-use super::lane::{Behind, CREDENTIALS, Key, Lane, OPENINGS, SECRET_KINDS, is_operator, is_wordy};
+use super::lane::{Behind, CREDENTIALS, Key, Lane, OPENINGS, SECRET_KINDS, VALUE, is_operator, is_wordy};
 use super::private_key;
 use super::rules::LeakRule;
 use super::stretches::{Stretch, Stretches, places};
+use super::wrapped::closes;
 use crate::finding::Severity;
 
 /// Blocks that are searched at a time for keys around long runs.
@@ -71,6 +72,8 @@ pub(super) struct Found {
     pub(super) secret_kinds: Vec<usize>,
     /// Where percent signs stand.
     pub(super) percents: Vec<usize>,
+    /// Where values end in front of what closes a line, near a break, in order.
+    pub(super) ends: Vec<usize>,
 }
 
 /// How far a rule has come.
@@ -188,6 +191,8 @@ impl Engine {
                 }
                 if starts.value != 0 {
                     stretches.block(text, at, digits);
+                    let ends = places(chunk.values_at_breaks(at), at + VALUE);
+                    found.ends.extend(ends.filter(|end| text.get(*end).is_some_and(|byte| closes(*byte))));
                 }
             }
             reading.search();

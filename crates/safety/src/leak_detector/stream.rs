@@ -10,7 +10,8 @@ use std::sync::Arc;
 use memchr::{memchr, memrchr};
 use types::Source;
 
-use super::{Cursor, KnownValues, LeakDetector, lines, merge};
+use super::lines::{self, Lines};
+use super::{Cursor, KnownValues, LeakDetector, merge};
 use crate::Channel;
 use crate::finding::{Action, Finding, Kind};
 use crate::rulebook::Rulebook;
@@ -34,8 +35,9 @@ pub(crate) struct LeakStream {
     start: usize,
     /// The last bytes before them, at most [`HELD`].
     gone: Vec<u8>,
-    /// Offset up to which lines were read for good.
+    /// Offset up to which lines were read for good, and those behind it.
     settled: usize,
+    lines: Lines,
     /// Replacements that are not released yet, in order.
     edits: VecDeque<(Range<usize>, String)>,
     /// Offset of the first zero byte: what holds one is not text and is never altered.
@@ -79,6 +81,7 @@ impl LeakStream {
             start: 0,
             gone: Vec::new(),
             settled: 0,
+            lines: Lines::default(),
             edits: VecDeque::new(),
             zero: None,
             by_lines: false,
@@ -198,7 +201,7 @@ impl LeakStream {
     ) -> Result<(), Stopped> {
         loop {
             let pending = &self.buffer[self.settled - self.start..];
-            let cut = lines::settled(pending, finished);
+            let cut = self.lines.settled(pending, finished);
             if cut.accept == 0 {
                 return Ok(());
             }

@@ -45,8 +45,19 @@ impl Stretches {
         self.found
     }
 
+    /// Those of a text that holds nothing but base64 digits.
+    pub(super) fn of_digits(text: &[u8]) -> Vec<Stretch> {
+        let mut stretches = Self::default();
+        for from in (0..text.len()).step_by(BLOCK) {
+            let missing = (2 * BLOCK).saturating_sub(text.len() - from);
+            stretches.block(text, from, u128::MAX.checked_shr(missing as u32).unwrap_or(0));
+        }
+        stretches.into_found()
+    }
+
     /// Notes the stretches that begin in the block at `from`, in which a run of [`LEAST_DIGITS`] does; `digits` are the
     /// base64 digits of it and of the block behind it.
+    #[inline(always)]
     pub(super) fn block(&mut self, text: &[u8], from: usize, digits: u128) {
         const { assert!(2 * LEAST_PAIRS >= LEAST_DIGITS) };
         let (read, last) = self.last;

@@ -16,7 +16,7 @@ const KEY: [u8; 32] = [9; 32];
 /// Made up for these tests.
 const VALUE: &str = "q7#Zr2/vT9+wLx4KpB8=mN1";
 
-fn detector() -> &'static LeakDetector {
+pub(super) fn detector() -> &'static LeakDetector {
     static DETECTOR: std::sync::OnceLock<LeakDetector> = std::sync::OnceLock::new();
     DETECTOR.get_or_init(|| LeakDetector::new(Fingerprinter::new(&[0; 32])))
 }
@@ -30,7 +30,7 @@ fn rulebook() -> Rulebook {
     Rulebook::new(&Config::default(), &[], &[]).unwrap()
 }
 
-fn vault(value: &str) -> Arc<KnownValues> {
+pub(super) fn vault(value: &str) -> Arc<KnownValues> {
     let mut known = KnownValues::new(KEY);
     let prints = Fingerprints::of(&KEY, value.as_bytes()).unwrap();
     let stored = Fingerprints::from_bytes(&prints.to_bytes()).unwrap();
@@ -39,10 +39,10 @@ fn vault(value: &str) -> Arc<KnownValues> {
 }
 
 /// Output, findings and whether it was stopped.
-type Outcome = (Vec<u8>, Vec<(String, Range<usize>)>, bool);
+pub(super) type Outcome = (Vec<u8>, Vec<(String, Range<usize>)>, bool);
 
 /// What comes of one way of cutting.
-fn run(text: &[u8], cuts: &[usize], known: &Arc<KnownValues>) -> Outcome {
+pub(super) fn run(text: &[u8], cuts: &[usize], known: &Arc<KnownValues>) -> Outcome {
     let rules = rulebook();
     let mut stream = LeakStream::new(known.clone(), Channel::Response, Source::Pipe);
     let mut out = Vec::new();
@@ -89,11 +89,18 @@ fn learns(
     (released, out, stopped)
 }
 
-fn token(n: usize) -> String {
+pub(super) fn token(n: usize) -> String {
     // In the form of a GitHub token, with a wrong checksum.
     let body: String =
         (0..36).map(|i| char::from(b"qWeRtY7uIoP3"[(i * 7 + n * 5 + i * i * n) % 12])).collect();
     format!("ghp_{body}")
+}
+
+/// Lines of base64.
+fn wrapped(text: &str, width: usize) -> String {
+    use base64::Engine as _;
+    let digits = base64::engine::general_purpose::STANDARD.encode(text).into_bytes();
+    digits.chunks(width).map(|line| format!("{}\n", String::from_utf8_lossy(line))).collect()
 }
 
 fn piece() -> impl Strategy<Value = String> {
@@ -113,6 +120,9 @@ fn piece() -> impl Strategy<Value = String> {
         1 => "\n(- |  )?(kind: Secret|data:|stringData:)\n",
         1 => "(  |    )?(pin: QmxhdTQy|\"pin\": \"QmxhdTQy\",|---)\n",
         1 => Just("  k8Gz!pQ2vR7x\n".to_owned()),
+        1 => (0usize..9, 20usize..77).prop_map(|(n, width)| wrapped(&format!("a note {} of it", token(n)), width)),
+        1 => "(\n)?[0-9a-f]{20,64}\n",
+        1 => (0usize..9).prop_map(|n| wrapped(&"the notes of it ".repeat(400 * n), 76)),
         1 => Just("\0\u{fffd}é".to_owned()),
         1 => Just("lorem ipsum ".repeat(7000)),
     ]
@@ -448,6 +458,23 @@ fn neither_a_colour_nor_a_unicode_escape_hides_a_secret() {
 }
 
 #[test]
+fn a_character_that_takes_two_escapes_hides_nothing() {
+    let known = vault("k9T2mP4r😀Zw7xQLv8");
+    for (text, hit) in [
+        ("{\"p\": \"k9T2mP4r\\ud83d\\ude00Zw7xQLv8\"}", true),
+        ("{\"p\": \"k9T2mP4r\\uD83D\\uDE00Zw7xQLv8\"}", true),
+        ("k9T2mP4r\\ud83d\\ud83dZw7xQLv8", false),
+        ("k9T2mP4r\\ude00\\ud83d", false),
+        ("k9T2mP4r\\ud83d", false),
+    ] {
+        let found = detector().scan(text.as_bytes(), &known);
+        assert_eq!(!found.is_empty(), hit, "{text}");
+        let whole = text.len() - "{\"p\": \"\"}".len();
+        assert!(!hit || found[0].span == (7..7 + whole), "{found:?}");
+    }
+}
+
+#[test]
 fn an_escaped_password_of_a_connection_string_is_found_decoded() {
     let known = vault("postgres://u:kq%238ZtV%40n3LmX@db.internal/app");
     for text in ["a kq%238ZtV%40n3LmX b", "a kq#8ZtV@n3LmX b"] {
@@ -526,7 +553,7 @@ fn a_flagged_stream_fills_no_memory_and_hides_nothing() {
     let (rules, mut out) = (rulebook(), Vec::new());
     // What holds a zero byte is not text: it is flagged and not altered.
     assert!(stream.push(detector(), &rules, b"\0\n", &mut out).is_ok());
-    let line = format!("{}\n", token(1));
+    let line = format!("a {}\n", token(1));
     for _ in 0..1000 {
         assert!(stream.push(detector(), &rules, line.as_bytes(), &mut out).is_ok());
     }

@@ -1,6 +1,7 @@
 //! Encoded text inside a text: base64, base64url, hexadecimal, percent and Unicode escapes, decoded where what comes
 //! of them is printable, and lines without what a terminal obeys. Binary data stays as it is: no rule and no value of
-//! a vault is looked for in it but as it stands.
+//! a vault is looked for in it but as it stands. Digits that were wrapped are a text of their own, and what a break cuts
+//! is decoded from that.
 
 use std::ops::Range;
 
@@ -13,6 +14,7 @@ use memchr::{memchr, memchr2, memmem, memrchr};
 use super::engine::Found;
 use super::joined;
 use super::stretches::Encoding;
+use super::wrapped::{self, Run};
 
 /// How many encodings may lie around each other.
 pub(super) const DEPTH: usize = 3;
@@ -30,7 +32,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// A text that stood encoded in another one.
 pub(super) struct View {
     pub(super) text: Vec<u8>,
-    /// Under which reading: `base64`, `hex`, `percent`, `escapes`, `joined`.
+    /// Under which reading: `base64`, `hex`, `percent`, `escapes`, `joined`, `wrapped`.
     pub(super) name: &'static str,
     places: Places,
 }
@@ -41,6 +43,8 @@ enum Places {
     Groups { start: usize, characters: usize, bytes: usize },
     /// The place of every byte, and the end.
     Each(Vec<usize>),
+    /// That of every piece.
+    Pieces(Run),
 }
 
 impl View {
@@ -56,7 +60,15 @@ impl View {
                 let place = |at: usize| places.get(at).copied().unwrap_or(last);
                 place(span.start)..place(span.end)
             }
+            Places::Pieces(run) => run.original(span),
         }
+    }
+
+    /// What was found in a view that holds nothing but digits that stood on several lines: the lines have been read, so
+    /// what counts is what a break cuts.
+    pub(super) fn wrapped(&self) -> Option<Found> {
+        let Places::Pieces(run) = &self.places else { return None };
+        Some(Found { stretches: run.stretches(&self.text), ..Found::default() })
     }
 }
 
@@ -76,6 +88,9 @@ pub(super) fn of(text: &[u8], found: &Found) -> Vec<View> {
             before = places.first().copied();
             views.push(View { text, name: "joined", places: Places::Each(places) });
         }
+    }
+    for (text, run) in wrapped::runs(text, &found.ends) {
+        views.push(View { text, name: "wrapped", places: Places::Pieces(run) });
     }
     percent(text, &found.percents, &mut views);
     escapes(text, &mut views);
@@ -153,13 +168,13 @@ fn escapes(text: &[u8], views: &mut Vec<View>) {
             }
             let escaped = unicode(&text[from..end]);
             let mut bytes = [0; 4];
-            let piece = match escaped {
-                Some(c) => c.encode_utf8(&mut bytes).as_bytes(),
-                None => &text[from..=from],
+            let (piece, length) = match escaped {
+                Some((c, length)) => (c.encode_utf8(&mut bytes).as_bytes(), length),
+                None => (&text[from..=from], 1),
             };
             plain.extend_from_slice(piece);
             places.resize(plain.len(), place);
-            from += if escaped.is_some() { 6 } else { 1 };
+            from += length;
             place = from;
         }
         places.push(place);
@@ -191,15 +206,21 @@ fn control(text: &[u8]) -> Option<usize> {
     Some(1 + length)
 }
 
-/// The character of a `\u` with its four digits at the beginning (RFC 8259, section 7), unless it is half of one.
-fn unicode(text: &[u8]) -> Option<char> {
-    let digits = text.strip_prefix(b"\\u")?.first_chunk::<4>()?;
-    let unit = digits
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .try_fold(0, |unit, pair| Some(unit << 8 | u32::from(byte(pair)?)))?;
-    char::from_u32(unit)
+/// The character of a `\u` with its four digits at the beginning, or of two that stand for one (RFC 8259, section 7), and
+/// the length of all that. Half of one is none.
+fn unicode(text: &[u8]) -> Option<(char, usize)> {
+    const LENGTH: usize = 6;
+    let unit = |at: usize| {
+        let digits = text.get(at..)?.strip_prefix(b"\\u")?.first_chunk::<4>()?;
+        let bytes = digits.as_chunks::<2>().0;
+        bytes.iter().try_fold(0u16, |unit, pair| Some(unit << 8 | u16::from(byte(pair)?)))
+    };
+    let units = [Some(unit(0)?), unit(LENGTH)];
+    let (c, length) = match char::decode_utf16(units.into_iter().flatten()).next()?.ok()? {
+        c if c.len_utf16() == 2 => (c, 2 * LENGTH),
+        c => (c, LENGTH),
+    };
+    Some((c, length))
 }
 
 /// The byte of a pair of hexadecimal digits.
