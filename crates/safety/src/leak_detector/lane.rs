@@ -26,8 +26,9 @@ pub(super) const CREDENTIALS: [&str; 13] = [
     "key", "token", "secret", "pass", "auth", "pat", "pwd", "cred", "login", "appid", "app_id", "sid", "hec",
 ];
 
-/// What the kind of a Secret of Kubernetes begins with, in YAML and in JSON.
-pub(super) const SECRET_KINDS: [&str; 2] = ["kind: Secret", "\"kind\""];
+/// What the kind of a Secret of Kubernetes begins with, in YAML and in JSON, and its type.
+pub(super) const SECRET_KINDS: [&str; 7] =
+    ["kind:", "kind\"", "kind'", "kind\\", "Opaque", "kubernetes.io/", "helm.sh/"];
 
 /// What every opening line of a private key holds one of.
 pub(super) const OPENINGS: [&str; 3] = ["PRIVATE KEY", "PuTTY-User-Key-File-", JWK_TYPE];
