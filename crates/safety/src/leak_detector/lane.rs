@@ -30,10 +30,11 @@ pub(super) const CREDENTIALS: [&str; 13] = [
 pub(super) const SECRET_KINDS: [&str; 7] =
     ["kind:", "kind\"", "kind'", "kind\\", "Opaque", "kubernetes.io/", "helm.sh/"];
 
-/// What every opening line of a private key holds one of.
-pub(super) const OPENINGS: [&str; 3] = ["PRIVATE KEY", "PuTTY-User-Key-File-", JWK_TYPE];
+/// What every opening line of a private key holds one of; a space may be as in a form or escaped.
+pub(super) const OPENINGS: [&str; 5] =
+    ["PRIVATE KEY", "PRIVATE+KEY", "PRIVATE%20KEY", "PuTTY-User-Key-File-", JWK_TYPE];
 /// The member that every JSON Web Key has.
-pub(super) const JWK_TYPE: &str = "\"kty\"";
+pub(super) const JWK_TYPE: &str = "kty";
 
 /// Three to [`KEY`] folded bytes: a letter stands for both of its cases.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
