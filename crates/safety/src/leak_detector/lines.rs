@@ -36,17 +36,10 @@ pub(super) fn settled(buffer: &[u8], finished: bool) -> Cut {
         };
     }
     let cut = held(buffer, whole, finished);
-    match last_line(&buffer[..cut.accept]) {
+    match joined::undecided(&buffer[..cut.accept]) {
         Some(start) if !finished => Cut { read: start, accept: start },
         _ => cut,
     }
-}
-
-/// Where the last line begins, when the value of a name at its end may stand on the next line.
-fn last_line(text: &[u8]) -> Option<usize> {
-    let text = text.strip_suffix(b"\n")?;
-    let start = memrchr(b'\n', text).map_or(0, |newline| newline + 1);
-    joined::opening(&text[start..]).map(|_| start)
 }
 
 /// Where the first line longer than [`LONG_LINE`] begins.
