@@ -9,7 +9,7 @@ use memchr::memmem;
 
 use super::letters;
 use super::placeholder::{
-    counts_off, has_example_word, is_documented, is_made_up, is_masked, is_placeholder, is_row,
+    counts_off, has_example_word, is_cut, is_documented, is_made_up, is_masked, is_placeholder, is_row,
 };
 use super::surroundings::{
     is_code, is_parameter, is_quoted, is_setting, is_type, is_variable, names_credential, names_id,
@@ -49,11 +49,8 @@ impl Filter {
     /// True when the secret at `span` of `line` is none of the look-alikes.
     pub(super) fn passes(self, line: &[u8], span: &Range<usize>) -> bool {
         let value = &line[span.clone()];
-        // `eyJ...` shows how a token begins, `xoxb-1234-####` hides how it ends.
-        let after = &line[span.end..];
-        let cut = ["...", "…", "####", "****"].iter().any(|mask| after.starts_with(mask.as_bytes()));
         let shown = is_documented(value) || has_example_word(value);
-        if cut || shown || is_masked(value) || is_made_up(value) {
+        if is_cut(&line[span.end..]) || shown || is_masked(value) || is_made_up(value) {
             return false;
         }
         // What has the form of a vendor's token is taken for one; a name such as `token` alone is not enough.
@@ -101,9 +98,13 @@ pub(super) fn stands_alone(line: &[u8], span: &Range<usize>) -> bool {
     let joined = |inside: u8, outside: u8| inside.is_ascii_alphanumeric() && outside.is_ascii_alphanumeric();
     let left = span.start > 0 && joined(line[span.start], line[span.start - 1]);
     let right = span.end < line.len() && span.end > 0 && joined(line[span.end - 1], line[span.end]);
-    // `\n` and `\t` of JSON and source are no letters of a word.
-    let escaped = span.start > 1 && line[span.start - 2] == b'\\';
-    (!left || escaped) && !right
+    // `\n` and `\t` of JSON and source are no letters of a word, nor is the option of `mysql -pVALUE`.
+    let apart = match &line[..span.start.saturating_sub(1)] {
+        [.., b'\\'] | [b'-'] => true,
+        [.., space, b'-'] => space.is_ascii_whitespace(),
+        _ => false,
+    };
+    (!left || apart) && !right
 }
 
 /// Shannon entropy in bits per byte.
@@ -170,7 +171,9 @@ fn is_identifier(value: &[u8]) -> bool {
 /// The argument of an option such as `--password`, which code seldom follows.
 fn is_argument(value: &[u8]) -> bool {
     let kinds = kinds(value);
-    kinds >= 3 || letters::are_random(value) || kinds >= 2 && has_digit(value) && !is_wordy(value)
+    // `MyNewPass`.
+    let named = value.len() >= 4 && value[value.len() - 4..].eq_ignore_ascii_case(b"pass");
+    kinds >= 3 || letters::are_random(value) && !named || kinds >= 2 && has_digit(value) && !is_wordy(value)
 }
 
 /// A value of a name such as `token` that is no identifier.

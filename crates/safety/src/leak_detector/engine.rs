@@ -15,6 +15,7 @@ use super::chunk::{CHUNK, Chunk};
 use super::filter::Filter;
 use super::joined;
 use super::keys::KeyTable;
+use super::kubernetes;
 use super::lane::{Behind, CREDENTIALS, Key, Lane, OPENINGS, SECRET_KINDS, VALUE, is_operator, is_wordy};
 use super::private_key;
 use super::rules::LeakRule;
@@ -242,7 +243,7 @@ impl Reading<'_> {
             PRIVATE_KEY if private_key::opens(&text[at..]) => found.key_openings.push(at),
             PRIVATE_KEY => {}
             CREDENTIAL => is_credential = true,
-            SECRET_KIND if is_secret_kind(&text[at..]) => found.secret_kinds.push(at),
+            SECRET_KIND if kubernetes::is_kind(&text[at..]) => found.secret_kinds.push(at),
             SECRET_KIND => {}
             index => {
                 let rule = &rules[usize::from(index)];
@@ -399,16 +400,6 @@ fn goes_on(rule: &LeakRule, chunk: &Chunk, at: usize) -> bool {
     !rule.behind.value || chunk.has_value(at)
 }
 
-/// True when the kind that a text begins with may be that of a Secret.
-fn is_secret_kind(text: &[u8]) -> bool {
-    let [yaml, json] = SECRET_KINDS.map(str::as_bytes);
-    let value = text.strip_prefix(json).and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
-    match value.map(<[u8]>::trim_ascii_start) {
-        Some([b'"' | b'\'', value @ ..] | value) => value.starts_with(b"Secret"),
-        None => text.starts_with(yaml),
-    }
-}
-
 /// Where the first of the signs, or a digit, stands from a place on, or the end of the line; the place itself where
 /// neither is needed.
 fn next_sign(line: &[u8], from: usize, needed: &Behind) -> usize {
@@ -446,20 +437,5 @@ fn operator_follows(operators: &[u8], text: &[u8]) -> bool {
     match near.iter().skip_while(|byte| word(byte)).find(|byte| !between(byte)) {
         Some(byte) => operators.contains(byte),
         None => near.len() == NEAR,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_kind_of_a_secret_is_one() {
-        for text in ["kind: Secret", "\"kind\":\"Secret\"", "\"kind\" : \"Secret\",", "\"kind\": 'Secret'"] {
-            assert!(is_secret_kind(text.as_bytes()), "{text}");
-        }
-        for text in ["kind: secret", "\"kind\": \"Pod\"", "\"kind\"", "\"kind\": ", "\"kind\", \"Secret\""] {
-            assert!(!is_secret_kind(text.as_bytes()), "{text}");
-        }
     }
 }

@@ -3,30 +3,69 @@
 //! `kind: Secret` stands before its values or behind them (`kubectl get -o yaml` sorts), so lines are read as one block
 //! from the first of `kind: Secret`, `data:` and `stringData:` to the end of their document or object. Which lines
 //! belong together follows from their indentation, in JSON of one member a line too. JSON on one line is read by its
-//! braces, and a line that is read in pieces is cut in front of an object that is small enough.
+//! braces, escaped in a string or not, and a line that is read in pieces is cut in front of an object that is small
+//! enough. The items of a SecretList have no kind; their type says as much.
 
 pub(super) mod inline;
+mod line;
 
 use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use memchr::{memchr, memchr_iter, memmem, memrchr};
+use memchr::{memchr, memmem, memrchr};
 
 use super::placeholder::{has_example_word, is_masked, is_placeholder};
 use crate::finding::{Kind, Severity};
 use crate::signal::{Fingerprinter, Signal};
+use line::{Line, lines};
 
 /// The id of the rule.
 pub(super) const RULE: &str = "kubernetes-secret";
 
-/// Values that stand farther behind the first line of a block than this are not read with it.
-const FAR: usize = 32 * 1024;
+/// Lines that begin farther behind the first of a block than this are not read with it: a value of 60 KiB on one line
+/// may stand between `data` and `kind`.
+const FAR: usize = 63 * 1024;
 /// The fewest bytes of a value.
 const LEAST: usize = 4;
 /// Names of what is no secret in a Secret.
 const PUBLIC: [&str; 9] =
     ["username", "user", "host", "hostname", "port", "namespace", "database", "dbname", "ca.crt"];
+/// What the types of Secrets begin with.
+const TYPES: [&str; 9] = [
+    "Opaque",
+    "kubernetes.io/service-account-token",
+    "kubernetes.io/dockercfg",
+    "kubernetes.io/dockerconfigjson",
+    "kubernetes.io/basic-auth",
+    "kubernetes.io/ssh-auth",
+    "kubernetes.io/tls",
+    "kubernetes.io/token",
+    "helm.sh/release",
+];
+
+/// True when a text begins with a kind that may be one of a Secret, in YAML or in JSON, which may be escaped in a
+/// string of another, or with the type of one.
+pub(super) fn is_kind(text: &[u8]) -> bool {
+    let Some(rest) = text.strip_prefix(b"kind") else { return is_type(text) };
+    let signs = rest.iter().take_while(|byte| b"\\\"' :\t".contains(byte)).count();
+    let value = rest[signs..].strip_prefix(b"!!str ").unwrap_or(&rest[signs..]);
+    let value = value.strip_prefix(b"\"").or(value.strip_prefix(b"'")).unwrap_or(value);
+    rest[..signs].contains(&b':') && value.starts_with(b"Secret")
+}
+
+fn is_type(value: &[u8]) -> bool {
+    TYPES.iter().any(|kind| value.starts_with(kind.as_bytes()))
+}
+
+/// True when a member says that what it stands in is a Secret.
+fn tells(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"kind" => value == b"Secret",
+        b"type" => is_type(value.strip_prefix(b"bootstrap.").unwrap_or(value)),
+        _ => false,
+    }
+}
 
 /// The secret values of a text in which a `kind` that may be one of a Secret stands at `kinds`.
 pub(super) fn find(text: &[u8], kinds: &[usize]) -> Vec<Range<usize>> {
@@ -85,7 +124,7 @@ fn blocks(text: &[u8]) -> impl Iterator<Item = Block> {
         let first = Line::read(text, start);
         let mut block = Block { start, end: text.len(), column: first.column, closed: false };
         for line in lines(text, first.next..text.len()) {
-            if line.next - start >= FAR || ends(text, &line, block.column) {
+            if line.start - start >= FAR || ends(text, &line, block.column) {
                 (block.end, block.closed) = (line.start, true);
                 break;
             }
@@ -98,7 +137,8 @@ fn blocks(text: &[u8]) -> impl Iterator<Item = Block> {
 /// The beginnings of lines that have a word which the first line of a block has, each once.
 fn candidates(text: &[u8]) -> impl Iterator<Item = usize> {
     let mut words =
-        [b"kind".as_slice(), b"ata:", b"ata\""].map(|word| memmem::find_iter(text, word).peekable());
+        [b"kind".as_slice(), b"Opaque", b"kubernetes.io/", b"helm.sh/", b"ata:", b"ata\"", b"ata'"]
+            .map(|word| memmem::find_iter(text, word).peekable());
     let mut read = 0;
     std::iter::from_fn(move || {
         loop {
@@ -119,7 +159,7 @@ fn opens(text: &[u8], at: usize) -> bool {
     let line = Line::read(text, at);
     let (name, value) = (&text[line.name.clone()], &text[line.value.clone()]);
     match name {
-        b"kind" => value == b"Secret",
+        b"kind" | b"type" => tells(name, value),
         b"data" | b"stringData" if matches!(value, b"" | b"{") => {
             // Not known yet is good enough.
             let child = lines(text, line.next..text.len()).find(|line| !is_aside(text, line));
@@ -145,113 +185,77 @@ impl Block {
     /// Appends the secret values, if this is a Secret.
     fn values(&self, text: &[u8], found: &mut Vec<Range<usize>>) {
         let members = || lines(text, self.start..self.end).filter(|line| line.column == self.column);
-        if !members().any(|line| &text[line.name] == b"kind" && &text[line.value] == b"Secret") {
+        if !members().any(|line| tells(&text[line.name], &text[line.value])) {
             return;
         }
-        let mut encoded = None;
+        let mut map = None;
+        let mut scalar: Option<Scalar> = None;
         for line in lines(text, self.start..self.end) {
             let (name, value) = (&text[line.name.clone()], &text[line.value.clone()]);
+            if let Some(open) = scalar.take_if(|open| line.column <= open.column && !line.whole.is_empty()) {
+                open.close(text, found);
+            }
             if line.column == self.column && !(name.is_empty() && value.is_empty()) {
-                encoded = match name {
-                    b"data" => Some(true),
-                    b"stringData" => Some(false),
+                map = match name {
+                    b"data" => Some(Map::Encoded),
+                    b"stringData" => Some(Map::Plain),
                     _ => None,
                 };
-            } else if encoded.is_some_and(|encoded| is_secret(name, value, encoded)) {
-                found.push(line.value);
+            } else if let Some(open) = &mut scalar {
+                open.lines.extend((!line.whole.is_empty()).then_some(line.whole));
+            } else if let Some(map) = map {
+                if line.opens_scalar(text) {
+                    scalar = Some(Scalar { name: line.name, column: line.column, map, lines: Vec::new() });
+                } else if is_secret(name, value, map) {
+                    found.push(line.value);
+                }
             }
+        }
+        scalar.into_iter().for_each(|open| open.close(text, found));
+    }
+}
+
+/// A block scalar of YAML that is a value.
+struct Scalar {
+    name: Range<usize>,
+    column: usize,
+    map: Map,
+    lines: Vec<Range<usize>>,
+}
+
+impl Scalar {
+    /// Appends its lines, if they are secret. Plain text of more than one line, or of words, is read as it is.
+    fn close(self, text: &[u8], found: &mut Vec<Range<usize>>) {
+        let value: Vec<u8> = self.lines.iter().flat_map(|line| text[line.clone()].iter().copied()).collect();
+        let is_plain = self.map == Map::Plain;
+        let is_text = is_plain && (self.lines.len() != 1 || value.contains(&b' '));
+        if !is_text && is_secret(&text[self.name], &value, self.map) {
+            found.extend(self.lines);
         }
     }
 }
 
-/// True when a member of `data` (`encoded`) or of `stringData` is to be kept secret.
-fn is_secret(name: &[u8], value: &[u8], encoded: bool) -> bool {
+/// The maps of a Secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Map {
+    /// `data`, in base64.
+    Encoded,
+    /// `stringData`.
+    Plain,
+}
+
+/// True when a member of a map is to be kept secret.
+fn is_secret(name: &[u8], value: &[u8], map: Map) -> bool {
     let stands_in = |value: &[u8]| is_placeholder(value) || is_masked(value) || has_example_word(value);
     let public = PUBLIC.iter().any(|public| public.as_bytes() == name);
     if public || value.len() < LEAST || stands_in(value) {
         return false;
     }
-    if !encoded {
-        // A block scalar, the text of which is read as it is.
-        return !name.is_empty() && !value.starts_with(b"|") && !value.starts_with(b">");
+    if map == Map::Plain {
+        return !name.is_empty();
     }
     let Ok(plain) = STANDARD.decode(value) else { return false };
     plain.len() >= LEAST && !stands_in(plain.trim_ascii()) && !plain.starts_with(b"-----BEGIN CERTIFICATE")
-}
-
-/// One line: `name: value`, `"name": "value",`, `- name: value`.
-struct Line {
-    start: usize,
-    /// Where the next line begins.
-    next: usize,
-    /// How many spaces and signs of a list stand before it.
-    column: usize,
-    is_item: bool,
-    /// Empty where it has none.
-    name: Range<usize>,
-    /// Without quotes.
-    value: Range<usize>,
-}
-
-impl Line {
-    fn read(text: &[u8], start: usize) -> Self {
-        let start = start.min(text.len());
-        let next = memchr(b'\n', &text[start..]).map_or(text.len(), |newline| start + newline + 1);
-        let column = text[start..next].iter().take_while(|byte| matches!(byte, b' ' | b'-')).count();
-        let first = start + column + usize::from(text[start + column..next].starts_with(b"\""));
-        let named = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-        let end = first + text[first..next].iter().take_while(|byte| named(byte)).count();
-        let colon = end + usize::from(first > start + column && text[end..next].starts_with(b"\""));
-        let is_named = end > first && text[colon..next].starts_with(b":");
-        let (name, value) = if is_named { (first..end, colon + 1) } else { (first..first, start + column) };
-        Self {
-            start,
-            next,
-            column,
-            is_item: text[start..start + column].contains(&b'-'),
-            name,
-            value: unquoted(text, value..next),
-        }
-    }
-}
-
-/// A value without the spaces, the comma, the comment and the quotes around it.
-fn unquoted(text: &[u8], span: Range<usize>) -> Range<usize> {
-    let value = text[span.clone()].trim_ascii_start();
-    let start = span.end - value.len();
-    if let Some(end) = closing(value) {
-        return start + 1..start + end;
-    }
-    let comment =
-        memchr_iter(b'#', value).find(|at| at.checked_sub(1).is_none_or(|at| b" \t".contains(&value[at])));
-    let value = value[..comment.unwrap_or(value.len())].trim_ascii_end();
-    start..start + value.strip_suffix(b",").unwrap_or(value).trim_ascii_end().len()
-}
-
-/// Where the quotes around a value close, when nothing but a comma and a comment stands behind them.
-fn closing(value: &[u8]) -> Option<usize> {
-    let quote = *value.first().filter(|byte| matches!(byte, b'"' | b'\''))?;
-    let (mut last, mut end) = (0, None);
-    for at in memchr_iter(quote, &value[1..]).map(|at| at + 1) {
-        let escapes = value[last + 1..at].iter().rev().take_while(|byte| **byte == b'\\').count();
-        if quote == b'\'' || escapes % 2 == 0 {
-            end = Some(at);
-            break;
-        }
-        last = at;
-    }
-    let rest = value[end? + 1..].trim_ascii_start();
-    let rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
-    end.filter(|_| rest.is_empty() || rest.starts_with(b"#"))
-}
-
-fn lines(text: &[u8], span: Range<usize>) -> impl Iterator<Item = Line> {
-    let mut at = span.start;
-    std::iter::from_fn(move || {
-        let line = (at < span.end).then(|| Line::read(text, at))?;
-        at = line.next;
-        Some(line)
-    })
 }
 
 #[cfg(test)]
@@ -260,10 +264,10 @@ mod tests {
 
     /// What is found in a text.
     fn values(text: &str) -> Vec<&str> {
-        let kinds: Vec<usize> = super::super::lane::SECRET_KINDS
-            .iter()
-            .flat_map(|kind| memmem::find_iter(text.as_bytes(), kind))
-            .collect();
+        let places = |kind| memmem::find_iter(text.as_bytes(), kind);
+        let mut kinds: Vec<usize> = super::super::lane::SECRET_KINDS.iter().flat_map(places).collect();
+        kinds.retain(|at| is_kind(&text.as_bytes()[*at..]));
+        kinds.sort_unstable();
         find(text.as_bytes(), &kinds).into_iter().map(|span| &text[span]).collect()
     }
 
@@ -280,14 +284,71 @@ mod tests {
             "{\n  \"data\": {\n    \"pin\": \"QmxhdTQy\",\n    \"host\": \"ZGIuaW50ZXJuYWw=\"\n  },\n  \"kind\": \"Secret\",\n  \"type\": \"Opaque\"\n}\n",
             "{\"apiVersion\":\"v1\",\"data\":{\"pin\":\"QmxhdTQy\"},\"kind\":\"Secret\",\"metadata\":{\"name\":\"x\"}}",
             "[{\"kind\": \"ConfigMap\", \"data\": {\"a\": \"QmxhdTQz\"}}, {\"kind\": \"Secret\", \"data\": { \"n\" : \"bnVsbA==\", \"pin\" : \"QmxhdTQy\"}}, {\"data\": {\"a\": \"QmxhdTQz\"}}]",
+            "kind: 'Secret'\ndata:\n  'pin': QmxhdTQy\n",
+            "\"kind\":  \"Secret\" # a note\n\"data\":\n  \"pin\": !!binary QmxhdTQy\n",
+            "kind: !!str Secret\ndata:\n  pin: !!binary |-\n    QmxhdTQy\n  user: |\n    YWRhbGJlcnQ=\n",
+            "data:\n  pin: QmxhdTQy\ntype: kubernetes.io/basic-auth\n",
+            "{\"kind\":\"SecretList\",\"items\":[{\"metadata\":{},\"data\":{\"pin\":\"QmxhdTQy\"},\"type\":\"Opaque\"}]}",
+            "{'apiVersion': 'v1', 'data': {'pin': 'QmxhdTQy'}, 'kind': 'Secret'}",
+            "      last-applied: |\n        {\"data\":{\"pin\":\"QmxhdTQy\"},\"kind\":\"Secret\"}\n",
+            "\"last-applied\": \"{\\\"data\\\":{\\\"pin\\\":\\\"QmxhdTQy\\\"},\\\"kind\\\":\\\"Secret\\\"}\\n\"",
+            "\"{\\n  \\\"kind\\\": \\\"Secret\\\",\\n  \\\"data\\\": {\\n    \\\"pin\\\": \\\"QmxhdTQy\\\"\\n  }\\n}\"",
         ] {
             assert_eq!(values(text), ["QmxhdTQy"], "{text}");
         }
+        let twice = "{\"data\":{\"pin\":\"QmxhdTQy\"},\"kind\":\"Secret\",\"metadata\":{\"annotations\":{\"a\":\"{\\\"data\\\":{\\\"pin\\\":\\\"QmxhdTQy\\\"},\\\"kind\\\":\\\"Secret\\\"}\"}}}";
+        assert_eq!(values(twice), ["QmxhdTQy"; 2]);
+        let folded = "kind: Secret\ndata:\n  pin: |\n    QmxhdTQyQm\n    xhdTQy\n\ntype: Opaque\n";
+        assert_eq!(values(folded), ["QmxhdTQyQm", "xhdTQy"]);
+        let scalar =
+            "kind: Secret\nstringData:\n  pin: >-\n    Blau42\n  config: |\n    a: Blau43\n    b: c\n";
+        assert_eq!(values(scalar), ["Blau42"]);
+        let escaped =
+            "\"{\\\"kind\\\":\\\"Secret\\\",\\\"stringData\\\":{\\\"a\\\":\\\"Bl\\\\\\\"au42\\\"}}\"";
+        assert_eq!(values(escaped), ["Bl\\\\\\\"au42"]);
         let plain = "kind: Secret\nstringData:\n  pin: 'Blau42'\n  port: 54321\n  cert: |\n    text of many words\ntype: Opaque\n";
         assert_eq!(values(plain), ["Blau42"]);
         let signs = "kind: Secret\nstringData:\n  pin: Blau#42 # a sign\n  two: \"Rot \\\" # 42\" # quoted\n";
         assert_eq!(values(signs), ["Blau#42", "Rot \\\" # 42"]);
         assert_eq!(values("{\"kind\":\"Secret\",\"stringData\":{\"pin\":\"Blau42\"}}"), ["Blau42"]);
+    }
+
+    #[test]
+    fn a_long_value_on_one_line_is_found_in_front_of_the_kind_and_behind_it() {
+        let long = "QmxhdTQy".repeat(7 * 1024);
+        for text in [
+            format!("data:\n  pin: {long}\nkind: Secret\n"),
+            format!("kind: Secret\ndata:\n  pin: {long}\n"),
+            format!("{{\"kind\":\"Secret\",\"data\":{{\"pin\":\"{long}\"}}}}"),
+        ] {
+            assert_eq!(values(&text), [&long]);
+        }
+    }
+
+    #[test]
+    fn only_the_kind_of_a_secret_is_one() {
+        for text in [
+            "kind: Secret",
+            "kind:  'Secret' # note",
+            "kind\":\"Secret\"",
+            "kind\" : \"Secret\",",
+            "kind\": 'Secret'",
+            "kind\\\": \\\"Secret\\\"",
+            "Opaque",
+            "kubernetes.io/tls",
+        ] {
+            assert!(is_kind(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "kind: secret",
+            "kind\": \"Pod\"",
+            "kind\"",
+            "kind: ",
+            "kind\", \"Secret\"",
+            "kubernetes.io/name",
+        ] {
+            assert!(!is_kind(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]
@@ -302,6 +363,9 @@ mod tests {
             "kind: Secret\nstringData:\n  password: changeme\n  url: ${URL}\n",
             "{\"kind\":\"Secret\",\"metadata\":{\"data\":{\"pin\":\"QmxhdTQy\"}}}",
             "{\"kind\":\"ConfigMap\",\"data\":{\"pin\":\"QmxhdTQy\"}} \"kind\":\"Secret\"",
+            "{\"kind\":\"SecretList\",\"data\":{\"pin\":\"QmxhdTQy\"}}",
+            "{\"kind\":\"ConfigMap\",\"data\":{\"pin\":\"QmxhdTQy\"},\"metadata\":{\"type\":\"Opaque\"}}",
+            "kind: ConfigMap\ndata:\n  pin: QmxhdTQy\n  type: Opaque\n",
         ] {
             assert!(values(text).is_empty(), "{text}: {:?}", values(text));
         }

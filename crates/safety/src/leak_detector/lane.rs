@@ -26,13 +26,15 @@ pub(super) const CREDENTIALS: [&str; 13] = [
     "key", "token", "secret", "pass", "auth", "pat", "pwd", "cred", "login", "appid", "app_id", "sid", "hec",
 ];
 
-/// What the kind of a Secret of Kubernetes begins with, in YAML and in JSON.
-pub(super) const SECRET_KINDS: [&str; 2] = ["kind: Secret", "\"kind\""];
+/// What the kind of a Secret of Kubernetes begins with, in YAML and in JSON, and its type.
+pub(super) const SECRET_KINDS: [&str; 7] =
+    ["kind:", "kind\"", "kind'", "kind\\", "Opaque", "kubernetes.io/", "helm.sh/"];
 
-/// What every opening line of a private key holds one of.
-pub(super) const OPENINGS: [&str; 3] = ["PRIVATE KEY", "PuTTY-User-Key-File-", JWK_TYPE];
+/// What every opening line of a private key holds one of; a space may be as in a form or escaped.
+pub(super) const OPENINGS: [&str; 5] =
+    ["PRIVATE KEY", "PRIVATE+KEY", "PRIVATE%20KEY", "PuTTY-User-Key-File-", JWK_TYPE];
 /// The member that every JSON Web Key has.
-pub(super) const JWK_TYPE: &str = "\"kty\"";
+pub(super) const JWK_TYPE: &str = "kty";
 
 /// Three to [`KEY`] folded bytes: a letter stands for both of its cases.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

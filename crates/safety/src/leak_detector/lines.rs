@@ -66,7 +66,7 @@ impl Lines {
         }
         self.wrapped = wrapped::open(buffer, whole, &self.wrapped);
         let cut = held(buffer, self.wrapped.start, finished);
-        match last_line(&buffer[..cut.accept]) {
+        match joined::undecided(&buffer[..cut.accept]) {
             Some(start) => Cut { read: start, accept: start },
             None => cut,
         }
@@ -78,13 +78,6 @@ fn piece(buffer: &[u8], start: usize) -> Cut {
     let line = |end: usize| memrchr(b'\n', &buffer[..end]).map_or(0, |newline| newline + 1);
     let read = line(start + LONG_LINE);
     Cut { read, accept: line(read - OVERLAP) }
-}
-
-/// Where the last line begins, when the value of a name at its end may stand on the next line.
-fn last_line(text: &[u8]) -> Option<usize> {
-    let text = text.strip_suffix(b"\n")?;
-    let start = memrchr(b'\n', text).map_or(0, |newline| newline + 1);
-    joined::opening(&text[start..]).map(|_| start)
 }
 
 /// Where the first line longer than [`LONG_LINE`] begins.

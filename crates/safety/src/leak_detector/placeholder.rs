@@ -2,15 +2,25 @@
 
 use memchr::memmem;
 
-/// `xxxx`, `****`, `....`, `0000`: one character over and over. `AAAA` is what zeros are in base64 and stands in
-/// the middle of many tokens.
+/// `xxxx`, `****`, `....`, `0000`: one character over and over, or in each part another (`ssss-8888-hhhh`). `AAAA` is
+/// what zeros are in base64 and stands in the middle of many tokens.
 pub(super) fn is_masked(value: &[u8]) -> bool {
     if let Some(rest) = memmem::find(value, b"AAAAAAAA").map(|at| &value[at..]) {
         let zeros = rest.iter().take_while(|byte| **byte == b'A').count();
         return zeros * 2 >= value.len() || is_masked(&value[..value.len() - rest.len()]);
     }
-    let run = longest(value, 1, |last, next| next.eq_ignore_ascii_case(&last));
-    run >= 4 && run * 3 >= value.len() || run >= 8 && run * 4 >= value.len()
+    let alike = |last: &u8, next: &u8| next.eq_ignore_ascii_case(last);
+    let run = longest(value, 1, |last, next| alike(&last, &next));
+    let in_runs: usize = value.chunk_by(alike).map(<[u8]>::len).filter(|run| *run >= 4).sum();
+    let mostly = in_runs > 0 && in_runs * 4 >= value.len() * 3;
+    run >= 4 && run * 3 >= value.len() || run >= 8 && run * 4 >= value.len() || mostly
+}
+
+/// True when what follows a value says that it was shortened or that its end is hidden: `eyJ...`, `xoxb-1234-####`.
+pub(super) fn is_cut(after: &[u8]) -> bool {
+    const MASKS: [&str; 4] = ["...", "…", "####", "****"];
+    let after = after.strip_prefix(b"-").or(after.strip_prefix(b"_")).unwrap_or(after);
+    MASKS.iter().any(|mask| after.starts_with(mask.as_bytes()))
 }
 
 /// The alphabet, or two to four characters again and again: `sk_abcdefghijklmnopqrst`, `glpat-123123123123123`.
@@ -246,6 +256,24 @@ const STAND_IN: [&str; 11] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_masked_value_and_one_that_is_cut_are_no_secrets() {
+        for value in ["xxxxxxxx", "sssssssssss-88888888888-hhhhhhhhhhh", "abXXXXXX", "0000-0000-0000"] {
+            assert!(is_masked(value.as_bytes()), "{value}");
+        }
+        for value in [
+            "AAAAAAAAAAkT9wqXz01ab2Lm34Vc",
+            "kT9wqXz01ab2Lm34Vc",
+            "aaaab8Kq2mZp97Rw",
+            "550e8400-e29b-41d4-a716-446655440000",
+        ] {
+            assert!(!is_masked(value.as_bytes()), "{value}");
+        }
+        for (after, cut) in [("...", true), ("-####", true), ("_****-x", true), ("-x", false), ("", false)] {
+            assert_eq!(is_cut(after.as_bytes()), cut, "{after}");
+        }
+    }
 
     #[test]
     fn a_value_that_counts_is_told_from_a_random_one() {

@@ -2,9 +2,11 @@
 //! their first line on.
 //!
 //! A block is judged as a whole: from its opening line to its closing line, or as far as
-//! [`FAR`] where it does not close. Documentation that shows the two lines around `...` is no key.
+//! [`FAR`] where it does not close. Documentation that shows the two lines around `...` is no key. Lines may be of any
+//! length and may be broken by `\n` of a string or by `%0A` of a form, in which the spaces of the markers are `+`.
 
 mod jwk;
+mod jwk_lines;
 
 use std::ops::Range;
 
@@ -23,6 +25,9 @@ const FAR: usize = 32 * 1024;
 
 /// The fewest base64 characters of a key: an Ed25519 seed alone has 43.
 const LEAST_BODY: usize = 40;
+/// A run of this many is longer than words, and a whole line of so many is no word if it mixes cases or has digits.
+const LEAST_RUN: usize = 16;
+const LEAST_LINE: usize = 8;
 
 /// True when a text begins with what an opening line holds.
 pub(super) fn opens(text: &[u8]) -> bool {
@@ -32,6 +37,7 @@ pub(super) fn opens(text: &[u8]) -> bool {
 /// The private keys of a text, by where it has what opening lines hold, in order.
 pub(super) fn find(text: &[u8], openings: &[usize]) -> Vec<Range<usize>> {
     let mut found = jwk::find(text, openings);
+    found.extend(jwk_lines::find(text, openings));
     let mut marks = Marks::new(openings);
     let mut from = 0;
     while let Some(block) = next_block(text, from, &mut marks) {
@@ -45,9 +51,9 @@ pub(super) fn find(text: &[u8], openings: &[usize]) -> Vec<Range<usize>> {
 
 /// Where the first block begins that has neither closed nor gone on too long in `settled`.
 pub(super) fn undecided(settled: &[u8]) -> Option<usize> {
-    let jwk = jwk::undecided(settled);
+    let jwk = jwk::undecided(settled).into_iter().chain(jwk_lines::undecided(settled)).min();
     let mut openings: Vec<usize> =
-        [WORDS, PUTTY].iter().flat_map(|word| memmem::find_iter(settled, word)).collect();
+        FORMS.iter().flat_map(|form| memmem::find_iter(settled, form.words)).collect();
     openings.sort_unstable();
     let mut marks = Marks::new(&openings);
     let mut from = 0;
@@ -84,13 +90,13 @@ struct Block {
 struct Marks<'a> {
     /// The openings that were not passed yet.
     openings: &'a [usize],
-    /// The next [`PEM_END`], once somebody asked.
-    end: Option<Option<usize>>,
+    /// What closes each of the [`FORMS`] next, once somebody asked.
+    ends: [Option<Option<usize>>; FORMS.len()],
 }
 
 impl<'a> Marks<'a> {
     fn new(openings: &'a [usize]) -> Self {
-        Self { openings, end: None }
+        Self { openings, ends: Default::default() }
     }
 
     /// The next opening from `from` on, which never goes back.
@@ -100,29 +106,26 @@ impl<'a> Marks<'a> {
         self.openings.first().copied()
     }
 
-    /// The first [`PEM_END`] from `from` on, which never goes back.
-    fn end(&mut self, text: &[u8], from: usize) -> Option<usize> {
-        let known = self.end.filter(|at| at.is_none_or(|at| at >= from));
-        let at = known.unwrap_or_else(|| memmem::find(&text[from..], PEM_END).map(|at| from + at));
-        self.end = Some(at);
+    /// Where a form closes first from `from` on, which never goes back.
+    fn end(&mut self, text: &[u8], from: usize, form: usize) -> Option<usize> {
+        let known = self.ends[form].filter(|at| at.is_none_or(|at| at >= from));
+        let search = || memmem::find(&text[from..], FORMS[form].closing).map(|at| from + at);
+        let at = known.unwrap_or_else(search);
+        self.ends[form] = Some(at);
         at
     }
 }
 
 fn next_block(text: &[u8], from: usize, marks: &mut Marks<'_>) -> Option<Block> {
-    let (begin, after, closing) = next_opening(text, from, marks)?;
+    let (begin, after, form) = next_opening(text, from, marks)?;
     let limit = text.len().min(begin + FAR);
-    let end = match closing {
-        PEM_END => marks.end(text, after).filter(|end| end + closing.len() <= limit),
-        _ => memmem::find(&text[after..limit], closing).map(|end| after + end),
-    };
-    match end.map(|end| end - after) {
+    let closing = FORMS[form].closing;
+    match marks.end(text, after, form).filter(|end| end + closing.len() <= limit) {
         Some(end) => {
-            let body = after..after + end;
-            let tail = &text[body.end + closing.len()..limit];
+            let tail = &text[end + closing.len()..limit];
             let marker = tail.iter().take_while(|byte| is_marker(**byte)).count();
             let rest = closing.len() + tail[..marker].trim_ascii_end().len();
-            Some(Block { whole: begin..body.end + rest, body, closed: true })
+            Some(Block { whole: begin..end + rest, body: after..end, closed: true })
         }
         None => {
             let end = after + key_like(&text[after..limit]);
@@ -147,45 +150,59 @@ fn key_like(text: &[u8]) -> usize {
     end
 }
 
-/// Runs of base64 that are longer than words.
+/// Runs of base64 that are longer than words, or the whole of a line.
 fn runs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    // In JSON and in source the line ends are written as `\n`; a literal break ends a run too.
-    let outside = |byte: &u8| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
-    line.split(outside).filter(|run| run.len() >= 16)
+    let inside = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    let sign = |byte: &&u8| b"\"', +\t\r".contains(byte);
+    let start = line.iter().take_while(sign).count();
+    let end = line.len() - line[start..].iter().rev().take_while(sign).count();
+    let whole = &line[start..end];
+    let mixed = whole.iter().any(u8::is_ascii_uppercase)
+        && whole.iter().any(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let least = if mixed && whole.iter().all(inside) { LEAST_LINE } else { LEAST_RUN };
+    line.split(move |byte| !inside(byte)).filter(move |run| run.len() >= least)
 }
 
 /// What may follow `-----END` on its line.
 fn is_marker(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b' ')
+    byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b' ' | b'+' | b'%')
 }
 
-/// What the opening line of a PEM block holds, and that of a PuTTY key.
-const WORDS: &[u8] = OPENINGS[0].as_bytes();
-const PUTTY: &[u8] = OPENINGS[1].as_bytes();
-/// What the closing line of a PEM block holds.
-const PEM_END: &[u8] = b"END ";
+/// How a key is written: what its opening line holds, what stands in front of that, and what its closing line holds.
+struct Form {
+    words: &'static [u8],
+    begin: &'static [u8],
+    closing: &'static [u8],
+}
 
-/// The next opening line: where it begins, where it ends, and what closes it.
-fn next_opening(text: &[u8], from: usize, marks: &mut Marks<'_>) -> Option<(usize, usize, &'static [u8])> {
+/// PEM as it is, in a form, and percent-encoded; and a PuTTY key.
+const FORMS: [Form; 4] = [
+    Form { words: OPENINGS[0].as_bytes(), begin: b"BEGIN ", closing: b"END " },
+    Form { words: OPENINGS[1].as_bytes(), begin: b"BEGIN+", closing: b"END+" },
+    Form { words: OPENINGS[2].as_bytes(), begin: b"BEGIN%20", closing: b"END%20" },
+    Form { words: OPENINGS[3].as_bytes(), begin: b"", closing: b"Private-MAC" },
+];
+const PUTTY: usize = FORMS.len() - 1;
+
+/// The next opening line: where it begins, where it ends, and in which of the [`FORMS`] it is.
+fn next_opening(text: &[u8], from: usize, marks: &mut Marks<'_>) -> Option<(usize, usize, usize)> {
     let mut search = from;
     while let Some(at) = marks.opening(search) {
-        if text[at..].starts_with(PUTTY) {
-            return Some((at, at + PUTTY.len(), b"Private-MAC".as_slice()));
+        search = at + 1;
+        let Some(index) = FORMS.iter().position(|form| text[at..].starts_with(form.words)) else { continue };
+        let form = &FORMS[index];
+        let after = at + form.words.len();
+        if index == PUTTY {
+            return Some((at, after, index));
         }
         let head = &text[at.saturating_sub(48).max(from)..at];
-        let after = at + WORDS.len();
-        let words = text[at..].starts_with(WORDS);
-        let opening = memmem::rfind(head, b"-- BEGIN ").or_else(|| memmem::rfind(head, b"--BEGIN "));
-        if let Some(begin) = opening.filter(|_| words) {
-            let between = &head[begin + 2..];
-            let tail = &text[after..text.len().min(after + 12)];
-            if !between.contains(&b'\n') && memmem::find(tail, b"--").is_some() {
-                let dashes = head[..begin].iter().rev().take_while(|byte| **byte == b'-').count();
-                let begin = at - head.len() + begin - dashes;
-                return Some((begin, after, PEM_END));
-            }
+        let Some(begin) = memmem::rfind(head, form.begin) else { continue };
+        let marker = head[..begin].strip_suffix(b" ").unwrap_or(&head[..begin]);
+        let dashes = marker.iter().rev().take_while(|byte| **byte == b'-').count();
+        let tail = &text[after..text.len().min(after + 12)];
+        if dashes >= 2 && !head[begin..].contains(&b'\n') && memmem::find(tail, b"--").is_some() {
+            return Some((at - head.len() + marker.len() - dashes, after, index));
         }
-        search = at + 1;
     }
     None
 }
@@ -194,7 +211,7 @@ fn next_opening(text: &[u8], from: usize, marks: &mut Marks<'_>) -> Option<(usiz
 fn is_key(body: &[u8]) -> bool {
     let mut characters = 0;
     let mut seen = [false; 256];
-    for line in body.split(|byte| matches!(byte, b'\n' | b'\r')) {
+    for line in unescaped(body).split(|byte| matches!(byte, b'\n' | b'\r')) {
         if memmem::find(line, b": ").is_some() && line.len() < 100 {
             continue;
         }
@@ -204,6 +221,34 @@ fn is_key(body: &[u8]) -> bool {
         }
     }
     characters >= LEAST_BODY && seen.iter().filter(|seen| **seen).count() >= 12
+}
+
+/// A body with the line ends that are written as `\n` and `%0A`, and the signs of base64 that are escaped in a form.
+fn unescaped(body: &[u8]) -> Vec<u8> {
+    const ESCAPES: [(&[u8], u8); 8] = [
+        (b"\\n", b'\n'),
+        (b"\\r", b'\r'),
+        (b"\\/", b'/'),
+        (b"%0A", b'\n'),
+        (b"%0D", b'\r'),
+        (b"%2B", b'+'),
+        (b"%2F", b'/'),
+        (b"%3D", b'='),
+    ];
+    let mut plain = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while let [first, behind @ ..] = rest {
+        let begins =
+            |escape: &[u8]| rest.get(..escape.len()).is_some_and(|head| head.eq_ignore_ascii_case(escape));
+        let escape = matches!(first, b'\\' | b'%')
+            .then(|| ESCAPES.iter().find(|(escape, _)| begins(escape)))
+            .flatten();
+        match escape {
+            Some((escape, byte)) => (plain.push(*byte), rest = &rest[escape.len()..]),
+            None => (plain.push(*first), rest = behind),
+        };
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -231,7 +276,7 @@ mod tests {
             "PGP PRIVATE KEY BLOCK",
             "EC PRIVATE KEY",
         ] {
-            for separator in ["\n", "\\n", "\r\n", " ", "\" +\n  \""] {
+            for separator in ["\n", "\\n", "\r\n", " ", "\" +\n  \"", "\\\\n", "%0A", "%0d%0a"] {
                 let key = pem(label, separator);
                 let text = format!("before {key} after");
                 assert_eq!(find(text.as_bytes()), vec![7..7 + key.len()], "{label} {separator:?}");
@@ -245,11 +290,38 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_found_in_short_lines_and_in_a_form() {
+        let body = "MC4CAQAwBQYDK2VwBCIEIJ0x3Rk7t1+/aB2".repeat(2);
+        for columns in [8, 12, 15, 64] {
+            for (separator, space) in
+                [("\n", " "), ("\\n", " "), ("\",\n\"", " "), ("%0A", "+"), ("%0D%0A", "%20")]
+            {
+                let pieces: Vec<String> = body
+                    .as_bytes()
+                    .chunks(columns)
+                    .map(|line| String::from_utf8_lossy(line).into())
+                    .collect();
+                let mut body = pieces.join(separator);
+                if space != " " {
+                    body = body.replace('/', "%2F").replace("1+", "1%2B");
+                }
+                let key = format!(
+                    "-----BEGIN PRIVATE KEY-----{separator}{body}{separator}-----END PRIVATE KEY-----"
+                )
+                .replace(' ', space);
+                assert_eq!(find(format!("key={key}&a=b").as_bytes()), vec![4..4 + key.len()], "{key}");
+            }
+        }
+    }
+
+    #[test]
     fn what_only_looks_like_a_key_is_left_alone() {
         for text in [
             "-----BEGIN RSA PRIVATE KEY-----\n...\n-----END RSA PRIVATE KEY-----",
             "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA\n-----END PUBLIC KEY-----",
             "grep -r 'BEGIN RSA PRIVATE KEY' .",
+            "-----BEGIN PRIVATE KEY-----\nyour\nprivate\nkey\ncontents\nstand here\nbetween\nthese two\nmarkers of\nit\n-----END PRIVATE KEY-----",
+            "-----BEGIN+PRIVATE+KEY-----%0A...%0A-----END+PRIVATE+KEY-----",
             "-----BEGIN PRIVATE KEY-----\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n-----END PRIVATE KEY-----",
         ] {
             assert!(find(text.as_bytes()).is_empty(), "{text}");

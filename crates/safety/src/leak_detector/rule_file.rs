@@ -7,7 +7,7 @@ use super::lane::CREDENTIALS;
 
 /// The rule files, in the order in which their rules are tried.
 #[cfg_attr(fuzzing, allow(dead_code, reason = "fuzz targets bring rules of their own"))]
-pub(super) const FILES: [&str; 14] = [
+pub(super) const FILES: [&str; 15] = [
     "standards.toml",
     "cloud.toml",
     "source.toml",
@@ -21,6 +21,7 @@ pub(super) const FILES: [&str; 14] = [
     "saas.toml",
     "data.toml",
     "connections.toml",
+    "commands.toml",
     "passwords.toml",
 ];
 
@@ -117,7 +118,7 @@ fn assignment(is_password: bool, name: &str, value: &str) -> String {
     };
     // Tables are written in columns; of a vendor's name more is asked.
     let spaces = if is_password { r"[ \t]{0,16}" } else { r"[ \t]{0,4}" };
-    let opening = format!(r#"{spaces}(?:[rbuf@$]?\\?["'`(]){{0,2}}(?:(?i:bearer|basic|token)[ \t])?"#);
+    let opening = format!(r#"{spaces}(?:[rbuf@$]?\\?["'`(]){{0,3}}(?:(?i:bearer|basic|token)[ \t])?"#);
     let between = match is_password {
         true => {
             format!(r#"(?:(?:[:?.+|]{{0,3}}=>?|:{{1,2}}|=>|>){opening}|[,(][ \t]?[rbu@]?["'])"#)

@@ -221,6 +221,12 @@ fn a_value_on_the_line_below_its_name_is_found_in_any_cut() {
         ("db:\n  password: |\n    ", "\n  port: 1\n"),
         ("<Password>\r\n", "</Password>"),
         ("\"dbPassword\": >-\n  ", ""),
+        ("password = \"\"\"\n", "\"\"\"\n"),
+        ("env:\n- name: DB_PASSWORD\n  # A note.\n  value: ", "\n- name: X\n  value: y\n"),
+        ("{\n  \"name\": \"DB_PASSWORD\",\n  \"value\": \"", "\"\n}\n"),
+        ("<property>\n<name>ConnectionPassword</name>\n<value>", "</value>\n</property>\n"),
+        ("variable \"db_password\" {\n  type = string\n  default = \"", "\"\n}\n"),
+        ("inputs:\n  password:\n    default: ", "\n    required: true\n"),
     ] {
         let text = format!("{open}k8Gz!pQ2vR7x{close}");
         let whole = run(text.as_bytes(), &[], &known);
@@ -234,6 +240,10 @@ fn a_value_on_the_line_below_its_name_is_found_in_any_cut() {
         "<password>\n  ${PASSWORD}\n</password>",
         "<note>\nk8Gz!pQ2vR7x\n</note>",
         "password: |\n\nk8Gz!pQ2vR7x",
+        "- name: DB_PASSWORD\n  valueFrom:\n    secretKeyRef:\n      name: shop\n      key: k8Gz!pQ2vR7x\n",
+        "- name: DB_PASSWORD\n- value: k8Gz!pQ2vR7x\n",
+        "- name: DB_PASSWORD\n  value: ${DB_PASSWORD}\n",
+        "variable \"db_password\" {\n  type = string\n  sensitive = true\n}\n",
     ] {
         assert!(run(text.as_bytes(), &[], &known).1.is_empty(), "{text}");
     }
@@ -270,12 +280,31 @@ fn a_private_key_is_withheld_from_its_first_line() {
 #[test]
 fn a_json_web_key_is_withheld_from_its_first_line() {
     let scalar = "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE";
-    let text =
-        format!("before\n{{\n \"crv\": \"P-256\",\n \"d\": \"{scalar}\",\n \"kty\": \"EC\"\n}}\nafter\n");
-    for cut in 0..text.len() {
-        let (out, found, stopped) = run(text.as_bytes(), &[cut], &vault(VALUE));
-        assert!(stopped && found.len() == 1, "{cut}");
-        assert!(!String::from_utf8_lossy(&out).contains("crv"), "{cut}");
+    for text in [
+        format!("before\n{{\n \"crv\": \"P-256\",\n \"d\": \"{scalar}\",\n \"kty\": \"EC\"\n}}\nafter\n"),
+        format!("before\n  crv: P-256\n  d: {scalar}\n  kty: EC\nafter\n"),
+    ] {
+        for cut in 0..text.len() {
+            let (out, found, stopped) = run(text.as_bytes(), &[cut], &vault(VALUE));
+            assert!(stopped && found.len() == 1, "{cut}");
+            assert!(!String::from_utf8_lossy(&out).contains("crv"), "{cut}");
+        }
+    }
+}
+
+#[test]
+fn a_long_value_of_a_secret_of_kubernetes_is_found_in_any_cut() {
+    let long = "QmxhdTQy".repeat(7 * 1024);
+    for text in [
+        format!("a: b\ndata:\n  pin: {long}\nkind: Secret\nmetadata:\n  name: x\n---\n"),
+        format!("kind: 'Secret'\ndata:\n  pin: {long}\n---\na: b\n"),
+    ] {
+        let whole = run(text.as_bytes(), &[], &vault(VALUE));
+        assert_eq!(whole.1.len(), 1);
+        assert!(!String::from_utf8_lossy(&whole.0).contains("QmxhdTQyQmxhdTQy"));
+        for cut in [7, 13, 40_000, text.len() - 30, text.len() - 12, text.len() - 2] {
+            assert_eq!(run(text.as_bytes(), &[cut], &vault(VALUE)), whole, "{cut}");
+        }
     }
 }
 

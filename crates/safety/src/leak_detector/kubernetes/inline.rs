@@ -1,17 +1,19 @@
-//! A Secret as JSON on one line: the object around `"kind":"Secret"`, and the members of its maps.
+//! A Secret as JSON on one line: the object that has a kind or a type of one, and the members of its maps.
 //!
-//! A long line is read in pieces. A list of Secrets is cut between two of them ([`cut`]), so that each is read whole.
+//! It may be escaped in a string, as `kubectl apply` keeps what it applied in an annotation of the Secret itself, and
+//! it may be what Python prints. A long line is read in pieces. A list of Secrets is cut between two of them ([`cut`]),
+//! so that each is read whole.
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2_iter, memmem};
+use memchr::{memchr_iter, memchr2_iter, memmem};
 
-use super::is_secret;
+use super::{Map, is_kind, is_secret};
 
 /// Where a piece of a long line is cut, at `most` or before: in front of the outermost object that is open there, if it
 /// may be a Secret and begins behind the first quarter of the piece, so that what is read again stays within bounds.
 pub(in super::super) fn cut(piece: &[u8], most: usize) -> usize {
-    const MEMBERS: [&[u8]; 3] = [b"\"kind\"", b"\"data\"", b"\"stringData\""];
+    const MEMBERS: [&[u8]; 3] = [b"kind", b"data", b"stringData"];
     let least = piece.len() / 4;
     let (mut open, mut start) = (0usize, None);
     for at in memchr2_iter(b'{', b'}', &piece[least..most]).map(|at| least + at) {
@@ -28,90 +30,126 @@ pub(in super::super) fn cut(piece: &[u8], most: usize) -> usize {
     start.filter(|_| open > 0).filter(may_be_secret).unwrap_or(most)
 }
 
-/// Appends the secret values of every Secret on the line at `span`.
+/// An object that has not closed yet.
+#[derive(Default)]
+struct Object {
+    is_secret: bool,
+    /// Where the members of its maps begin.
+    maps: Vec<(usize, Map)>,
+}
+
+/// Appends the secret values of every Secret on the line at `span`. Braces in strings are taken for braces; in what
+/// Kubernetes writes they stand in pairs.
 pub(super) fn values(text: &[u8], span: Range<usize>, found: &mut Vec<Range<usize>>) {
     let line = &text[span.clone()];
-    let mut done = 0;
-    for at in memmem::find_iter(line, b"\"kind\"") {
-        let value = line[at + b"\"kind\"".len()..]
-            .trim_ascii_start()
-            .strip_prefix(b":")
-            .map(<[u8]>::trim_ascii_start);
-        if at < done || !value.is_some_and(|value| value.starts_with(b"\"Secret\"")) {
-            continue;
+    let mut open = vec![Object::default()];
+    let mut read = 0;
+    let mut close = |object: Object| {
+        for (first, map) in object.maps.into_iter().filter(|_| object.is_secret) {
+            members(line, first, map, |value| found.push(span.start + value.start..span.start + value.end));
         }
-        // Without one, no object that begins before it goes on behind it.
-        let Some(object) = object_around(line, at, done) else {
-            done = at;
-            continue;
-        };
-        done = object.end;
-        for (map, encoded) in [("\"data\"", true), ("\"stringData\"", false)] {
-            let (mut open, mut from) = (0, object.start);
-            for at in memmem::find_iter(&line[object.clone()], map).map(|at| object.start + at) {
-                open += line[from..at].iter().map(|byte| step(*byte)).sum::<i32>();
-                from = at;
-                if let Some(first) = opened(line, at + map.len()).filter(|_| open == 1) {
-                    let place = |value: Range<usize>| span.start + value.start..span.start + value.end;
-                    members(line, first, encoded, |value| found.push(place(value)));
-                }
+    };
+    for at in memchr2_iter(b'{', b'}', line) {
+        if let Some(object) = open.last_mut() {
+            object.is_secret |= tells(&line[read..at]);
+        }
+        read = at + 1;
+        if line[at] == b'}' {
+            open.pop().into_iter().for_each(&mut close);
+        } else {
+            if let Some((object, map)) = open.last_mut().zip(map_before(&line[..at])) {
+                object.maps.push((read, map));
             }
+            open.push(Object::default());
         }
     }
-}
-
-/// The object of a line whose member stands at `at` and that begins at `from` or later. Braces in strings are taken for
-/// braces; in what Kubernetes writes they stand in pairs.
-fn object_around(line: &[u8], at: usize, from: usize) -> Option<Range<usize>> {
-    let mut open = 0;
-    let start = line[from..at].iter().rposition(|byte| {
-        open += step(*byte);
-        open > 0
-    })?;
-    let mut open = 1;
-    let end = line[at..].iter().position(|byte| {
-        open += step(*byte);
-        open == 0
-    });
-    Some(from + start..end.map_or(line.len(), |end| at + end + 1))
-}
-
-fn step(byte: u8) -> i32 {
-    match byte {
-        b'{' => 1,
-        b'}' => -1,
-        _ => 0,
+    if let Some(object) = open.last_mut() {
+        object.is_secret |= tells(&line[read..]);
     }
+    open.into_iter().for_each(close);
 }
 
-/// Behind the brace that opens the value of the member whose name ends at `at`.
-fn opened(line: &[u8], at: usize) -> Option<usize> {
-    let rest = line[at..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"{")?;
-    Some(line.len() - rest.len())
+/// True when the members in a piece of an object say that it is a Secret.
+fn tells(piece: &[u8]) -> bool {
+    const WORDS: [&[u8]; 4] = [b"kind", b"Opaque", b"kubernetes.io/", b"helm.sh/"];
+    let is_whole = |at: usize| {
+        let kind = memmem::find(&piece[at..], b"Secret").map(|value| at + value + b"Secret".len());
+        kind.and_then(|end| piece.get(end)).is_none_or(|next| !next.is_ascii_alphanumeric())
+    };
+    let mut places = WORDS.iter().flat_map(|word| memmem::find_iter(piece, word).map(move |at| (at, word)));
+    places.any(|(at, word)| is_kind(&piece[at..]) && (word != &WORDS[0] || is_whole(at)))
+}
+
+/// The map of a Secret whose name stands in front of the brace that opens it.
+fn map_before(text: &[u8]) -> Option<Map> {
+    let text = trim_end(text).strip_suffix(b":").map(trim_end)?;
+    let text = text.strip_suffix(b"\"").or(text.strip_suffix(b"'"))?;
+    let escapes = text.iter().rev().take_while(|byte| **byte == b'\\').count();
+    let text = &text[..text.len() - escapes];
+    let quoted = |text: &[u8]| matches!(text.last(), Some(b'"' | b'\''));
+    match (text.strip_suffix(b"stringData"), text.strip_suffix(b"data")) {
+        (Some(before), _) if quoted(before) => Some(Map::Plain),
+        (_, Some(before)) if quoted(before) => Some(Map::Encoded),
+        _ => None,
+    }
 }
 
 /// Calls `found` with each secret value of the map whose members begin at `from`.
-fn members(line: &[u8], from: usize, encoded: bool, mut found: impl FnMut(Range<usize>)) {
+fn members(line: &[u8], from: usize, map: Map, mut found: impl FnMut(Range<usize>)) {
     let mut at = from;
-    while let Some((name, value)) = member(line, at) {
-        if is_secret(&line[name], &line[value.clone()], encoded) {
-            found(value.clone());
+    while let Some((name, value, next)) = member(line, at) {
+        if is_secret(&line[name], &line[value.clone()], map) {
+            found(value);
         }
-        at = value.end + 1;
+        at = next;
     }
 }
 
-/// The next member of a map of strings, which are without escapes.
-fn member(line: &[u8], from: usize) -> Option<(Range<usize>, Range<usize>)> {
-    let string = |from: usize, sign: &[u8]| {
-        let rest = line.get(from..)?.trim_ascii_start();
-        let rest = rest.strip_prefix(sign).unwrap_or(rest).trim_ascii_start().strip_prefix(b"\"")?;
-        let start = line.len() - rest.len();
-        Some(start..start + memchr(b'"', rest)?)
-    };
-    let name = string(from, b",")?;
-    let value = string(name.end + 1, b":")?;
-    Some((name, value))
+/// The next member of a map of strings, and what comes behind it.
+fn member(line: &[u8], from: usize) -> Option<(Range<usize>, Range<usize>, usize)> {
+    let (name, next) = string(line, from, b",")?;
+    let (value, next) = string(line, next, b":")?;
+    Some((name, value, next))
+}
+
+/// The string behind a sign or without it, and where it has ended. In a string of another, its quotes have backslashes
+/// in front, and quotes in it have more of them.
+fn string(line: &[u8], from: usize, sign: &[u8]) -> Option<(Range<usize>, usize)> {
+    let rest = trim_start(line.get(from..)?);
+    let rest = trim_start(rest.strip_prefix(sign).unwrap_or(rest));
+    let escapes = rest.iter().take_while(|byte| **byte == b'\\').count();
+    let quote = *rest.get(escapes).filter(|byte| matches!(byte, b'"' | b'\''))?;
+    let start = line.len() - rest.len() + escapes + 1;
+    let text = &line[start..];
+    let mut last = 0;
+    let closing = memchr_iter(quote, text).find(|at| {
+        let before = text[last..*at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        last = at + 1;
+        before == escapes || escapes == 0 && before % 2 == 0
+    })?;
+    Some((start..start + closing - escapes, start + closing + 1))
+}
+
+/// Without spaces, and without line ends that are written as `\n`.
+fn trim_start(mut text: &[u8]) -> &[u8] {
+    loop {
+        text = text.trim_ascii_start();
+        let escapes = text.iter().take_while(|byte| **byte == b'\\').count();
+        match text.get(escapes) {
+            Some(b'n' | b'r' | b't') if escapes > 0 => text = &text[escapes + 1..],
+            _ => return text,
+        }
+    }
+}
+
+fn trim_end(mut text: &[u8]) -> &[u8] {
+    loop {
+        text = text.trim_ascii_end();
+        match text {
+            [rest @ .., b'\\', b'n' | b'r' | b't'] => text = rest,
+            _ => return text,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
-//! A JSON Web Key (RFC 7517) on one line or on many: a JSON object with `kty` and a private member.
+//! A JSON Web Key (RFC 7517) on one line or on many: a JSON object with `kty` and a private member, escaped in a string
+//! of another or not.
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::{memchr, memchr_iter, memchr2, memrchr};
 
 use crate::leak_detector::lane::JWK_TYPE;
 
 /// A key object is not longer: an RSA key of 4,096 bits takes 3.2 KB.
-const FAR: usize = 8 * 1024;
+pub(super) const FAR: usize = 8 * 1024;
 /// The fewest base64url characters of a private member: a symmetric key of 128 bits has 22.
 const LEAST: usize = 22;
 
 /// The members of a key, one of which comes first.
-const MEMBERS: [&str; 22] = [
+pub(super) const MEMBERS: [&str; 22] = [
     "kty", "use", "key_ops", "alg", "kid", "x5u", "x5c", "x5t", "x5t#S256", "ext", "crv", "x", "y", "d", "n",
     "e", "p", "q", "dp", "dq", "qi", "k",
 ];
@@ -45,9 +46,27 @@ pub(super) fn undecided(settled: &[u8]) -> Option<usize> {
 
 /// True when the first member of an object is one of a key's.
 fn begins(object: &[u8]) -> bool {
-    let rest = object[1..].trim_ascii_start().strip_prefix(b"\"").unwrap_or_default();
-    let name = memchr(b'"', rest).map_or(rest, |end| &rest[..end]);
+    let rest = spaces(&object[1..]);
+    let rest = opened(rest).unwrap_or_default();
+    let name = memchr2(b'"', b'\\', rest).map_or(rest, |end| &rest[..end]);
     MEMBERS.iter().any(|member| member.as_bytes() == name)
+}
+
+/// Without spaces and line ends, which may be escaped.
+fn spaces(mut text: &[u8]) -> &[u8] {
+    loop {
+        text = text.trim_ascii_start();
+        match text {
+            [b'\\', b'n' | b'r' | b't', rest @ ..] => text = rest,
+            _ => return text,
+        }
+    }
+}
+
+/// Behind a quote, which may be escaped.
+fn opened(text: &[u8]) -> Option<&[u8]> {
+    let escapes = text.iter().take_while(|byte| **byte == b'\\').count();
+    text[escapes..].strip_prefix(b"\"")
 }
 
 /// True when an object has a private exponent, scalar or seed (`d`), or is a symmetric key (`k`).
@@ -57,7 +76,8 @@ fn is_private(object: &[u8]) -> bool {
     long(b"d") || symmetric && long(b"k")
 }
 
-fn is_key(value: &[u8]) -> bool {
+/// True when the value of a private member may be a key.
+pub(super) fn is_key(value: &[u8]) -> bool {
     let digit = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte == b'-';
     let mut seen = [false; 256];
     value.iter().for_each(|byte| seen[usize::from(*byte)] = true);
@@ -67,9 +87,9 @@ fn is_key(value: &[u8]) -> bool {
 /// The text of a member.
 fn value<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     memchr_iter(b'"', object).find_map(|at| {
-        let rest = object[at + 1..].strip_prefix(name)?.strip_prefix(b"\"")?;
-        let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-        memchr(b'"', rest).map(|end| &rest[..end])
+        let rest = opened(object[at + 1..].strip_prefix(name)?)?;
+        let rest = opened(spaces(spaces(rest).strip_prefix(b":")?))?;
+        memchr2(b'"', b'\\', rest).map(|end| &rest[..end])
     })
 }
 
@@ -94,6 +114,9 @@ mod tests {
                 let key = format!("{open}{}{close}", members.join(between));
                 let text = format!("keys: [{key}]");
                 assert_eq!(find(text.as_bytes()), vec![7..7 + key.len()], "{text}");
+                let key = key.replace('"', "\\\"").replace('\n', "\\n");
+                let text = format!("{{\"jwk\":\"{key}\"}}");
+                assert_eq!(find(text.as_bytes()), vec![8..8 + key.len()], "{text}");
             }
         }
     }
