@@ -21,6 +21,7 @@ pub mod manifest;
 mod overrides;
 mod permit;
 mod proxied;
+mod pull;
 mod question;
 pub mod reach;
 mod renewal;

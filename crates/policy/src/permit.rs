@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use audit::{Audit, AuditError, Seq};
 use types::limits::PERMIT_LIFETIME;
-use types::{Command, Field, Kind, Outbound, Record, Refusal, ToolCall, TurnId, Verdict};
+use types::{Command, Field, Kind, Outbound, Pull, Record, Refusal, ToolCall, TurnId, Verdict};
 
 use crate::rules;
 use crate::tally::Counted;
@@ -70,11 +70,17 @@ impl Effect for Command {
     type Context = ();
 }
 
+/// An image is fetched by the engine, which asks nothing more of this program.
+impl Effect for Pull {
+    type Context = ();
+}
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for types::Command {}
     impl Sealed for types::ToolCall {}
     impl Sealed for types::Outbound {}
+    impl Sealed for types::Pull {}
 }
 
 /// What permits and decisions share: the log and the number of the policy in force.

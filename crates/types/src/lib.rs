@@ -8,6 +8,7 @@ pub mod effect;
 pub mod grant;
 pub mod host;
 pub mod id;
+pub mod image;
 pub mod label;
 pub mod limits;
 pub mod names;
@@ -19,11 +20,13 @@ pub mod trace;
 
 pub use digest::Digest;
 pub use effect::{
-    Caller, Command, Confinement, Injection, Lane, Outbound, SecretUse, Site, Tokens, TokensInto, ToolCall,
+    Caller, Command, Confinement, Injection, Lane, Outbound, Pull, SecretUse, Site, Tokens, TokensInto,
+    ToolCall,
 };
 pub use grant::Grant;
 pub use host::{Endpoint, Host, HostName, Port};
 pub use id::{CallId, FindingId, RefusalId, TurnId};
+pub use image::{ImageName, ImageNameError, Registry};
 pub use label::{Confidentiality, Integrity, Label};
 pub use names::{SecretName, Tenant, ToolName};
 pub use record::{Field, Kind, Record, Verdict};

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up should fail loudly")]
 
 mod calls;
+mod pulls;
 mod requests;
 mod world;
