@@ -5,7 +5,8 @@
 //! [`safety::ScreenedBody`], and when it ends, everything in the container ends.
 //!
 //! - [`Engine`]: the engine, and whether it can hold what is promised; [`Unfit`] says what cannot.
-//! - [`config`]: limits, image, downgrades; [`Image`]: the root file system, by digest.
+//! - [`config`]: limits, image, downgrades; [`Image`]: the root file system, by digest, whether it was made of packages, pulled
+//!   with a permit, or there.
 //! - [`Sandbox::start`]: from a permit to a [`Running`] command; `spec` is the container as data, `seccomp.json` its
 //!   system calls, `door` the host's end of the socket, `ground` the workspace before and after, `mounts` what of it stands where,
 //!   `proof` that it does, `run` the task that answers for it all.
@@ -48,7 +49,7 @@ pub use container::{Ended, Finished, Inside, OnTerminal, Outcome, RunError, Runn
 pub use control::{Control, code_of};
 pub use door::{Connection, Dialled};
 pub use engine::{Engine, Standing};
-pub use image::{Image, ImageError};
+pub use image::{BuildError, Image, PullError, Pulled};
 pub use quarantine::Quarantine;
 pub use sweep::Recovered;
 pub use unfit::Unfit;

@@ -264,9 +264,8 @@ fn tool_uid(tool: &ToolName) -> Option<EntityUid> {
 
 /// The names of the schema's types. To read one takes longer than to decide.
 static TYPES: LazyLock<BTreeMap<&str, EntityTypeName>> = LazyLock::new(|| {
-    let names = [
-        "Action", "Agent", "Client", "Endpoint", "Log", "Owner", "Program", "Registry", "Tool", "Vault",
-    ];
+    let names =
+        ["Action", "Agent", "Client", "Endpoint", "Log", "Owner", "Program", "Registry", "Tool", "Vault"];
     names.into_iter().filter_map(|name| Some((name, EntityTypeName::from_str(name).ok()?))).collect()
 });
 

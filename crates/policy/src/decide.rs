@@ -13,8 +13,8 @@ use safety::credential_detect::Carried;
 use serde_json::Value;
 use store::{Charge, Lost, Meter, Mutation, Reader, Use};
 use types::{
-    CallId, Command, Field, Kind, Layer, Outbound, Pull, Record, Refusal, Rule, Target, Tenant, ToolCall, ToolName,
-    TurnId, Verdict,
+    CallId, Command, Field, Kind, Layer, Outbound, Pull, Record, Refusal, Rule, Target, Tenant, ToolCall,
+    ToolName, TurnId, Verdict,
 };
 
 use crate::catalog::Catalog;

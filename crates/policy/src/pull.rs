@@ -40,7 +40,8 @@ impl Policy {
 fn judge(rules: &InForce, pull: &Pull) -> Result<String, Refusal> {
     let registry = pull.image.registry();
     if !rules.settings.registries.contains(registry) {
-        let widen = format!("add \"{registry}\" to [sandbox] registries: ironclaw config explain sandbox.registries");
+        let widen =
+            format!("add \"{registry}\" to [sandbox] registries: ironclaw config explain sandbox.registries");
         return Err(Refusal::new(&rules::REGISTRY, registry.to_string()).widened_by(widen));
     }
     rules.engine.pull(pull).permitted()

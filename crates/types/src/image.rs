@@ -101,8 +101,7 @@ impl ImageName {
             Some(_) => return Err(ImageNameError::Tag),
         };
         let is_official = registry.as_str() == DEFAULT && !repository.contains('/');
-        let repository =
-            if is_official { format!("{OFFICIAL}/{repository}") } else { repository.to_owned() };
+        let repository = if is_official { format!("{OFFICIAL}/{repository}") } else { repository.to_owned() };
         let is_whole = repository.split('/').all(is_component);
         if !is_whole || registry.as_str().len() + 1 + repository.len() > MAX_REPOSITORY {
             return Err(ImageNameError::Repository);

@@ -4,6 +4,8 @@
 mod attacks;
 mod auditing;
 mod database;
+#[cfg(target_os = "linux")]
+mod engine;
 mod errors;
 #[cfg(target_os = "linux")]
 mod exec;
@@ -13,7 +15,11 @@ mod installation;
 mod joined;
 mod oversight;
 mod proxy;
+#[cfg(target_os = "linux")]
+mod pulled;
 mod question;
+#[cfg(target_os = "linux")]
+mod registry;
 mod scan;
 #[cfg(target_os = "linux")]
 mod shell;

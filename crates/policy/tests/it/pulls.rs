@@ -37,7 +37,14 @@ async fn m07_an_image_is_pulled_from_a_registry_that_the_owner_named_and_on_the_
     assert_eq!(permit.effect().image.to_string(), "docker.io/library/debian:latest");
     let seq = permit.seq().get();
     drop(permit);
-    drop(pull(&world.policy, "registry.example:5000/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855").await.unwrap());
+    drop(
+        pull(
+            &world.policy,
+            "registry.example:5000/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        )
+        .await
+        .unwrap(),
+    );
     let log = world.close().await;
     let decided = log.iter().find(|entry| entry.seq == seq).unwrap();
     assert_eq!((decided.record.kind, decided.record.verdict), (Kind::Image, Verdict::Allow));
