@@ -1,6 +1,7 @@
 //! The root file system of commands, named by its digest.
 
 mod build;
+pub(crate) mod builder;
 mod pull;
 
 use bollard::errors::Error;

@@ -1,16 +1,19 @@
 //! The base image, made from Debian packages where no registry has to be reached.
 
-use std::process::Stdio;
+use std::io;
+use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, ChildStdout};
+use tokio::process::ChildStdout;
+use tokio::sync::oneshot;
 use types::Digest;
 
+use super::builder::{Builder, LEAN, NOT_FOUND};
 use super::{Found, Image};
 use crate::engine::Engine;
 
@@ -25,24 +28,10 @@ const TAG: usize = 32;
 const PACKAGES: &[&str] = &["ca-certificates", "curl", "git", "python3-minimal"];
 
 /// The release of Debian.
-const SUITE: &str = "bookworm";
-
-/// Options of mmdebstrap: no documentation, no translations, no cached packages.
-const LEAN: &[&str] = &[
-    "--quiet",
-    "--variant=minbase",
-    "--format=tar",
-    "--dpkgopt=path-exclude=/usr/share/doc/*",
-    "--dpkgopt=path-exclude=/usr/share/man/*",
-    "--dpkgopt=path-exclude=/usr/share/locale/*",
-    "--aptopt=Acquire::Languages \"none\"",
-];
+pub(super) const SUITE: &str = "bookworm";
 
 /// How long making an image may take. The engine answers when it has all of it.
 const BUILD_TIME: Duration = Duration::from_secs(1800);
-
-/// How long the builder may take to put away what it made. It removes some tens of thousands of files.
-const END_TIME: Duration = Duration::from_secs(60);
 
 /// How much of the root file system is passed on at a time.
 const PIECE: usize = 64 * 1024;
@@ -50,14 +39,19 @@ const PIECE: usize = 64 * 1024;
 /// Why an image was not made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BuildError {
-    /// mmdebstrap is not installed.
-    #[error("mmdebstrap is missing\n  install it: sudo apt-get install mmdebstrap")]
+    /// Neither mmdebstrap is installed nor, for root, debootstrap.
+    #[error(
+        "mmdebstrap is missing\n  install it: sudo apt-get install mmdebstrap (where root makes the image, debootstrap serves too)"
+    )]
     NoBuilder,
+    /// The builder did not get a folder to work in.
+    #[error("there is no folder to make the image in: {0}")]
+    Folder(io::ErrorKind),
     /// Whoever asked for it did not want it any more.
     #[error("the image was not made: it was ended before its end")]
     Ended,
-    /// mmdebstrap did not come to its end; it said why.
-    #[error("mmdebstrap failed; what it said stands above")]
+    /// The builder did not come to its end; it said why.
+    #[error("making the image failed; why stands above")]
     Builder,
     /// The engine did not take the root file system.
     #[error("Docker Engine did not take the image")]
@@ -66,9 +60,10 @@ pub enum BuildError {
 
 impl Image {
     /// The base image, made now from Debian's packages unless the engine has one of the same recipe; given up once `ended`
-    /// is over. When this returns nothing of the builder lives on, and nothing that it mounted stays.
+    /// is over. When this returns nothing of the builder lives on, and nothing that it mounted or wrote into `folder` stays.
     pub async fn build(
         engine: &Engine,
+        folder: &Path,
         packages: &[String],
         again: bool,
         ended: impl Future<Output = ()>,
@@ -83,63 +78,63 @@ impl Image {
         if let (false, Ok(Found::Fit(image))) = (again, made) {
             return Ok(image);
         }
-        let id = import(engine, &include, ended).await?;
+        let id = import(engine, folder, &include, ended).await?;
         let name = TagImageOptions { repo: Some(REPOSITORY.to_owned()), tag: Some(tag.to_owned()) };
         engine.docker.tag_image(&id, Some(name)).await.map_err(|_| BuildError::Import)?;
         Self::pinned(engine, &id).await.map_err(|_| BuildError::Import)
     }
 }
 
-/// Lets mmdebstrap write a root file system into the engine, which answers with its digest.
+/// Lets a builder write a root file system into the engine, which answers with its digest.
 async fn import(
     engine: &Engine,
+    folder: &Path,
     include: &str,
     ended: impl Future<Output = ()>,
 ) -> Result<String, BuildError> {
-    #[expect(clippy::disallowed_methods, reason = "the owner asked for an image; fixed program and options")]
-    let mut builder = tokio::process::Command::new("mmdebstrap");
-    builder
-        .args(LEAN)
-        .args([include, SUITE, "-"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    let mut builder = builder.spawn().map_err(|_| BuildError::NoBuilder)?;
-    let output = builder.stdout.take().ok_or(BuildError::NoBuilder)?;
-    let imported = tokio::select! {
-        imported = take_in(engine, output) => imported,
-        () = ended => Err(BuildError::Ended),
+    let (mut builder, output) = Builder::start(folder, include)?;
+    let (told, is_whole) = oneshot::channel();
+    let made = async {
+        let status = builder.program.wait().await;
+        let _ = told.send(status.as_ref().is_ok_and(ExitStatus::success));
+        match status.map(|status| status.code()) {
+            Ok(Some(0)) => Ok(()),
+            Ok(Some(NOT_FOUND)) => Err(BuildError::NoBuilder),
+            _ => Err(BuildError::Builder),
+        }
     };
-    if imported.is_err() {
-        end(&mut builder).await;
-    }
-    let id = imported?;
-    match builder.wait().await {
-        Ok(status) if status.success() => id.ok_or(BuildError::Import),
-        _ => Err(BuildError::Builder),
-    }
+    let imported = tokio::select! {
+        biased;
+        () = ended => Err(BuildError::Ended),
+        // Whichever fails first is why; the engine takes no half of anything.
+        imported = async { tokio::try_join!(made, take_in(engine, output, is_whole)) } => {
+            imported.map(|((), id)| id)
+        }
+    };
+    builder.end().await;
+    imported?.ok_or(BuildError::Import)
 }
 
-/// Tells the builder to end, and waits: it unmounts what it mounted and ends its own children, which nobody does for it.
-async fn end(builder: &mut Child) {
-    let builder_id = builder.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    if let Some(id) = builder_id {
-        let _ = rustix::process::kill_process(id, Signal::TERM);
-    }
-    let _ = tokio::time::timeout(END_TIME, builder.wait()).await;
-}
-
-/// Gives the root file system to the engine, and the digest that it answers with, if any.
-async fn take_in(engine: &Engine, output: ChildStdout) -> Result<Option<String>, BuildError> {
-    let pieces = futures_util::stream::unfold(output, |mut output| async move {
+/// Gives the root file system to the engine, and the digest that it answers with, if any. What the builder wrote ends well
+/// only if the builder does: the beginning of an archive can look like a whole one.
+async fn take_in(
+    engine: &Engine,
+    output: ChildStdout,
+    is_whole: oneshot::Receiver<bool>,
+) -> Result<Option<String>, BuildError> {
+    let pieces = futures_util::stream::unfold(Some((output, is_whole)), |reading| async {
+        let (mut output, is_whole) = reading?;
         let mut piece = vec![0; PIECE];
         match output.read(&mut piece).await {
-            Ok(0) => None,
+            Ok(0) => match is_whole.await {
+                Ok(true) => None,
+                _ => Some((Err(io::Error::from(io::ErrorKind::UnexpectedEof)), None)),
+            },
             Ok(length) => {
                 piece.truncate(length);
-                Some((Ok(Bytes::from(piece)), output))
+                Some((Ok(Bytes::from(piece)), Some((output, is_whole))))
             }
-            Err(error) => Some((Err(error), output)),
+            Err(error) => Some((Err(error), None)),
         }
     });
     let options = CreateImageOptions { from_src: Some("-".to_owned()), ..CreateImageOptions::default() };

@@ -238,7 +238,7 @@ fn give(path: &Path) {
 async fn base_image(engine: &Engine) -> Image {
     let lock = std::fs::File::create(std::env::temp_dir().join("ironclaw-test-image.lock")).unwrap();
     lock.lock().unwrap();
-    Image::build(engine, &[], false, std::future::pending()).await.unwrap()
+    Image::build(engine, &std::env::temp_dir(), &[], false, std::future::pending()).await.unwrap()
 }
 
 /// A word that no other test prints.

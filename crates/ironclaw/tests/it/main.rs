@@ -3,6 +3,8 @@
 
 mod attacks;
 mod auditing;
+#[cfg(target_os = "linux")]
+mod building;
 mod database;
 #[cfg(target_os = "linux")]
 mod engine;

@@ -96,6 +96,9 @@ impl Drop for Registry {
     }
 }
 
+/// The label of images that tests make, which have no name.
+pub(crate) const SMALL: &str = "org.ironclaw.test";
+
 /// Makes an image of BusyBox and one file in the engine; gives its digest. `says` is what it says of itself, in the words
 /// of a Dockerfile.
 pub(crate) fn small_image(mark: &str, says: &[&str]) -> String {
@@ -109,6 +112,8 @@ pub(crate) fn small_image(mark: &str, says: &[&str]) -> String {
     }
     std::fs::write(folder.path().join("mark"), mark).unwrap();
     let mut query = vec![("fromSrc", "-")];
+    let label = format!("LABEL {SMALL}=1");
+    query.push(("changes", &label));
     query.extend(says.iter().map(|says| ("changes", *says)));
     let steps = ask("POST", "/images/create", &query, &archive(folder.path())).lines();
     steps.last().unwrap()["status"].as_str().unwrap().to_owned()

@@ -81,7 +81,7 @@ async fn build(
     }
     let (mut signals, mut by) = (Signals::listen()?, None);
     let ended = async { by = Some(signals.ended().await) };
-    match Image::build(engine, include, again, ended).await {
+    match Image::build(engine, &base.home.sandbox(), include, again, ended).await {
         Ok(image) => Ok(image),
         Err(error) => {
             let failed = chosen(Verdict::Failed).with(Field::Reason, &error);
