@@ -9,7 +9,7 @@
 //!   with a permit, or there.
 //! - [`Sandbox::start`]: from a permit to a [`Running`] command; `spec` is the container as data, `seccomp.json` its
 //!   system calls, `door` the host's end of the socket, `ground` the workspace before and after, `mounts` what of it stands where,
-//!   `proof` that it does, `run` the task that answers for it all.
+//!   `proof` that it does, `prepared` what is not started yet, `run` the task that answers for it all.
 //! - [`Quarantine`] and [`Recovered`]: what was moved out of the way after a run, or before the next one where nobody saw its
 //!   end: `note` is what was written down for that, `sweep` puts in order.
 //! - `network`: each connection from inside, given to the proxy; `authority`: whom programs inside trust.
@@ -31,6 +31,7 @@ mod mounts;
 mod network;
 mod note;
 mod owner;
+mod prepared;
 mod program;
 mod proof;
 mod quarantine;

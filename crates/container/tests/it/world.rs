@@ -203,12 +203,18 @@ impl World {
 
     /// The audit log, once everything is in it; the chain is verified.
     pub(crate) async fn records(self) -> Vec<audit::Entry> {
-        let Self { policy, audit, drain, reader, .. } = self;
+        self.ended().await.0
+    }
+
+    /// The same with the workspace and the folder of the installation. Nothing is at work any more that would have something
+    /// to record.
+    pub(crate) async fn ended(self) -> (Vec<audit::Entry>, tempfile::TempDir, tempfile::TempDir) {
+        let Self { policy, audit, drain, reader, workspace, home, .. } = self;
         drop((policy, audit));
         drain.finish().await;
         let log = Log::new(reader);
         log.verify().await.unwrap();
-        log.tail(1000).await.unwrap()
+        (log.tail(1000).await.unwrap(), workspace, home)
     }
 }
 
