@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::unfit::{Unfit, plain};
 
 pub use build::BuildError;
+pub(crate) use build::{BASE, REPOSITORY};
 pub use pull::{PullError, Pulled};
 
 /// The system that images have to be made for.

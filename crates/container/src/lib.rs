@@ -12,6 +12,7 @@
 //!   `proof` that it does, `prepared` what is not started yet, `run` the task that answers for it all.
 //! - [`Quarantine`] and [`Recovered`]: what was moved out of the way after a run, or before the next one where nobody saw its
 //!   end: `note` is what was written down for that, `sweep` puts in order.
+//! - [`Litter`]: what nothing uses any more.
 //! - `network`: each connection from inside, given to the proxy; `authority`: whom programs inside trust.
 //! - [`Sandbox::start_on_terminal`] and [`Console`]: the same for a person who watches.
 //! - [`unconfined`]: a command with full access, which has no container.
@@ -34,6 +35,7 @@ mod owner;
 mod prepared;
 mod program;
 mod proof;
+mod prune;
 mod quarantine;
 pub mod rules;
 mod run;
@@ -51,6 +53,7 @@ pub use control::{Control, code_of};
 pub use door::{Connection, Dialled};
 pub use engine::{Engine, Standing};
 pub use image::{BuildError, Image, PullError, Pulled};
+pub use prune::{Litter, Pruned};
 pub use quarantine::Quarantine;
 pub use sweep::Recovered;
 pub use unfit::Unfit;

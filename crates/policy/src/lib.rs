@@ -35,7 +35,7 @@ pub use catalog::{Catalog, Tool};
 pub use decide::{Decision, Policy, Reserved};
 pub use held::Held;
 pub use manifest::Manifest;
-pub use permit::{Effect, Permit, Settlement};
+pub use permit::{Earlier, Effect, Permit, Settlement};
 pub use proxied::{Asked, Run, Teller};
 pub use question::{Answer, Card, Question};
 pub use reach::Reach;

@@ -16,10 +16,14 @@ use types::Digest;
 use super::builder::{Builder, LEAN, NOT_FOUND};
 use super::{Found, Image};
 use crate::engine::Engine;
+use crate::note::Notes;
 
 /// How the engine calls an image that this program made, with its recipe as tag, so that the same one is not made
 /// again. An image gets the name once it is whole.
-const REPOSITORY: &str = "ironclaw-base";
+pub(crate) const REPOSITORY: &str = "ironclaw-base";
+
+/// Marks images that this program made, with the name of the installation that did.
+pub(crate) const BASE: &str = "org.ironclaw.base";
 
 /// Hexadecimal digits of a recipe's digest in a tag.
 const TAG: usize = 32;
@@ -92,6 +96,8 @@ async fn import(
     include: &str,
     ended: impl Future<Output = ()>,
 ) -> Result<String, BuildError> {
+    let made_by = Notes::open(folder).and_then(|notes| notes.installation());
+    let made_by = made_by.map_err(|error| BuildError::Folder(error.kind()))?;
     let (mut builder, output) = Builder::start(folder, include)?;
     let (told, is_whole) = oneshot::channel();
     let made = async {
@@ -107,7 +113,7 @@ async fn import(
         biased;
         () = ended => Err(BuildError::Ended),
         // Whichever fails first is why; the engine takes no half of anything.
-        imported = async { tokio::try_join!(made, take_in(engine, output, is_whole)) } => {
+        imported = async { tokio::try_join!(made, take_in(engine, &made_by, output, is_whole)) } => {
             imported.map(|((), id)| id)
         }
     };
@@ -119,6 +125,7 @@ async fn import(
 /// only if the builder does: the beginning of an archive can look like a whole one.
 async fn take_in(
     engine: &Engine,
+    made_by: &str,
     output: ChildStdout,
     is_whole: oneshot::Receiver<bool>,
 ) -> Result<Option<String>, BuildError> {
@@ -137,7 +144,11 @@ async fn take_in(
             Err(error) => Some((Err(error), None)),
         }
     });
-    let options = CreateImageOptions { from_src: Some("-".to_owned()), ..CreateImageOptions::default() };
+    let options = CreateImageOptions {
+        from_src: Some("-".to_owned()),
+        changes: vec![format!("LABEL {BASE}={made_by}")],
+        ..CreateImageOptions::default()
+    };
     let body = bollard::body_try_stream(pieces);
     let docker = engine.docker.clone().with_timeout(BUILD_TIME);
     #[expect(clippy::disallowed_methods, reason = "what is imported comes from the builder and no registry")]

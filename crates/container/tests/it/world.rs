@@ -67,7 +67,7 @@ impl World {
         };
         let engine =
             Engine::connect(&config).await.unwrap_or_else(|unfit| panic!("{unfit}: {}", unfit.remedy()));
-        let image = base_image(&engine).await;
+        let image = base_image(&engine, &config.folder).await;
         let (reader, writer) = store::open(&home.path().join("data").join("test.db")).await.unwrap();
         let (audit, drain) = Audit::start(writer);
         let safety = Arc::new(Safety::new(Default::default()).unwrap());
@@ -241,10 +241,10 @@ fn give(path: &Path) {
 }
 
 /// The base image, made once on this machine whatever number of test processes wants it at the same time.
-async fn base_image(engine: &Engine) -> Image {
+async fn base_image(engine: &Engine, folder: &Path) -> Image {
     let lock = std::fs::File::create(std::env::temp_dir().join("ironclaw-test-image.lock")).unwrap();
     lock.lock().unwrap();
-    Image::build(engine, &std::env::temp_dir(), &[], false, std::future::pending()).await.unwrap()
+    Image::build(engine, folder, &[], false, std::future::pending()).await.unwrap()
 }
 
 /// A word that no other test prints.

@@ -74,6 +74,16 @@ pub enum Sandbox {
         after_help = "Example:\n  ironclaw sandbox build-image --include make,gcc\n  ironclaw sandbox build-image --from debian:bookworm-slim\n\nWhat the engine has under the name is taken as it is. Otherwise the engine pulls it, from a registry that [sandbox] registries in the configuration names."
     )]
     BuildImage(BuildImage),
+    /// Remove what nothing uses any more: containers and files of runs that were cut off, of this installation and of deleted ones
+    #[command(after_help = "Example:\n  ironclaw sandbox prune --images --yes")]
+    Prune {
+        /// Base images that this installation made and does not use, too
+        #[arg(long)]
+        images: bool,
+        /// Remove it without asking
+        #[arg(long)]
+        yes: bool,
+    },
     /// Whether commands can be confined on this machine, and the command that mends it
     #[command(after_help = "Example:\n  ironclaw sandbox status --json")]
     Status,

@@ -1,6 +1,7 @@
 //! `ironclaw sandbox`: the image that commands run in, and the engine that runs them.
 
 mod image;
+mod prune;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use crate::terminal::Terminal;
 pub async fn run(args: &cli::Sandbox, base: &Base, terminal: &Terminal) -> Outcome {
     match args {
         cli::Sandbox::BuildImage(args) => image::choose(args, base, terminal).await,
+        cli::Sandbox::Prune { images, yes } => prune::run(*images, *yes, base, terminal).await,
         cli::Sandbox::Status => status(base, terminal).await,
     }
 }

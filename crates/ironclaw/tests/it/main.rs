@@ -18,6 +18,8 @@ mod joined;
 mod oversight;
 mod proxy;
 #[cfg(target_os = "linux")]
+mod prune;
+#[cfg(target_os = "linux")]
 mod pulled;
 mod question;
 #[cfg(target_os = "linux")]
