@@ -16,6 +16,8 @@ mod installation;
 #[cfg(target_os = "linux")]
 mod joined;
 mod oversight;
+#[cfg(target_os = "linux")]
+mod ports;
 mod proxy;
 #[cfg(target_os = "linux")]
 mod prune;
