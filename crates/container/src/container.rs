@@ -30,6 +30,7 @@ use crate::image::Image;
 use crate::mounts::Bind;
 use crate::note::{Busy, Content, Found, Note, Notes};
 use crate::owner::user_for;
+use crate::prepared::{Parts, Prepared};
 use crate::program;
 use crate::proof::{Expected, Numbers};
 use crate::quarantine::Quarantine;
@@ -160,7 +161,8 @@ impl Sandbox {
     }
 
     /// Starts a permitted command. Connections from inside go to `outlet`; when nobody takes them any more, the run
-    /// is ended. A command with full access is refused: it is none of a container's.
+    /// is ended. A command with full access is refused: it is none of a container's. Dropped before it is started, the
+    /// command never starts, and what was made for it is put away.
     pub async fn start_toward(
         &self,
         permit: Permit<Command>,
@@ -191,13 +193,27 @@ impl Sandbox {
         outlet: mpsc::Sender<Connection>,
     ) -> Result<Started, RunError> {
         let (command, settlement) = permit.redeem()?;
-        let started = async {
+        let sandbox = self.clone();
+        // In a task of its own: what is half made when nobody waits for it any more is made to the end, and put away then.
+        let preparing = tokio::spawn(async move { sandbox.prepared(command, settlement, inside).await });
+        let lost = || RunError::Failed("preparing the command failed".to_owned());
+        let prepared = preparing.await.unwrap_or_else(|_| Err(lost()))?;
+        Ok(self.supervise(prepared.take().ok_or_else(lost)?, outlet))
+    }
+
+    async fn prepared(
+        &self,
+        command: Command,
+        settlement: Settlement,
+        inside: Inside,
+    ) -> Result<Prepared, RunError> {
+        let made = async {
             let (run, expected, recovered) = self.prepare(&command, &settlement, inside).await?;
             Ok((self.attach(run).await?, expected, recovered))
         };
-        match started.await {
+        match made.await {
             Ok(((run, attached), expected, recovered)) => {
-                Ok(self.supervise(run, attached, expected, recovered, settlement, outlet))
+                Ok(Prepared::new(Parts { run, attached, expected, recovered, settlement }))
             }
             Err(error) => {
                 settlement.settle(Verdict::Failed, fields_of(&error)).await?;
@@ -328,15 +344,8 @@ impl Sandbox {
     }
 
     /// Starts the task that starts the container and answers for it.
-    fn supervise(
-        &self,
-        run: Run,
-        attached: AttachContainerResults,
-        expected: Expected,
-        recovered: Vec<Recovered>,
-        settlement: Settlement,
-        outlet: mpsc::Sender<Connection>,
-    ) -> Started {
+    fn supervise(&self, parts: Parts, outlet: mpsc::Sender<Connection>) -> Started {
+        let Parts { run, attached, expected, recovered, settlement } = parts;
         let (stop, stops) = mpsc::channel(1);
         let target = Target::Container(run.docker.clone(), run.id.clone(), run.lifeline.clone());
         let control = Control::new(target, stop);

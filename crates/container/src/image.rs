@@ -1,53 +1,22 @@
 //! The root file system of commands, named by its digest.
 
-use std::process::Stdio;
-use std::time::Duration;
+mod build;
+pub(crate) mod builder;
+mod pull;
 
 use bollard::errors::Error;
 use bollard::models::ImageInspect;
-use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
-use bytes::Bytes;
-use futures_util::StreamExt as _;
-use rustix::process::{Pid, Signal};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, ChildStdout};
 use types::Digest;
 
 use crate::engine::Engine;
 use crate::unfit::{Unfit, plain};
 
-/// How the engine calls an image that this program made, with its recipe as tag, so that the same one is not made
-/// again. An image gets the name once it is whole.
-const REPOSITORY: &str = "ironclaw-base";
+pub use build::BuildError;
+pub(crate) use build::{BASE, REPOSITORY};
+pub use pull::{PullError, Pulled};
 
-/// Hexadecimal digits of a recipe's digest in a tag.
-const TAG: usize = 32;
-
-/// Packages beside Debian's essential ones.
-const PACKAGES: &[&str] = &["ca-certificates", "curl", "git", "python3-minimal"];
-
-/// The release of Debian.
-const SUITE: &str = "bookworm";
-
-/// Options of mmdebstrap: no documentation, no translations, no cached packages.
-const LEAN: &[&str] = &[
-    "--quiet",
-    "--variant=minbase",
-    "--format=tar",
-    "--dpkgopt=path-exclude=/usr/share/doc/*",
-    "--dpkgopt=path-exclude=/usr/share/man/*",
-    "--dpkgopt=path-exclude=/usr/share/locale/*",
-    "--aptopt=Acquire::Languages \"none\"",
-];
-
-/// How long making an image may take. The engine answers when it has all of it.
-const BUILD_TIME: Duration = Duration::from_secs(1800);
-
-/// How long the builder may take to put away what it made. It removes some tens of thousands of files.
-const END_TIME: Duration = Duration::from_secs(60);
-
-/// How much of the root file system is passed on at a time.
-const PIECE: usize = 64 * 1024;
+/// The system that images have to be made for.
+const OS: &str = "linux";
 
 /// An image that the engine has.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,21 +27,12 @@ pub struct Image {
     pub(crate) volumes: Vec<String>,
 }
 
-/// Why an image was not made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ImageError {
-    /// mmdebstrap is not installed.
-    #[error("mmdebstrap is missing\n  install it: sudo apt-get install mmdebstrap")]
-    NoBuilder,
-    /// Whoever asked for it did not want it any more.
-    #[error("the image was not made: it was ended before its end")]
-    Ended,
-    /// mmdebstrap did not come to its end; it said why.
-    #[error("mmdebstrap failed; what it said stands above")]
-    Builder,
-    /// The engine did not take the root file system.
-    #[error("Docker Engine did not take the image")]
-    Import,
+/// What the engine has under a name.
+enum Found {
+    Fit(Image),
+    /// One for another processor or system, in which nothing of this program would start.
+    OtherPlatform,
+    Nothing,
 }
 
 impl Image {
@@ -81,106 +41,48 @@ impl Image {
     pub async fn pinned(engine: &Engine, pin: &str) -> Result<Self, Unfit> {
         let digest = pin.rsplit_once('@').map_or(pin, |(_, digest)| digest);
         if digest.strip_prefix("sha256:").and_then(Digest::parse).is_none() {
-            return Err(Unfit::ImageNotPinned);
+            return Err(Unfit::ImageNotPinned(plain(pin)));
         }
-        let gone = || Unfit::ImageGone(plain(pin));
-        match engine.docker.inspect_image(pin).await {
-            Ok(found) => Self::of(found).ok_or_else(gone),
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Err(gone()),
+        Self::present(engine, pin).await?.ok_or_else(|| Unfit::ImageGone(plain(pin)))
+    }
+
+    /// The image that the engine has under a name or a digest, if it has one. Nothing is pulled.
+    pub async fn present(engine: &Engine, name: &str) -> Result<Option<Self>, Unfit> {
+        match Self::find(engine, name).await {
+            Ok(Found::Fit(image)) => Ok(Some(image)),
+            Ok(Found::Nothing) => Ok(None),
+            Ok(Found::OtherPlatform) => Err(Unfit::OtherPlatform(plain(name))),
             Err(_) => Err(Unfit::Broken("it does not tell about the image")),
         }
     }
 
-    /// The base image, made now from Debian's packages unless the engine has one of the same recipe; given up once `ended`
-    /// is over. When this returns nothing of the builder lives on, and nothing that it mounted stays.
-    pub async fn build(
-        engine: &Engine,
-        packages: &[String],
-        again: bool,
-        ended: impl Future<Output = ()>,
-    ) -> Result<Self, ImageError> {
-        let packages: Vec<&str> =
-            PACKAGES.iter().copied().chain(packages.iter().map(String::as_str)).collect();
-        let include = format!("--include={}", packages.join(","));
-        let parts = LEAN.iter().copied().chain([include.as_str(), SUITE]);
-        let recipe = Digest::of_parts(parts.map(str::as_bytes)).to_string();
-        let tag = &recipe[..TAG];
-        let made = engine.docker.inspect_image(&format!("{REPOSITORY}:{tag}")).await;
-        if !again && let Some(image) = made.ok().and_then(Self::of) {
-            return Ok(image);
+    async fn find(engine: &Engine, name: &str) -> Result<Found, Error> {
+        match engine.docker.inspect_image(name).await {
+            Ok(found) => Ok(Found::of(found)),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(Found::Nothing),
+            Err(error) => Err(error),
         }
-        let id = import(engine, &include, ended).await?;
-        let name = TagImageOptions { repo: Some(REPOSITORY.to_owned()), tag: Some(tag.to_owned()) };
-        engine.docker.tag_image(&id, Some(name)).await.map_err(|_| ImageError::Import)?;
-        Self::pinned(engine, &id).await.map_err(|_| ImageError::Import)
     }
+}
 
-    fn of(found: ImageInspect) -> Option<Self> {
+impl Found {
+    fn of(found: ImageInspect) -> Self {
+        let is = |told: &Option<String>, own: &str| told.as_ref().is_none_or(|told| told == own);
+        if !is(&found.os, OS) || !is(&found.architecture, architecture()) {
+            return Self::OtherPlatform;
+        }
         let volumes = found.config.and_then(|config| config.volumes).unwrap_or_default();
-        Some(Self { id: found.id?, volumes })
+        found.id.map_or(Self::Nothing, |id| Self::Fit(Image { id, volumes }))
     }
 }
 
-/// Lets mmdebstrap write a root file system into the engine, which answers with its digest.
-async fn import(
-    engine: &Engine,
-    include: &str,
-    ended: impl Future<Output = ()>,
-) -> Result<String, ImageError> {
-    #[expect(clippy::disallowed_methods, reason = "the owner asked for an image; fixed program and options")]
-    let mut builder = tokio::process::Command::new("mmdebstrap");
-    builder
-        .args(LEAN)
-        .args([include, SUITE, "-"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    let mut builder = builder.spawn().map_err(|_| ImageError::NoBuilder)?;
-    let output = builder.stdout.take().ok_or(ImageError::NoBuilder)?;
-    let imported = tokio::select! {
-        imported = take_in(engine, output) => imported,
-        () = ended => Err(ImageError::Ended),
-    };
-    if imported.is_err() {
-        end(&mut builder).await;
+/// The processor that this program, and with it a container's first process, is made for, as images call it: by Go's names.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
+        other => other,
     }
-    let id = imported?;
-    match builder.wait().await {
-        Ok(status) if status.success() => id.ok_or(ImageError::Import),
-        _ => Err(ImageError::Builder),
-    }
-}
-
-/// Tells the builder to end, and waits: it unmounts what it mounted and ends its own children, which nobody does for it.
-async fn end(builder: &mut Child) {
-    let builder_id = builder.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    if let Some(id) = builder_id {
-        let _ = rustix::process::kill_process(id, Signal::TERM);
-    }
-    let _ = tokio::time::timeout(END_TIME, builder.wait()).await;
-}
-
-/// Gives the root file system to the engine, and the digest that it answers with, if any.
-async fn take_in(engine: &Engine, output: ChildStdout) -> Result<Option<String>, ImageError> {
-    let pieces = futures_util::stream::unfold(output, |mut output| async move {
-        let mut piece = vec![0; PIECE];
-        match output.read(&mut piece).await {
-            Ok(0) => None,
-            Ok(length) => {
-                piece.truncate(length);
-                Some((Ok(Bytes::from(piece)), output))
-            }
-            Err(error) => Some((Err(error), output)),
-        }
-    });
-    let options = CreateImageOptions { from_src: Some("-".to_owned()), ..CreateImageOptions::default() };
-    let body = bollard::body_try_stream(pieces);
-    let docker = engine.docker.clone().with_timeout(BUILD_TIME);
-    let mut progress = std::pin::pin!(docker.create_image(Some(options), Some(body), None));
-    let mut id = None;
-    while let Some(step) = progress.next().await {
-        let step = step.map_err(|_| ImageError::Import)?;
-        id = step.status.filter(|status| status.starts_with("sha256:")).or(id);
-    }
-    Ok(id)
 }

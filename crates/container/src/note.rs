@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use types::{Digest, TurnId};
 use workspace::{Fingerprint, Survey};
 
+use crate::image::builder;
+
 /// The first word, which says how the rest is to be read.
 const FORMAT: &[u8] = b"ironclaw-run-3";
 
@@ -25,7 +27,7 @@ const ENDING: &str = "run";
 const PARTIAL: &str = "partial";
 
 /// The file that holds the name of this installation.
-const INSTALLATION: &str = "installation";
+pub(crate) const INSTALLATION: &str = "installation";
 
 /// What is written down.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,11 +108,36 @@ impl Notes {
     /// answers for. A file of a run is called as its container ends, and made only once the run has a note.
     pub(crate) fn clear(&self) -> io::Result<Vec<String>> {
         let _alone = self.alone()?;
+        let (litter, alive) = self.look()?;
+        for path in litter {
+            match path.is_dir() {
+                // A builder that outlived its process may be at work in it still: it is tried again.
+                true => _ = std::fs::remove_dir_all(&path),
+                false => remove_file(&path)?,
+            }
+        }
+        Ok(alive)
+    }
+
+    /// What [`Notes::clear`] would remove, and what it gives.
+    pub(crate) fn litter(&self) -> io::Result<(Vec<PathBuf>, Vec<String>)> {
+        let _alone = self.alone()?;
+        self.look()
+    }
+
+    /// All notes.
+    pub(crate) fn found(&self) -> io::Result<Vec<Found>> {
+        let _alone = self.alone()?;
+        self.all()
+    }
+
+    fn look(&self) -> io::Result<(Vec<PathBuf>, Vec<String>)> {
         let alive = self.all()?.into_iter().filter_map(|found| match found {
             Found::Alive(content) => Some(content.container),
             _ => None,
         });
         let alive: Vec<String> = alive.collect();
+        let mut litter = Vec::new();
         for entry in std::fs::read_dir(&self.0)? {
             let entry = entry?;
             let (path, kind) = (entry.path(), entry.file_type()?);
@@ -122,14 +149,13 @@ impl Notes {
             let name = name.trim_end_matches(".pem");
             let is_litter = match is_of_a_run {
                 true => !alive.iter().any(|container| container.ends_with(name)),
+                false if kind.is_dir() => name.starts_with(builder::FOLDER) && !is_locked(&path),
                 // Nobody is writing a note now, whatever else is being written has a process in its name.
                 false => ending == Some(OsStr::new(PARTIAL)) && !is_being_written(name),
             };
-            if is_litter {
-                remove_file(&path)?;
-            }
+            litter.extend(is_litter.then_some(path));
         }
-        Ok(alive)
+        Ok((litter, alive))
     }
 
     /// A name that no other installation has, for what is kept where others keep theirs.
@@ -306,6 +332,11 @@ impl Content {
 fn is_being_written(name: &str) -> bool {
     let process = name.split('-').nth(1).filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
     process.is_some_and(|process| Path::new("/proc").join(process).exists())
+}
+
+/// Whether somebody holds a folder locked, as a builder does with its own.
+fn is_locked(folder: &Path) -> bool {
+    File::open(folder).is_ok_and(|folder| matches!(folder.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// Makes the names of a folder durable.

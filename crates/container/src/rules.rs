@@ -27,6 +27,8 @@ rules! {
     BUSY = "container.busy", "another command is at work in the workspace, in a folder of it or around it, and one that changes something is there alone";
     /// What an earlier command left cannot be put away.
     LEFTOVER = "container.leftover", "an earlier command was cut off, and what it left in its workspace is not put away yet";
+    /// What a registry sent, or what the engine made of it, has another digest.
+    IMAGE_DIGEST = "container.image-digest", "the image that came is not the one of the digest that was asked for";
     /// Something else than what was checked stands in the container, or is about to.
     SWAPPED = "container.swapped", "the workspace, or something in it, was replaced between check and use";
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
-use policy::Settlement;
+use policy::{Earlier, Settlement};
 use types::{CallId, Field, Refusal, Verdict};
 use workspace::{Fingerprint, SafeFolder, Surroundings, Survey, UnsafeFolder};
 
@@ -19,6 +19,9 @@ use crate::quarantine::Quarantine;
 use crate::rules;
 use crate::settle::fields_of_names;
 use crate::spec::LABEL;
+
+/// How the engine calls the states of containers in which nothing runs.
+pub(crate) const ENDED: [&str; 3] = ["created", "exited", "dead"];
 
 /// How often, and after which time, to ask again for what the engine is already removing.
 const ASKED: u32 = 100;
@@ -58,7 +61,7 @@ pub(crate) async fn sweep(docker: Docker, notes: Notes, installation: String) {
     let words = |word: &[&str]| word.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let filters = HashMap::from([
         ("label".to_owned(), words(&[&format!("{LABEL}={installation}")])),
-        ("status".to_owned(), words(&["created", "exited", "dead"])),
+        ("status".to_owned(), words(&ENDED)),
     ]);
     let options =
         ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
@@ -97,7 +100,7 @@ pub(crate) async fn recover(
             }
             Found::Left(note, content) => {
                 let overlaps = content.overlaps(mine);
-                match put_away(docker, around, note, content, mine, settlement).await {
+                match put_away(docker, around, note, content, Some(mine), &settlement.earlier()).await {
                     Ok(left) => recovered.extend(left),
                     Err(error) if overlaps => return Err(error),
                     Err(_) => {}
@@ -110,13 +113,13 @@ pub(crate) async fn recover(
 
 /// Puts away what one command left. None where there was nothing, or where its workspace is not to be found: it may be on
 /// a disk that is not mounted now, or have another name. Then the note waits for somebody who comes to it.
-async fn put_away(
+pub(crate) async fn put_away(
     docker: &Docker,
     around: &Surroundings,
     note: Note,
     content: Content,
-    mine: &Content,
-    settlement: &Settlement,
+    mine: Option<&Content>,
+    earlier: &Earlier,
 ) -> Result<Option<Recovered>, RunError> {
     let place = place(&content, mine);
     if place.is_none() && content.survey.is_some() {
@@ -135,19 +138,20 @@ async fn put_away(
     };
     let mut fields = vec![(Field::Reason, "nobody saw the end of the command".to_owned())];
     fields.extend(left.iter().flat_map(|left| fields_of_names(&left.quarantine)));
-    settlement.settle_earlier(of, turn, Verdict::Abandoned, fields).await?;
+    earlier.settle(of, turn, Verdict::Abandoned, fields).await?;
     note.erase().map_err(failed("the note of an earlier command cannot be removed"))?;
     Ok(left.filter(|left| !left.quarantine.moved.is_empty()))
 }
 
 /// Where the workspace of a command is now: where it was, unless another folder is there, or whichever folder of a new
 /// command's path it has become.
-fn place(left: &Content, mine: &Content) -> Option<PathBuf> {
+fn place(left: &Content, mine: Option<&Content>) -> Option<PathBuf> {
     let was = left.fingerprint()?;
     let there = Fingerprint::line(&left.workspace).ok().and_then(|line| line.first().copied());
     if there == Some(was) {
         return Some(left.workspace.clone());
     }
+    let mine = mine?;
     let mut above = mine.workspace.ancestors().zip(&mine.line);
     let found = above.find(|(_, fingerprint)| **fingerprint == was && was.is_whole());
     found.map(|(path, _)| path.to_owned())

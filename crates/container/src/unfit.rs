@@ -42,11 +42,14 @@ pub enum Unfit {
     #[error("there is no image to run commands in yet")]
     NoImage,
     /// The engine does not have the image that was chosen.
-    #[error("Docker Engine does not have the image {0}; images are never pulled by this program")]
+    #[error("Docker Engine does not have the image {0}")]
     ImageGone(String),
     /// An image that is not named by its digest can change under its name.
-    #[error("the image is not named by a digest (sha256:...), so it could change under its name")]
-    ImageNotPinned,
+    #[error("the image {0} is not named by a digest (sha256:...), so it could change under its name")]
+    ImageNotPinned(String),
+    /// The image is of another processor or system than this program.
+    #[error("the image {0} is not made for linux/{arch}", arch = crate::image::architecture())]
+    OtherPlatform(String),
 }
 
 impl Unfit {
@@ -88,11 +91,13 @@ impl Unfit {
             Self::UnknownRuntime(_) => "use runc 1.2.8, 1.3.3 or newer, or runsc".to_owned(),
             Self::NoImage => "ironclaw sandbox build-image".to_owned(),
             Self::ImageGone(_) => {
-                "ironclaw sandbox build-image; or docker pull NAME@sha256:DIGEST".to_owned()
+                "ironclaw sandbox build-image; or, for one of your own, --from NAME".to_owned()
             }
-            Self::ImageNotPinned => {
-                "docker image inspect --format '{{.Id}}' NAME, then: ironclaw config explain sandbox.image"
-                    .to_owned()
+            Self::ImageNotPinned(name) => {
+                format!("take image out of [sandbox], then: ironclaw sandbox build-image --from {name}")
+            }
+            Self::OtherPlatform(_) => {
+                "choose another tag or digest of it: ironclaw sandbox build-image --from NAME".to_owned()
             }
         }
     }

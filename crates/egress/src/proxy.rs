@@ -140,8 +140,9 @@ impl Proxy {
     /// programs that look at the shape of their keys.
     pub fn new(parts: Parts, shape: impl Fn(&SecretName) -> String) -> Result<Self, PlaceholderError> {
         let (open, closed) = watch::channel(());
-        let placeholders =
-            Placeholders::new(parts.run.secrets().iter().map(|name| (name.clone(), shape(name))))?;
+        let mark = parts.egress.vault.as_ref().map(|vault| vault.placeholder_mark()).transpose();
+        let secrets = parts.run.secrets().iter().map(|name| (name.clone(), shape(name)));
+        let placeholders = Placeholders::new(mark.map_err(|_| PlaceholderError::Mark)?, secrets)?;
         let Parts { egress, policy, run, authority, bounds } = parts;
         let (leaves, tunnels) = (Leaves::new(authority), Arc::new(Semaphore::new(bounds.connections)));
         let budget = Budget::of(bounds.memory);

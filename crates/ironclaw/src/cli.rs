@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use auditing::{Audit, ExportFormat};
-pub use confining::{Exec, ExecPolicy, Proxy, Reaching, Sandbox};
+pub use confining::{BuildImage, Exec, ExecPolicy, Proxy, Reaching, Sandbox};
 pub use keeping::{Db, Grant, Secret, SlotKind, Slots, Vault};
 
 /// An armored runtime for AI agents.

@@ -16,7 +16,7 @@ use policy::{Budget, ModelRule, Permission, Settings};
 use safety::Untrusted;
 use serde::Deserialize;
 use types::limits::Bytes;
-use types::{Endpoint, Host, Injection, PathPrefix, Scheme, SecretName, Source, Target, ToolName};
+use types::{Endpoint, Host, Injection, PathPrefix, Registry, Scheme, SecretName, Source, Target, ToolName};
 
 use crate::exit::{Code, Failure};
 use crate::home::Home;
@@ -95,6 +95,7 @@ struct WrittenSandbox {
     runtime: Option<String>,
     downgrades: BTreeSet<Downgrade>,
     full_access: bool,
+    registries: Vec<String>,
     memory_mib: Option<u64>,
     cpus: Option<u32>,
     pids: Option<u32>,
@@ -230,6 +231,7 @@ impl Written {
                 collector: handing,
                 policies: Vec::new(),
                 full_access: self.sandbox.full_access,
+                registries: self.sandbox.registries()?,
             },
             sandbox: self.sandbox.mean()?,
             shell: self.shell.map(shell::WrittenShell::mean).transpose()?,
@@ -289,6 +291,12 @@ pub fn server(url: &str, password_file: Option<&Path>) -> Result<store::Server, 
 }
 
 impl WrittenSandbox {
+    /// Where images may be pulled from.
+    fn registries(&self) -> Result<BTreeSet<Registry>, Failure> {
+        let parsed = self.registries.iter().map(|name| Registry::parse(name));
+        parsed.collect::<Result<_, _>>().map_err(|error| wrong("sandbox.registries", error))
+    }
+
     /// Limits of zero would be no limits to the engine, so they are refused.
     fn mean(self) -> Result<SandboxConfig, Failure> {
         let usual = Limits::default();

@@ -71,7 +71,8 @@ keys! {
     "egress.exception.containers": "Whether commands in containers may reach it too, where their own rules name the host.", "false", "containers = true";
     "sandbox": "The container in which commands run.", "Docker Engine, the image of ironclaw sandbox build-image", "[sandbox]\ndowngrades = [\"unverifiable-runtime\"]";
     "sandbox.engine": "The socket of Docker Engine.", "/var/run/docker.sock", "engine = \"/run/user/1000/docker.sock\"";
-    "sandbox.image": "The image, by its digest: sha256:HEX or NAME@sha256:HEX. It is never pulled.", "the image of ironclaw sandbox build-image", "image = \"debian@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"";
+    "sandbox.image": "The image, by its digest: sha256:HEX or NAME@sha256:HEX, never by a name that can come to mean another one. ironclaw sandbox build-image --from NAME pins one without this key.", "the image of ironclaw sandbox build-image", "image = \"debian@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"";
+    "sandbox.registries": "Where ironclaw sandbox build-image --from may have the engine pull images from: hosts, with their port where the name of an image says one. Docker Hub is docker.io.", "none", "registries = [\"docker.io\", \"registry.example:5000\"]";
     "sandbox.runtime": "The OCI runtime, by the engine's name for it, as in docker info.", "the engine's default", "runtime = \"runsc\"";
     "sandbox.downgrades": "Promises that you give up. unverifiable-runtime: a runtime of which it cannot be told whether known holes are closed, as a distribution's runc, crun or NVIDIA's. vulnerable-runtime: a runc with known holes. Each use is recorded.", "none", "downgrades = [\"unverifiable-runtime\"]";
     "sandbox.full_access": "Whether ironclaw exec --policy full-access may run a command outside any container. It has then everything that you have: your files, your keychain, this program's memory.", "false", "full_access = true";

@@ -13,7 +13,7 @@ use cedar_policy::{
 };
 use safety::Untrusted;
 use safety::credential_detect::Carried;
-use types::{Caller, Command, Integrity, Label, Lane, Outbound, Refusal, Rule, Source, ToolName};
+use types::{Caller, Command, Integrity, Label, Lane, Outbound, Pull, Refusal, Rule, Source, ToolName};
 
 use crate::manifest::Manifest;
 use crate::rules;
@@ -161,10 +161,22 @@ impl Engine {
             pair("workspace", text(command.workspace.to_string_lossy().into_owned())),
         ]);
         let principal = match runner {
-            Runner::Owner => uid("Owner", "local"),
+            Runner::Owner => owner(),
             Runner::Agent => agent(),
         };
         self.answer(principal, "run", uid("Program", command.program()), context)
+    }
+
+    /// May the engine pull this image for the owner now?
+    pub fn pull(&self, pull: &Pull) -> Answer {
+        let text = |value: String| RestrictedExpression::new_string(value);
+        let digest = pull.image.digest().map(|digest| format!("sha256:{digest}"));
+        let context = vec![
+            pair("repository", text(pull.image.repository().to_owned())),
+            pair("tag", text(pull.image.tag().unwrap_or_default().to_owned())),
+            pair("digest", text(digest.unwrap_or_default())),
+        ];
+        self.answer(owner(), "pull", uid("Registry", pull.image.registry().as_str()), context)
     }
 
     fn answer(
@@ -242,6 +254,10 @@ fn agent() -> Option<EntityUid> {
     uid("Agent", "local")
 }
 
+fn owner() -> Option<EntityUid> {
+    uid("Owner", "local")
+}
+
 fn tool_uid(tool: &ToolName) -> Option<EntityUid> {
     uid("Tool", tool.as_str())
 }
@@ -249,8 +265,8 @@ fn tool_uid(tool: &ToolName) -> Option<EntityUid> {
 /// The names of the schema's types. To read one takes longer than to decide.
 static TYPES: LazyLock<BTreeMap<&str, EntityTypeName>> = LazyLock::new(|| {
     let names =
-        ["Action", "Agent", "Client", "Endpoint", "Log", "Owner", "Program", "Tool", "Vault"].into_iter();
-    names.filter_map(|name| Some((name, EntityTypeName::from_str(name).ok()?))).collect()
+        ["Action", "Agent", "Client", "Endpoint", "Log", "Owner", "Program", "Registry", "Tool", "Vault"];
+    names.into_iter().filter_map(|name| Some((name, EntityTypeName::from_str(name).ok()?))).collect()
 });
 
 fn uid(kind: &str, name: &str) -> Option<EntityUid> {

@@ -13,8 +13,8 @@ use safety::credential_detect::Carried;
 use serde_json::Value;
 use store::{Charge, Lost, Meter, Mutation, Reader, Use};
 use types::{
-    CallId, Command, Field, Kind, Layer, Outbound, Record, Refusal, Rule, Target, Tenant, ToolCall, ToolName,
-    TurnId, Verdict,
+    CallId, Command, Field, Kind, Layer, Outbound, Pull, Record, Refusal, Rule, Target, Tenant, ToolCall,
+    ToolName, TurnId, Verdict,
 };
 
 use crate::catalog::Catalog;
@@ -448,6 +448,10 @@ impl Policy {
         rules: &InForce,
     ) -> Permit<Outbound> {
         Permit::mint(request, (), &self.0.authority, seq, turn.id(), rules.generation)
+    }
+
+    pub(crate) fn mint_pull(&self, pull: Pull, seq: Seq, turn: &Turn, rules: &InForce) -> Permit<Pull> {
+        Permit::mint(pull, (), &self.0.authority, seq, turn.id(), rules.generation)
     }
 
     /// Records a decision and charges the budget in one transaction.

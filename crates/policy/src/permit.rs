@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use audit::{Audit, AuditError, Seq};
 use types::limits::PERMIT_LIFETIME;
-use types::{Command, Field, Kind, Outbound, Record, Refusal, ToolCall, TurnId, Verdict};
+use types::{Command, Field, Kind, Outbound, Pull, Record, Refusal, ToolCall, TurnId, Verdict};
 
 use crate::rules;
 use crate::tally::Counted;
@@ -70,11 +70,17 @@ impl Effect for Command {
     type Context = ();
 }
 
+/// An image is fetched by the engine, which asks nothing more of this program.
+impl Effect for Pull {
+    type Context = ();
+}
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for types::Command {}
     impl Sealed for types::ToolCall {}
     impl Sealed for types::Outbound {}
+    impl Sealed for types::Pull {}
 }
 
 /// What permits and decisions share: the log and the number of the policy in force.
@@ -202,16 +208,9 @@ impl Settlement {
         self.audit.record(self.record(verdict, fields)).await
     }
 
-    /// Records what became of an earlier effect, whose process ended before it could say: `of` is the number of the
-    /// record of its decision, in its turn.
-    pub async fn settle_earlier(
-        &self,
-        of: u64,
-        turn: TurnId,
-        verdict: Verdict,
-        fields: impl IntoIterator<Item = (Field, String)>,
-    ) -> Result<Seq, AuditError> {
-        self.audit.record(settled(of, turn, verdict, fields)).await
+    /// The right to settle earlier effects, too.
+    pub fn earlier(&self) -> Earlier {
+        Earlier(self.audit.clone())
     }
 
     /// Hands the outcome to the writer without waiting, for code that cannot.
@@ -234,6 +233,27 @@ impl Settlement {
         let record = settled(self.of.get(), self.turn, verdict, fields);
         self.counted.iter().for_each(|counted| counted.settled(&record));
         record
+    }
+}
+
+/// The right to say what became of effects whose process ended before it could.
+pub struct Earlier(Audit);
+
+impl Earlier {
+    /// It permits nothing, so whoever may record has it.
+    pub fn new(audit: Audit) -> Self {
+        Self(audit)
+    }
+
+    /// Records what became of an effect: `of` is the number of the record of its decision, in its turn.
+    pub async fn settle(
+        &self,
+        of: u64,
+        turn: TurnId,
+        verdict: Verdict,
+        fields: impl IntoIterator<Item = (Field, String)>,
+    ) -> Result<Seq, AuditError> {
+        self.0.record(settled(of, turn, verdict, fields)).await
     }
 }
 

@@ -89,6 +89,8 @@ rules! {
     GRANTS_TIE = "policy.grants-tie", "two grants put a secret in the same place of this request";
     /// A command without a container, where the configuration does not allow any.
     FULL_ACCESS = "policy.full-access", "the configuration does not allow commands outside a sandbox";
+    /// An image from a registry that the configuration does not name.
+    REGISTRY = "policy.registry", "the configuration names no such registry to pull images from";
     /// A budget of the day is used up.
     BUDGET = "policy.budget", "the budget of the day is used up";
     /// The permit was not used in time.

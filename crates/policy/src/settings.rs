@@ -1,9 +1,9 @@
 //! The everyday surface of policy: permissions per tool and budgets per day.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use types::ToolName;
+use types::{Registry, ToolName};
 
 use crate::manifest::{HostRule, SecretWish};
 
@@ -45,6 +45,8 @@ pub struct Settings {
     pub budget: Budget,
     /// Whether commands may run without a container where they are asked to.
     pub full_access: bool,
+    /// Where images may be pulled from.
+    pub registries: BTreeSet<Registry>,
     /// The owner's Cedar policies: a name for error messages, and the text.
     pub policies: Vec<(String, String)>,
 }

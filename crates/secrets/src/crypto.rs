@@ -71,6 +71,8 @@ pub(crate) enum Purpose {
     DigestKey = 11,
     /// The key that seals the audit log, under the tenant's key.
     LogKey = 12,
+    /// What every placeholder of the installation has in it, derived from the tenant's key.
+    PlaceholderMark = 13,
 }
 
 /// Where sealed bytes belong. They open nowhere else.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use ::store::{Mutation, Reader, SecretRow, SecretState, StoreError, TenantKeyRow};
-use ::types::{Field, Kind, Record, SecretName, Tenant, Verdict};
+use ::types::{Digest, Field, Kind, Record, SecretName, Tenant, Verdict};
 use audit::{Audit, Broken, ChangeError, Entry, Log, Seq, now_ms};
 use safety::leak_detector::{Fingerprints, KnownValues};
 
@@ -184,6 +184,13 @@ impl Vault {
             Fingerprints::of(self.fingerprint_key.as_bytes(), value.expose()).map_err(ValueError::Weak)?;
         }
         Ok(())
+    }
+
+    /// What every placeholder of this vault's installation has in it, whichever run made it. No secret: each client of a proxy
+    /// sees it. Nobody can guess it who has seen none, and it tells nothing of the key that it comes from.
+    pub fn placeholder_mark(&self) -> Result<Digest, VaultError> {
+        let mark = crypto::derive(&self.key, self.tenant.as_str(), Purpose::PlaceholderMark)?;
+        Ok(Digest::of(mark.as_bytes()))
     }
 
     /// What stands in a record for a value: 128 bits of an HMAC under a key of this vault. Whoever has the log alone

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use crate::limits::Bytes;
-use crate::{CallId, Digest, SecretName, Target, ToolName};
+use crate::{CallId, Digest, ImageName, SecretName, Target, ToolName};
 
 /// Which sandbox runs a tool.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -87,6 +87,15 @@ impl Command {
     pub fn digest(&self) -> Digest {
         Digest::of_parts(self.argv.iter().map(String::as_bytes))
     }
+}
+
+/// One image that the engine is to fetch from its registry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pull {
+    /// Names this pull in every record that it leads to.
+    pub id: CallId,
+    /// The image.
+    pub image: ImageName,
 }
 
 /// Who sends a request.

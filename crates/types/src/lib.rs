@@ -9,6 +9,7 @@ pub mod folded;
 pub mod grant;
 pub mod host;
 pub mod id;
+pub mod image;
 pub mod label;
 pub mod limits;
 pub mod names;
@@ -20,12 +21,14 @@ pub mod trace;
 
 pub use digest::Digest;
 pub use effect::{
-    Caller, Command, Confinement, Injection, Lane, Outbound, SecretUse, Site, Tokens, TokensInto, ToolCall,
+    Caller, Command, Confinement, Injection, Lane, Outbound, Pull, SecretUse, Site, Tokens, TokensInto,
+    ToolCall,
 };
 pub use folded::FoldedPath;
 pub use grant::Grant;
 pub use host::{Endpoint, Host, HostName, Port};
 pub use id::{CallId, FindingId, RefusalId, TurnId};
+pub use image::{ImageName, ImageNameError, Registry};
 pub use label::{Confidentiality, Integrity, Label};
 pub use names::{SecretName, Tenant, ToolName};
 pub use record::{Field, Kind, Record, Verdict};

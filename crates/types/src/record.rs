@@ -200,6 +200,8 @@ closed! {
         Workspace = 52 "workspace",
         /// A promise that was given up by the configuration.
         Downgrade = 53 "downgrade",
+        /// The name of an image.
+        Image = 54 "image",
         /// How many records of a detached segment stayed whole.
         Kept = 60 "kept",
         /// A public key.

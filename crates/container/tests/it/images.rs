@@ -63,7 +63,11 @@ async fn m07_what_an_image_says_of_itself_has_no_effect() {
 async fn m07_an_image_is_named_by_its_digest_and_never_pulled() {
     let world = World::new().await;
     for name in ["debian", "debian:bookworm", "", "sha256:", "debian@sha256:xyz"] {
-        assert_eq!(Image::pinned(&world.engine, name).await, Err(Unfit::ImageNotPinned), "{name}");
+        assert_eq!(
+            Image::pinned(&world.engine, name).await,
+            Err(Unfit::ImageNotPinned(name.to_owned())),
+            "{name}"
+        );
     }
     let absent = format!("debian@sha256:{}", "0".repeat(64));
     assert_eq!(Image::pinned(&world.engine, &absent).await, Err(Unfit::ImageGone(absent.clone())));

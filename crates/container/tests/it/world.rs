@@ -67,7 +67,7 @@ impl World {
         };
         let engine =
             Engine::connect(&config).await.unwrap_or_else(|unfit| panic!("{unfit}: {}", unfit.remedy()));
-        let image = base_image(&engine).await;
+        let image = base_image(&engine, &config.folder).await;
         let (reader, writer) = store::open(&home.path().join("data").join("test.db")).await.unwrap();
         let (audit, drain) = Audit::start(writer);
         let safety = Arc::new(Safety::new(Default::default()).unwrap());
@@ -203,12 +203,18 @@ impl World {
 
     /// The audit log, once everything is in it; the chain is verified.
     pub(crate) async fn records(self) -> Vec<audit::Entry> {
-        let Self { policy, audit, drain, reader, .. } = self;
+        self.ended().await.0
+    }
+
+    /// The same with the workspace and the folder of the installation. Nothing is at work any more that would have something
+    /// to record.
+    pub(crate) async fn ended(self) -> (Vec<audit::Entry>, tempfile::TempDir, tempfile::TempDir) {
+        let Self { policy, audit, drain, reader, workspace, home, .. } = self;
         drop((policy, audit));
         drain.finish().await;
         let log = Log::new(reader);
         log.verify().await.unwrap();
-        log.tail(1000).await.unwrap()
+        (log.tail(1000).await.unwrap(), workspace, home)
     }
 }
 
@@ -235,10 +241,10 @@ fn give(path: &Path) {
 }
 
 /// The base image, made once on this machine whatever number of test processes wants it at the same time.
-async fn base_image(engine: &Engine) -> Image {
+async fn base_image(engine: &Engine, folder: &Path) -> Image {
     let lock = std::fs::File::create(std::env::temp_dir().join("ironclaw-test-image.lock")).unwrap();
     lock.lock().unwrap();
-    Image::build(engine, &[], false, std::future::pending()).await.unwrap()
+    Image::build(engine, folder, &[], false, std::future::pending()).await.unwrap()
 }
 
 /// A word that no other test prints.

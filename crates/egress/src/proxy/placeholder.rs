@@ -1,5 +1,8 @@
 //! Placeholders: random text that stands for a secret in the environment of a client.
 //!
+//! Each begins with its shape and a mark that all placeholders of the installation have, so that every run knows one of
+//! another run, as a file can bring it that a command left in a workspace, from other letters (attack C20).
+//!
 //! A client puts one where it would put the key. Where it fills a place that a secret can have (a header's whole value,
 //! the token of `Bearer`, the password of `Basic`, a query parameter, a part of the path), it is taken out and becomes a
 //! claim, which policy grants or refuses. Anywhere else, and in bodies, the request is refused: a client that sends its
@@ -9,12 +12,20 @@ use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use types::{Injection, Refusal, SecretName, SecretUse};
+use types::{Digest, Injection, Refusal, SecretName, SecretUse};
 
 use crate::rules;
 
-/// Random letters and digits of a placeholder: more than 190 bits.
-const RANDOM: usize = 32;
+/// Letters and digits that all placeholders of an installation have: more than 70 bits, which no honest body holds by chance.
+const MARK: usize = 12;
+
+/// Random letters and digits after it: more than 115 bits.
+const RANDOM: usize = 20;
+
+/// Letters and digits of a client's token: more than 190 bits.
+const TOKEN: usize = 32;
+
+const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// The longest beginning that gives a placeholder its shape.
 const MOST_SHAPE: usize = 32;
@@ -22,8 +33,8 @@ const MOST_SHAPE: usize = 32;
 /// The placeholders of a run.
 pub(super) struct Placeholders {
     each: Vec<(SecretName, String)>,
+    /// What all of them have in them, and those of other runs.
     find: AhoCorasick,
-    longest: usize,
 }
 
 /// Why placeholders could not be made.
@@ -32,21 +43,29 @@ pub enum PlaceholderError {
     /// A beginning that is long or holds a character that headers, addresses or JSON would escape.
     #[error("a placeholder begins with at most 32 letters, digits, '-' and '_'")]
     Shape,
+    /// The vault gave no mark.
+    #[error("what placeholders have in common cannot be derived from the vault's key")]
+    Mark,
     /// The kernel gave no random bytes.
     #[error("there are no random bytes")]
     Random,
 }
 
 impl Placeholders {
+    /// One for each secret. `mark` is the installation's, where it has a vault; otherwise nobody else's placeholder is known.
     pub(super) fn new(
+        mark: Option<Digest>,
         secrets: impl IntoIterator<Item = (SecretName, String)>,
     ) -> Result<Self, PlaceholderError> {
-        let made = |(name, shape): (SecretName, String)| Ok((name, placeholder(&shape)?));
+        let letter = |byte: &u8| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]);
+        let mark = match mark {
+            Some(mark) => mark.as_bytes().iter().take(MARK).map(letter).collect(),
+            None => random(MARK)?,
+        };
+        let made = |(name, shape): (SecretName, String)| Ok((name, placeholder(&shape, &mark)?));
         let each = secrets.into_iter().map(made).collect::<Result<Vec<_>, _>>()?;
-        let find =
-            AhoCorasick::new(each.iter().map(|(_, text)| text)).map_err(|_| PlaceholderError::Shape)?;
-        let longest = each.iter().map(|(_, text)| text.len()).max().unwrap_or_default();
-        Ok(Self { each, find, longest })
+        let find = AhoCorasick::new([&mark]).map_err(|_| PlaceholderError::Shape)?;
+        Ok(Self { each, find })
     }
 
     pub(super) fn each(&self) -> impl Iterator<Item = (&SecretName, &str)> {
@@ -71,7 +90,7 @@ impl Placeholders {
                 }
             }
             if claimed && headers.get_all(&name).iter().count() > 1 {
-                return Err(misplaced(format!("one of several headers {name}")));
+                return Err(misplaced(&format!("one of several headers {name}")));
             }
             if claimed {
                 headers.remove(&name);
@@ -101,17 +120,26 @@ impl Placeholders {
             }
         } else if let Some(secret) = exactly(text) {
             let inject = Injection::parse(&format!("header:{name}"));
-            let inject = inject.map_err(|_| misplaced(format!("the header {name}")))?;
+            let inject = inject.map_err(|_| misplaced(&format!("the header {name}")))?;
             return Ok(Some(SecretUse { secret, inject }));
         }
         match self.find.is_match(text) {
-            true => Err(misplaced(format!("the header {name}"))),
+            true => Err(self.refusal(text, &format!("the header {name}"))),
             false => Ok(None),
         }
     }
 
+    /// Why a text is refused that has a placeholder in it.
+    fn refusal(&self, text: &[u8], place: &str) -> Refusal {
+        let is_in = |own: &str| text.windows(own.len()).any(|part| part == own.as_bytes());
+        match self.each.iter().any(|(_, own)| is_in(own)) {
+            true => misplaced(place),
+            false => misplaced(&format!("{place}, where it stands for a key of another run")),
+        }
+    }
+
     fn basic(&self, pair: &[u8]) -> Result<SecretUse, Refusal> {
-        let refused = || misplaced("the user of Basic".to_owned());
+        let refused = || self.refusal(pair, "Basic");
         let pair = std::str::from_utf8(pair).map_err(|_| refused())?;
         let (user, password) = pair.split_once(':').ok_or_else(refused)?;
         let secret = self.each.iter().find(|(_, own)| own == password).ok_or_else(refused)?.0.clone();
@@ -129,9 +157,12 @@ impl Placeholders {
             match path.matches(own.as_str()).count() {
                 0 => continue,
                 1 => taken = taken.replace(own, &format!("{{{secret}}}")),
-                _ => return Err(misplaced("two parts of the path".to_owned())),
+                _ => return Err(misplaced("two parts of the path")),
             }
             claims.push(SecretUse { secret: secret.clone(), inject: Injection::Path });
+        }
+        if self.find.is_match(&taken) {
+            return Err(self.refusal(taken.as_bytes(), "the path"));
         }
         let Some(query) = query else { return Ok(taken) };
         let mut left = Vec::new();
@@ -139,11 +170,11 @@ impl Placeholders {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match self.each.iter().find(|(_, own)| own == value) {
                 Some((secret, _)) => {
-                    let refused = |_| misplaced("the query".to_owned());
+                    let refused = |_| misplaced("the query");
                     let inject = Injection::parse(&format!("query:{name}")).map_err(refused)?;
                     claims.push(SecretUse { secret: secret.clone(), inject });
                 }
-                None if self.find.is_match(pair) => return Err(misplaced("the query".to_owned())),
+                None if self.find.is_match(pair) => return Err(self.refusal(pair.as_bytes(), "the query")),
                 None => left.push(pair),
             }
         }
@@ -155,48 +186,47 @@ impl Placeholders {
 
     /// Looks through a body, or what is here of it.
     pub(super) fn look(&self, plain: &[u8]) -> Result<(), Refusal> {
-        match !self.each.is_empty() && self.find.is_match(plain) {
-            true => Err(misplaced("the body".to_owned())),
+        match self.find.is_match(plain) {
+            true => Err(self.refusal(plain, "the body")),
             false => Ok(()),
         }
     }
 
     /// Watches a body.
     pub(super) fn watch(&self) -> Watch {
-        let find = (!self.each.is_empty()).then(|| self.find.clone());
-        Watch { find, keep: self.longest.saturating_sub(1), tail: Vec::new() }
+        Watch { find: self.find.clone(), tail: Vec::new() }
     }
 }
 
+/// Bytes in which a mark can begin that ends in the next piece.
+const KEPT: usize = MARK - 1;
+
 /// Looks for placeholders in a body, across the borders of its pieces (attack C04).
 pub(super) struct Watch {
-    find: Option<AhoCorasick>,
-    /// Bytes of what passed in which a placeholder could have begun.
-    keep: usize,
+    find: AhoCorasick,
+    /// What passed last, in which a mark could have begun.
     tail: Vec<u8>,
 }
 
 impl Watch {
     /// Gives the piece back, or refuses it.
     pub(super) fn pass<'a>(&mut self, piece: &'a [u8]) -> Result<&'a [u8], Refusal> {
-        let Some(find) = &self.find else { return Ok(piece) };
-        let border = self.tail.len() + piece.len().min(self.keep);
-        self.tail.extend_from_slice(&piece[..piece.len().min(self.keep)]);
-        if find.is_match(&self.tail[..border]) || find.is_match(piece) {
-            return Err(misplaced("the body".to_owned()));
+        self.tail.extend_from_slice(&piece[..piece.len().min(KEPT)]);
+        if self.find.is_match(&self.tail) || self.find.is_match(piece) {
+            return Err(misplaced("the body"));
         }
-        if piece.len() >= self.keep {
+        if piece.len() >= KEPT {
             self.tail.clear();
-            self.tail.extend_from_slice(&piece[piece.len() - self.keep..]);
+            self.tail.extend_from_slice(&piece[piece.len() - KEPT..]);
         } else {
-            let excess = self.tail.len().saturating_sub(self.keep);
+            let excess = self.tail.len().saturating_sub(KEPT);
             self.tail.drain(..excess);
         }
         Ok(piece)
     }
 }
 
-fn misplaced(place: String) -> Refusal {
+fn misplaced(place: &str) -> Refusal {
     Refusal::new(&rules::PLACEHOLDER, format!("in {place}; nothing of it was put in"))
 }
 
@@ -210,22 +240,26 @@ fn split(value: &[u8]) -> (&[u8], &[u8]) {
 
 /// A token for the clients of a proxy, as hard to guess as a placeholder and in the alphabet of a URL.
 pub fn token() -> Result<String, PlaceholderError> {
-    placeholder("")
+    random(TOKEN)
 }
 
-/// `SHAPE` and random letters and digits, each equally likely.
-fn placeholder(shape: &str) -> Result<String, PlaceholderError> {
-    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+/// Shape, mark and random letters.
+fn placeholder(shape: &str, mark: &str) -> Result<String, PlaceholderError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if shape.len() > MOST_SHAPE || !shape.bytes().all(plain) {
         return Err(PlaceholderError::Shape);
     }
-    let mut text = shape.to_owned();
-    while text.len() < shape.len() + RANDOM {
-        let mut bytes = [0; RANDOM];
+    Ok(format!("{shape}{mark}{}", random(RANDOM)?))
+}
+
+/// So many random letters and digits, each equally likely.
+fn random(length: usize) -> Result<String, PlaceholderError> {
+    let mut text = String::new();
+    while text.len() < length {
+        let mut bytes = [0; TOKEN];
         getrandom::fill(&mut bytes).map_err(|_| PlaceholderError::Random)?;
         let letters = bytes.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
-        text.extend(letters.take(shape.len() + RANDOM - text.len()).map(|letter| char::from(*letter)));
+        text.extend(letters.take(length - text.len()).map(|letter| char::from(*letter)));
     }
     Ok(text)
 }
@@ -238,7 +272,7 @@ mod tests {
 
     fn one(shape: &str) -> (Placeholders, String) {
         let name = SecretName::parse("KEY").unwrap();
-        let placeholders = Placeholders::new([(name, shape.to_owned())]).unwrap();
+        let placeholders = Placeholders::new(Some(Digest::of(b"one")), [(name, shape.to_owned())]).unwrap();
         let text = placeholders.each().next().unwrap().1.to_owned();
         (placeholders, text)
     }
@@ -291,6 +325,34 @@ mod tests {
                 "{path} {name}: {value}"
             );
         }
+    }
+
+    #[test]
+    fn c20_another_run_of_the_installation_knows_a_placeholder_and_another_installation_does_not() {
+        let (own, _) = one("sk-");
+        let (_, others) = one("key_");
+        let elsewhere = Placeholders::new(Some(Digest::of(b"two")), []).unwrap();
+        let none = Placeholders::new(Some(Digest::of(b"one")), []).unwrap();
+        let basic = format!("Basic {}", STANDARD.encode(format!("app:{others}")));
+        for (path, name, value) in [
+            ("/v1", "authorization", format!("Bearer {others}")),
+            ("/v1", "authorization", basic),
+            ("/v1", "x-note", others.clone()),
+            (&*format!("/v1/{others}"), "x-a", "b".to_owned()),
+            (&*format!("/v1?a={others}"), "x-a", "b".to_owned()),
+        ] {
+            for run in [&own, &none] {
+                assert_eq!(
+                    taken(run, path, (name, &value)),
+                    Err("egress.placeholder"),
+                    "{path} {name}: {value}"
+                );
+            }
+            assert!(taken(&elsewhere, path, (name, &value)).is_ok());
+        }
+        let refusal = own.look(others.as_bytes()).unwrap_err();
+        assert!(refusal.detail.contains("another run"), "{}", refusal.detail);
+        assert!(none.watch().pass(others.as_bytes()).is_err() && elsewhere.look(others.as_bytes()).is_ok());
     }
 
     proptest! {

@@ -69,17 +69,36 @@ pub struct Exec {
 /// `ironclaw sandbox`.
 #[derive(Debug, Subcommand)]
 pub enum Sandbox {
-    /// Make the base image from Debian packages, or find the one that was made, and remember its digest
-    #[command(after_help = "Example:\n  ironclaw sandbox build-image --include make,gcc")]
-    BuildImage {
-        /// More Debian packages
-        #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
-        include: Vec<String>,
-        /// Make it again, with the packages of today
+    /// Make the base image from Debian packages, or find the one that was made, or take one by name, and remember its digest
+    #[command(
+        after_help = "Example:\n  ironclaw sandbox build-image --include make,gcc\n  ironclaw sandbox build-image --from debian:bookworm-slim\n\nWhat the engine has under the name is taken as it is. Otherwise the engine pulls it, from a registry that [sandbox] registries in the configuration names."
+    )]
+    BuildImage(BuildImage),
+    /// Remove what nothing uses any more: containers and files of runs that were cut off, of this installation and of deleted ones
+    #[command(after_help = "Example:\n  ironclaw sandbox prune --images --yes")]
+    Prune {
+        /// Base images that this installation made and does not use, too
         #[arg(long)]
-        again: bool,
+        images: bool,
+        /// Remove it without asking
+        #[arg(long)]
+        yes: bool,
     },
     /// Whether commands can be confined on this machine, and the command that mends it
     #[command(after_help = "Example:\n  ironclaw sandbox status --json")]
     Status,
+}
+
+/// `ironclaw sandbox build-image`.
+#[derive(Debug, Args)]
+pub struct BuildImage {
+    /// More Debian packages
+    #[arg(long, value_name = "PACKAGE", value_delimiter = ',', conflicts_with = "from")]
+    pub include: Vec<String>,
+    /// An image that the engine has or pulls, instead
+    #[arg(long, value_name = "NAME[:TAG|@DIGEST]")]
+    pub from: Option<String>,
+    /// Make it again with the packages of today, or pull what the name means today
+    #[arg(long)]
+    pub again: bool,
 }

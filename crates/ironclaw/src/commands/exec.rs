@@ -237,7 +237,7 @@ async fn leaked(refusal: Refusal, turn: &Turn, base: &Base, terminal: &Terminal)
 }
 
 /// Tells what earlier commands left whose end nobody saw.
-fn tell_of(recovered: &[Recovered], base: &Base, terminal: &Terminal) {
+pub fn tell_of(recovered: &[Recovered], base: &Base, terminal: &Terminal) {
     for Recovered { workspace, quarantine } in recovered {
         if let Some(told) = moved::told(quarantine, base) {
             let folder = workspace.display();

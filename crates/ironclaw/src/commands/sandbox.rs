@@ -1,12 +1,13 @@
 //! `ironclaw sandbox`: the image that commands run in, and the engine that runs them.
 
+mod image;
+mod prune;
+
 use std::path::PathBuf;
 
 use container::{Engine, Image, Unfit};
 use serde_json::json;
-use types::{Field, Kind, Record, Verdict};
 
-use super::signals::Signals;
 use crate::cli;
 use crate::config::Config;
 use crate::exit::{Code, Failure, Outcome};
@@ -17,7 +18,8 @@ use crate::terminal::Terminal;
 /// Runs the command.
 pub async fn run(args: &cli::Sandbox, base: &Base, terminal: &Terminal) -> Outcome {
     match args {
-        cli::Sandbox::BuildImage { include, again } => build_image(include, *again, base, terminal).await,
+        cli::Sandbox::BuildImage(args) => image::choose(args, base, terminal).await,
+        cli::Sandbox::Prune { images, yes } => prune::run(*images, *yes, base, terminal).await,
         cli::Sandbox::Status => status(base, terminal).await,
     }
 }
@@ -41,43 +43,6 @@ pub fn unfit(unfit: &Unfit, home: &Home) -> Failure {
 /// Where the digest of the image that was built is kept.
 fn pin_file(home: &Home) -> PathBuf {
     home.sandbox().join("image")
-}
-
-async fn build_image(include: &[String], again: bool, base: &Base, terminal: &Terminal) -> Outcome {
-    if let Some(name) = include.iter().find(|name| !is_package(name)) {
-        let plain: String = name.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
-        return Err(Failure::usage(format!("{plain} is not the name of a Debian package")));
-    }
-    let engine = Engine::connect(&parts::container_config(&base.home, &base.config)).await;
-    let engine = engine.map_err(|fault| unfit(&fault, &base.home))?;
-    if !terminal.is_json() {
-        terminal.say("making the base image from Debian packages, or finding the one that was made");
-    }
-    let record = |verdict| Record::new(Kind::Image, verdict).with(Field::Actor, "owner");
-    let (mut signals, mut by) = (Signals::listen()?, None);
-    let ended = async { by = Some(signals.ended().await) };
-    let image = match Image::build(&engine, include, again, ended).await {
-        Ok(image) => image,
-        Err(error) => {
-            let failed = record(Verdict::Failed).with(Field::Reason, error);
-            base.audit.record(failed).await.map_err(Failure::environment)?;
-            return Err(by.unwrap_or_else(|| Failure::environment(error)));
-        }
-    };
-    // First the record, then the pin that commands go by.
-    let done = record(Verdict::Done).with(Field::Digest, &image.id);
-    base.audit.record(done).await.map_err(Failure::environment)?;
-    let unwritten = |_| Failure::environment("the image's digest cannot be kept in the data folder");
-    std::fs::write(pin_file(&base.home), format!("{}\n", image.id)).map_err(unwritten)?;
-    terminal.done(json!({ "image": image.id }), format!("commands run in {}", image.id));
-    Ok(())
-}
-
-/// Debian Policy 5.6.1: lower case letters, digits, `+`, `-` and `.`, at least two, and no option of a program.
-fn is_package(name: &str) -> bool {
-    let plain =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.');
-    name.len() >= 2 && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(plain)
 }
 
 async fn status(base: &Base, terminal: &Terminal) -> Outcome {
@@ -112,20 +77,5 @@ async fn status(base: &Base, terminal: &Terminal) -> Outcome {
             Err(Failure::Said(Code::Environment))
         }
         Err(fault) => Err(unfit(&fault, &base.home)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_is_never_an_option_or_a_list() {
-        for good in ["make", "g++", "libc6-dev", "python3.11"] {
-            assert!(is_package(good), "{good}");
-        }
-        for bad in ["", "a", "-x", "--hook=x", "a,b", "a b", "A", "a;b", ".."] {
-            assert!(!is_package(bad), "{bad}");
-        }
     }
 }

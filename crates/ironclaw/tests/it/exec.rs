@@ -232,7 +232,7 @@ fn what_is_printed_is_seen_while_the_command_goes_on() {
 
 /// A program that runs a command in the workspace, to be killed.
 #[allow(clippy::disallowed_methods, reason = "the program under test is a process that is killed")]
-fn running(installation: &Installation, options: &[&str], script: &str) -> std::process::Child {
+pub(crate) fn running(installation: &Installation, options: &[&str], script: &str) -> std::process::Child {
     std::process::Command::new(env!("CARGO_BIN_EXE_ironclaw"))
         .arg("--home")
         .arg(installation.home())
@@ -245,7 +245,7 @@ fn running(installation: &Installation, options: &[&str], script: &str) -> std::
 }
 
 /// Waits until something is so; false when it does not come to that.
-fn until(is_so: impl Fn() -> bool) -> bool {
+pub(crate) fn until(is_so: impl Fn() -> bool) -> bool {
     (0..600).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(50));
         is_so()

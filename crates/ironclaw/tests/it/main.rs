@@ -3,7 +3,11 @@
 
 mod attacks;
 mod auditing;
+#[cfg(target_os = "linux")]
+mod building;
 mod database;
+#[cfg(target_os = "linux")]
+mod engine;
 mod errors;
 #[cfg(target_os = "linux")]
 mod exec;
@@ -14,8 +18,16 @@ mod interrupted;
 #[cfg(target_os = "linux")]
 mod joined;
 mod oversight;
+#[cfg(target_os = "linux")]
+mod ports;
 mod proxy;
+#[cfg(target_os = "linux")]
+mod prune;
+#[cfg(target_os = "linux")]
+mod pulled;
 mod question;
+#[cfg(target_os = "linux")]
+mod registry;
 mod scan;
 #[cfg(unix)]
 mod scanned_folder;

@@ -12,13 +12,13 @@ use serde_json::Value;
 use crate::installation::{Installation, random, random_key};
 
 /// A proxy that runs until it is dropped.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Running {
-    fn start(installation: &Installation, arguments: &[&str]) -> Self {
+    pub(crate) fn start(installation: &Installation, arguments: &[&str]) -> Self {
         Self::start_at(installation, "127.0.0.1:0", arguments)
     }
 

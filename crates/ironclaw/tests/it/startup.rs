@@ -12,10 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::engine::{containers, dial};
 use crate::exec::{ready, workspace};
-use crate::installation::Installation;
-
-const ENGINE: &str = "/var/run/docker.sock";
 
 /// A moment of the preparation, by what the engine is asked for then.
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +46,6 @@ fn relay(at: &Path, order: &Order) {
     });
 }
 
-#[allow(clippy::disallowed_methods, reason = "the test stands between the program and the engine")]
-fn dial() -> UnixStream {
-    UnixStream::connect(ENGINE).unwrap()
-}
-
 fn carry(mut from: UnixStream, mut to: UnixStream, see: impl Fn(&[u8])) {
     let mut piece = [0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut piece) {
@@ -62,21 +55,6 @@ fn carry(mut from: UnixStream, mut to: UnixStream, see: impl Fn(&[u8])) {
         }
     }
     let _ = to.shutdown(Shutdown::Write);
-}
-
-/// What the engine answers to a question about the containers of an installation.
-fn containers(installation: &Installation) -> String {
-    let name = std::fs::read_to_string(installation.home().join("data/sandbox/installation"));
-    // Before the first run there is none.
-    let Ok(name) = name else { return "[]".to_owned() };
-    let mut engine = dial();
-    let filter = format!("%7B%22label%22%3A%5B%22org.ironclaw.installation%3D{}%22%5D%7D", name.trim());
-    let asked = format!("GET /containers/json?all=1&filters={filter} HTTP/1.0\r\nHost: docker\r\n\r\n");
-    engine.write_all(asked.as_bytes()).unwrap();
-    let mut answer = String::new();
-    engine.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains(" 200 OK"), "{answer}");
-    answer.rsplit("\r\n\r\n").next().unwrap().trim().to_owned()
 }
 
 fn is_own(name: &str) -> bool {
@@ -120,53 +98,7 @@ fn r14_a_signal_before_the_command_starts_leaves_neither_a_run_nor_anything_of_i
             let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
             let left: Vec<_> = left.filter(|name| !is_own(name)).collect();
             assert!(left.is_empty(), "{moment:?} {signal:?}: {left:?}");
-            assert_eq!(containers(&installation), "[]", "{moment:?} {signal:?}");
+            assert!(containers(&installation).is_empty(), "{moment:?} {signal:?}");
         }
     }
-}
-
-/// The processes of this machine that another one started, and those that they started.
-fn below(program: u32) -> Vec<u32> {
-    let of = |entry: std::fs::DirEntry| {
-        let number: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The second word after the name in brackets, which may hold anything (proc(5)).
-        Some((number, stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>().ok()?))
-    };
-    let all: Vec<_> = std::fs::read_dir("/proc").unwrap().filter_map(|entry| of(entry.unwrap())).collect();
-    let mut found = vec![program];
-    let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
-        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(number, _)| number));
-        next += 1;
-    }
-    found.split_off(1)
-}
-
-#[test]
-fn an_image_that_is_ended_while_it_is_made_leaves_no_builder_behind() {
-    let installation = ready("");
-    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-        let program = installation.start_under(&["env"], &["sandbox", "build-image", "--again"]);
-        // The builder has begun its work once it has started programs of its own.
-        let begun = (0..600).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            below(program.id()).len() > 1
-        });
-        assert!(begun, "the builder did not begin");
-        let started = below(program.id());
-        kill_process(Pid::from_child(&program), signal).unwrap();
-        let ended = program.wait_with_output().unwrap();
-        assert_eq!(ended.status.code(), Some(code), "{ended:?}");
-        let is_left = |number: &&u32| {
-            let line = std::fs::read_to_string(format!("/proc/{number}/cmdline")).unwrap_or_default();
-            line.contains("mmdebstrap") || line.contains("apt") || line.contains("dpkg")
-        };
-        let left: Vec<_> = started.iter().filter(is_left).collect();
-        assert!(left.is_empty(), "{left:?}");
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        assert!(!mounts.contains("mmdebstrap."), "{mounts}");
-    }
-    let audit = installation.run(&["audit", "tail"]).ok();
-    assert!(audit.stdout.contains("it was ended before its end"), "{audit:?}");
 }

@@ -3,5 +3,6 @@
 
 mod calls;
 mod proxied;
+mod pulls;
 mod requests;
 mod world;

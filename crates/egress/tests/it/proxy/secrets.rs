@@ -261,7 +261,36 @@ async fn c19_a_grant_that_is_taken_back_ends_what_it_opened() {
 }
 
 #[tokio::test]
-async fn c20_a_placeholder_of_another_run_stands_for_nothing() {
+async fn c20_a_placeholder_of_another_run_is_refused_wherever_it_stands() {
+    let name = host();
+    let upstream = upstream(&name).await;
+    let world = world(&upstream, &name, "/v1", "bearer").await;
+    let (own, others) = (world.placeholder(), world.placeholder_of_another_run());
+    assert_ne!(own, others);
+    for (request, place) in [
+        (
+            format!("GET /v1 HTTP/1.1\r\nHost: {name}\r\nAuthorization: Bearer {others}\r\n\r\n"),
+            "the header authorization",
+        ),
+        (format!("GET /v2 HTTP/1.1\r\nHost: {name}\r\nX-Note: {others}\r\n\r\n"), "the header x-note"),
+        (format!("GET /v2/{others} HTTP/1.1\r\nHost: {name}\r\n\r\n"), "the path"),
+        (format!("GET /v2?a={others} HTTP/1.1\r\nHost: {name}\r\n\r\n"), "the query"),
+        (
+            format!("POST /v2 HTTP/1.1\r\nHost: {name}\r\nContent-Length: {}\r\n\r\n{others}", others.len()),
+            "the body",
+        ),
+    ] {
+        let refused = world.inside(name.as_str(), &request).await;
+        assert_eq!((refused.status, &*refused.code()), (403, "egress.placeholder"), "{place}");
+    }
+    assert_eq!((upstream.connections(), upstream.received()), (0, 0));
+    let told = world.close().await;
+    let whys: Vec<_> = told.iter().filter_map(|entry| entry.record.field(Field::Reason)).collect();
+    assert_eq!(whys.iter().filter(|why| why.contains("for a key of another run")).count(), 5, "{whys:?}");
+}
+
+#[tokio::test]
+async fn c20_a_placeholder_of_another_installation_stands_for_nothing() {
     let name = host();
     let upstream = upstream(&name).await;
     let (world, another) =
@@ -278,8 +307,7 @@ async fn c20_a_placeholder_of_another_run_stands_for_nothing() {
     assert_eq!(world.inside(name.as_str(), &request("/v2", "X-Note: PH")).await.status, 200);
     let seen = format!("{:?}", upstream.requests());
     assert!(!seen.contains(&world.key) && !seen.contains(&another.key));
-    let (own, others) = (world.placeholder(), another.placeholder());
-    assert_ne!(own, others);
+    assert_ne!(world.placeholder(), another.placeholder());
 }
 
 #[tokio::test]

@@ -166,6 +166,18 @@ impl World {
         self.proxy.placeholders().next().unwrap().1.to_owned()
     }
 
+    /// One of another run of the same installation, for the same secret.
+    pub(super) fn placeholder_of_another_run(&self) -> String {
+        let safety = Arc::new(Safety::new(Default::default()).unwrap());
+        let egress = Arc::new(Egress::new(Config::default(), safety, Some(self.vault.clone())).unwrap());
+        let secrets = vec![SecretName::parse("KEY").unwrap()];
+        let run = Run::open(Turn::begin(Trace::off()), Site::Machine, reach(&[]), secrets);
+        let (run, authority, bounds) = (Arc::new(run), Authority::new().unwrap(), Bounds::default());
+        let parts = Parts { egress, policy: self.policy.clone(), run, authority, bounds };
+        let another = Proxy::new(parts, |_| "sk-".to_owned()).unwrap();
+        another.placeholders().next().unwrap().1.to_owned()
+    }
+
     /// What clients are told: `http://user:token@address`.
     pub(super) fn url(&self) -> String {
         format!("http://ironclaw:{}@127.0.0.1:{}", self.token, self.port)
