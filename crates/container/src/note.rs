@@ -111,7 +111,8 @@ impl Notes {
         let (litter, alive) = self.look()?;
         for path in litter {
             match path.is_dir() {
-                true => std::fs::remove_dir_all(&path)?,
+                // A builder that outlived its process may be at work in it still: it is tried again.
+                true => _ = std::fs::remove_dir_all(&path),
                 false => remove_file(&path)?,
             }
         }

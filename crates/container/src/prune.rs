@@ -37,7 +37,7 @@ pub struct Litter {
 /// What went.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pruned {
-    /// All of it that is gone. Workspaces are those in which something was moved or nothing had to be.
+    /// All of it that is gone; of workspaces, those that are in order now.
     pub gone: Litter,
     /// What was moved out of the way in workspaces.
     pub recovered: Vec<Recovered>,
@@ -61,7 +61,7 @@ impl Litter {
             Found::Left(_, content) => Some(content.workspace),
             _ => None,
         });
-        let ended = containers(engine).await?.into_iter().filter_map(|container| {
+        let ended = containers(engine, &ENDED).await?.into_iter().filter_map(|container| {
             let name = name_of(&container)?;
             let is_own = label_of(&container)? == installation;
             let goes = if is_own { alive.binary_search(&name).is_err() } else { is_orphan(&container) };
@@ -89,30 +89,32 @@ impl Litter {
     ) -> Result<Pruned, RunError> {
         let (mut pruned, docker) = (Pruned::default(), &engine.docker);
         let notes = open(config).await?;
-        let looking = notes.clone();
-        let found =
-            waiting(move || looking.found().map_err(failed("the notes of commands cannot be read"))).await?;
-        for found in found {
+        for found in look(&notes).await? {
             let Found::Left(note, content) = found else { continue };
-            let workspace = content.workspace.clone();
             // One that cannot be put in order now waits, as it would for the next command there.
-            if let Ok(left) =
-                put_away(docker, around, note, content, None, &Earlier::new(audit.clone())).await
-            {
-                pruned.recovered.extend(left.filter(|left| !left.quarantine.moved.is_empty()));
-                pruned.gone.workspaces.push(workspace);
-            }
+            let left = put_away(docker, around, note, content, None, &Earlier::new(audit.clone())).await;
+            let left = left.ok().flatten().filter(|left| !left.quarantine.moved.is_empty());
+            pruned.recovered.extend(left);
         }
-        // Those that have been started meanwhile, under whatever name, are not among them.
+        // What has come into use since is not among these.
         let ended = Self::find(engine, config, None).await?;
-        for name in self.containers {
-            let is_gone = !ended.containers.contains(&name) || remove(docker, &name).await.is_ok();
-            pruned.gone.containers.extend(is_gone.then_some(name));
+        for name in ended.containers.iter().filter(|name| self.containers.contains(name)) {
+            let _ = remove(docker, name).await;
         }
-        let cleared =
-            waiting(move || notes.clear().map_err(failed("the folder for runs cannot be cleared"))).await;
-        cleared?;
-        pruned.gone.files = self.files.into_iter().filter(|path| !path.exists()).collect();
+        let clearing = notes.clone();
+        waiting(move || clearing.clear().map_err(failed("the folder for runs cannot be cleared"))).await?;
+        let waits = look(&notes).await?.into_iter().filter_map(|found| match found {
+            Found::Left(_, content) | Found::Alive(content) => Some(content.workspace),
+            Found::Unreadable(_) => None,
+        });
+        let waits: Vec<PathBuf> = waits.collect();
+        let there: Vec<_> = containers(engine, &[]).await?.iter().filter_map(name_of).collect();
+        pruned.gone = Self {
+            containers: self.containers.into_iter().filter(|name| !there.contains(name)).collect(),
+            workspaces: self.workspaces.into_iter().filter(|path| !waits.contains(path)).collect(),
+            files: self.files.into_iter().filter(|path| !path.exists()).collect(),
+            images: Vec::new(),
+        };
         for (id, bytes) in self.images {
             // Without force: one that a container uses stays.
             if docker.remove_image(&id, None::<RemoveImageOptions>, None).await.is_ok() {
@@ -128,10 +130,17 @@ async fn open(config: &Config) -> Result<Notes, RunError> {
     waiting(move || Notes::open(&folder).map_err(failed("the folder for runs cannot be read"))).await
 }
 
-/// Containers of this program, of whichever installation, that do not run.
-async fn containers(engine: &Engine) -> Result<Vec<ContainerSummary>, RunError> {
-    let ended = ENDED.iter().map(|status| (*status).to_owned()).collect();
-    let filters = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()]), ("status".to_owned(), ended)]);
+async fn look(notes: &Notes) -> Result<Vec<Found>, RunError> {
+    let notes = notes.clone();
+    waiting(move || notes.found().map_err(failed("the notes of commands cannot be read"))).await
+}
+
+/// Containers of this program, of whichever installation, in one of these states; in any, where none is named.
+async fn containers(engine: &Engine, states: &[&str]) -> Result<Vec<ContainerSummary>, RunError> {
+    let mut filters = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]);
+    if !states.is_empty() {
+        filters.insert("status".to_owned(), states.iter().map(|state| (*state).to_owned()).collect());
+    }
     let options =
         ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
     engine
