@@ -130,10 +130,17 @@ async fn open(config: &Config) -> Result<Notes, RunError> {
     waiting(move || Notes::open(&folder).map_err(failed("the folder for runs cannot be read"))).await
 }
 
-/// Containers of this program, of whichever installation, that do not run.
-async fn containers(engine: &Engine) -> Result<Vec<ContainerSummary>, RunError> {
-    let ended = ENDED.iter().map(|status| (*status).to_owned()).collect();
-    let filters = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()]), ("status".to_owned(), ended)]);
+async fn look(notes: &Notes) -> Result<Vec<Found>, RunError> {
+    let notes = notes.clone();
+    waiting(move || notes.found().map_err(failed("the notes of commands cannot be read"))).await
+}
+
+/// Containers of this program, of whichever installation, in one of these states; in any, where none is named.
+async fn containers(engine: &Engine, states: &[&str]) -> Result<Vec<ContainerSummary>, RunError> {
+    let mut filters = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]);
+    if !states.is_empty() {
+        filters.insert("status".to_owned(), states.iter().map(|state| (*state).to_owned()).collect());
+    }
     let options =
         ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
     engine

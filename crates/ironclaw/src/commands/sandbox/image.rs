@@ -84,7 +84,7 @@ async fn build(
     match Image::build(engine, &base.home.sandbox(), include, again, ended).await {
         Ok(image) => Ok(image),
         Err(error) => {
-            let failed = chosen(Verdict::Failed).with(Field::Reason, &error);
+            let failed = chosen(Verdict::Failed).with(Field::Reason, error);
             base.audit.record(failed).await.map_err(Failure::environment)?;
             Err(match error {
                 BuildError::Ended => by.unwrap_or_else(|| Failure::environment(error)),
