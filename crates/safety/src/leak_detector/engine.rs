@@ -243,7 +243,7 @@ impl Reading<'_> {
             PRIVATE_KEY if private_key::opens(&text[at..]) => found.key_openings.push(at),
             PRIVATE_KEY => {}
             CREDENTIAL => is_credential = true,
-            SECRET_KIND if kubernetes::is_kind(&text[at..]) => found.secret_kinds.push(at),
+            SECRET_KIND if kubernetes::is_kind(text, at) => found.secret_kinds.push(at),
             SECRET_KIND => {}
             index => {
                 let rule = &rules[usize::from(index)];

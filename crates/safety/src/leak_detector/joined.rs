@@ -101,8 +101,7 @@ fn opening(line: &[u8]) -> Option<Opening> {
     };
     let open = name.filter(|open| open.name.len() <= LONGEST_NAME)?;
     let lower = line[open.name.clone()].to_ascii_lowercase();
-    let names = |word: &&str| memmem::find(&lower, word.as_bytes()).is_some();
-    CREDENTIALS.iter().any(|word| names(&word)).then_some(open)
+    CREDENTIALS.iter().any(|word| memmem::find(&lower, word.as_bytes()).is_some()).then_some(open)
 }
 
 /// `<NAME>`.

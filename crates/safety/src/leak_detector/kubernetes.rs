@@ -44,11 +44,16 @@ const TYPES: [&str; 9] = [
     "helm.sh/release",
 ];
 
-/// True when a text begins with a kind that may be one of a Secret, in YAML or in JSON, which may be escaped in a
-/// string of another, or with the type of one.
-pub(super) fn is_kind(text: &[u8]) -> bool {
-    let Some(rest) = text.strip_prefix(b"kind") else { return is_type(text) };
-    let signs = rest.iter().take_while(|byte| b"\\\"' :\t".contains(byte)).count();
+/// True when a kind that may be one of a Secret stands at `at`, in YAML or in JSON, which may be escaped in a string of
+/// another, or the type of one.
+pub(super) fn is_kind(text: &[u8], at: usize) -> bool {
+    let sign = |byte: &&u8| b"\\\"' :\t".contains(byte);
+    let Some(rest) = text[at..].strip_prefix(b"kind") else {
+        let before = text[..at].strip_suffix(b"bootstrap.").unwrap_or(&text[..at]);
+        let signs = before.iter().rev().take_while(sign).count();
+        return is_type(&text[at..]) && before[..before.len() - signs].ends_with(b"type");
+    };
+    let signs = rest.iter().take_while(sign).count();
     let value = rest[signs..].strip_prefix(b"!!str ").unwrap_or(&rest[signs..]);
     let value = value.strip_prefix(b"\"").or(value.strip_prefix(b"'")).unwrap_or(value);
     rest[..signs].contains(&b':') && value.starts_with(b"Secret")
@@ -73,7 +78,7 @@ pub(super) fn find(text: &[u8], kinds: &[usize]) -> Vec<Range<usize>> {
     if kinds.is_empty() {
         return found;
     }
-    blocks(text).for_each(|block| block.values(text, &mut found));
+    blocks(text, kinds.to_vec()).for_each(|block| block.values(text, &mut found));
     let mut last = usize::MAX;
     for at in kinds {
         let start = memrchr(b'\n', &text[..*at]).map_or(0, |newline| newline + 1);
@@ -89,7 +94,10 @@ pub(super) fn find(text: &[u8], kinds: &[usize]) -> Vec<Range<usize>> {
 /// Where the first line stands of a block that has neither ended nor gone on too long in `settled`.
 pub(super) fn undecided(settled: &[u8]) -> Option<usize> {
     let open = |block: &Block| !block.closed && settled.len() - block.start < FAR;
-    blocks(settled).find(open).map(|block| block.start)
+    let words = [b"kind".as_slice(), b"Opaque", b"kubernetes.io/", b"helm.sh/"];
+    let mut kinds: Vec<usize> = words.iter().flat_map(|word| memmem::find_iter(settled, word)).collect();
+    kinds.sort_unstable();
+    blocks(settled, kinds).find(open).map(|block| block.start)
 }
 
 /// The signal for a value that stands at `span`.
@@ -115,9 +123,9 @@ struct Block {
     closed: bool,
 }
 
-/// The blocks of a text, one behind the other.
-fn blocks(text: &[u8]) -> impl Iterator<Item = Block> {
-    let mut starts = candidates(text);
+/// The blocks of a text, one behind the other, by where it may have the kind or the type of a Secret, in order.
+fn blocks(text: &[u8], kinds: Vec<usize>) -> impl Iterator<Item = Block> {
+    let mut starts = candidates(text, kinds);
     let mut from = 0;
     std::iter::from_fn(move || {
         let start = starts.find(|at| *at >= from && opens(text, *at))?;
@@ -134,17 +142,20 @@ fn blocks(text: &[u8]) -> impl Iterator<Item = Block> {
     })
 }
 
-/// The beginnings of lines that have a word which the first line of a block has, each once.
-fn candidates(text: &[u8]) -> impl Iterator<Item = usize> {
-    let mut words =
-        [b"kind".as_slice(), b"Opaque", b"kubernetes.io/", b"helm.sh/", b"ata:", b"ata\"", b"ata'"]
-            .map(|word| memmem::find_iter(text, word).peekable());
+/// The beginnings of lines that have what the first line of a block has, each once.
+fn candidates(text: &[u8], kinds: Vec<usize>) -> impl Iterator<Item = usize> {
+    let mut kinds = kinds.into_iter().peekable();
+    let mut maps = [b"ata:", b"ata\"", b"ata'"].map(|word| memmem::find_iter(text, word).peekable());
     let mut read = 0;
     std::iter::from_fn(move || {
         loop {
-            let next = words.iter_mut().filter_map(|places| Some((*places.peek()?, places)));
-            let (at, places) = next.min_by_key(|(at, _)| *at)?;
-            places.next();
+            let next = maps.iter_mut().filter_map(|places| Some((*places.peek()?, places)));
+            let map = next.min_by_key(|(place, _)| *place);
+            let at = match (kinds.peek(), map) {
+                (Some(kind), Some((place, places))) if place < *kind => places.next()?,
+                (None, Some((_, places))) => places.next()?,
+                _ => kinds.next()?,
+            };
             if at >= read {
                 let start = memrchr(b'\n', &text[read..at]).map_or(read, |newline| read + newline + 1);
                 read = memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline + 1);
@@ -266,7 +277,7 @@ mod tests {
     fn values(text: &str) -> Vec<&str> {
         let places = |kind| memmem::find_iter(text.as_bytes(), kind);
         let mut kinds: Vec<usize> = super::super::lane::SECRET_KINDS.iter().flat_map(places).collect();
-        kinds.retain(|at| is_kind(&text.as_bytes()[*at..]));
+        kinds.retain(|at| is_kind(text.as_bytes(), *at));
         kinds.sort_unstable();
         find(text.as_bytes(), &kinds).into_iter().map(|span| &text[span]).collect()
     }
@@ -327,27 +338,29 @@ mod tests {
 
     #[test]
     fn only_the_kind_of_a_secret_is_one() {
-        for text in [
-            "kind: Secret",
-            "kind:  'Secret' # note",
-            "kind\":\"Secret\"",
-            "kind\" : \"Secret\",",
-            "kind\": 'Secret'",
-            "kind\\\": \\\"Secret\\\"",
-            "Opaque",
-            "kubernetes.io/tls",
+        for (before, text) in [
+            ("", "kind: Secret"),
+            ("", "kind:  'Secret' # note"),
+            ("", "kind\":\"Secret\""),
+            ("", "kind\" : \"Secret\","),
+            ("", "kind\": 'Secret'"),
+            ("\\\"", "kind\\\": \\\"Secret\\\""),
+            ("type: ", "Opaque"),
+            ("\\\"type\\\":\\\"", "kubernetes.io/tls"),
+            ("type: bootstrap.", "kubernetes.io/token"),
         ] {
-            assert!(is_kind(text.as_bytes()), "{text}");
+            assert!(is_kind(format!("{before}{text}").as_bytes(), before.len()), "{before}{text}");
         }
-        for text in [
-            "kind: secret",
-            "kind\": \"Pod\"",
-            "kind\"",
-            "kind: ",
-            "kind\", \"Secret\"",
-            "kubernetes.io/name",
+        for (before, text) in [
+            ("", "kind: secret"),
+            ("", "kind\": \"Pod\""),
+            ("", "kind\""),
+            ("", "kind: "),
+            ("", "kind\", \"Secret\""),
+            ("An ", "Opaque"),
+            ("type: ", "kubernetes.io/name"),
         ] {
-            assert!(!is_kind(text.as_bytes()), "{text}");
+            assert!(!is_kind(format!("{before}{text}").as_bytes(), before.len()), "{before}{text}");
         }
     }
 

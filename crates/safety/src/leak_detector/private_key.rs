@@ -237,16 +237,14 @@ fn unescaped(body: &[u8]) -> Vec<u8> {
     ];
     let mut plain = Vec::with_capacity(body.len());
     let mut rest = body;
-    while let [first, behind @ ..] = rest {
-        let begins =
-            |escape: &[u8]| rest.get(..escape.len()).is_some_and(|head| head.eq_ignore_ascii_case(escape));
-        let escape = matches!(first, b'\\' | b'%')
-            .then(|| ESCAPES.iter().find(|(escape, _)| begins(escape)))
-            .flatten();
-        match escape {
-            Some((escape, byte)) => (plain.push(*byte), rest = &rest[escape.len()..]),
-            None => (plain.push(*first), rest = behind),
+    while let Some(first) = rest.first() {
+        let begins = |(escape, _): &&(&[u8], u8)| {
+            rest.get(..escape.len()).is_some_and(|head| head.eq_ignore_ascii_case(escape))
         };
+        let escape = ESCAPES.iter().filter(|_| matches!(first, b'\\' | b'%')).find(begins);
+        let (length, byte) = escape.map_or((1, *first), |(escape, byte)| (escape.len(), *byte));
+        plain.push(byte);
+        rest = &rest[length..];
     }
     plain
 }

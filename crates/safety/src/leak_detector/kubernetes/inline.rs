@@ -77,7 +77,7 @@ fn tells(piece: &[u8]) -> bool {
         kind.and_then(|end| piece.get(end)).is_none_or(|next| !next.is_ascii_alphanumeric())
     };
     let mut places = WORDS.iter().flat_map(|word| memmem::find_iter(piece, word).map(move |at| (at, word)));
-    places.any(|(at, word)| is_kind(&piece[at..]) && (word != &WORDS[0] || is_whole(at)))
+    places.any(|(at, word)| is_kind(piece, at) && (word != &WORDS[0] || is_whole(at)))
 }
 
 /// The map of a Secret whose name stands in front of the brace that opens it.
