@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memrchr};
 
+use super::blocks;
 use super::stretches::{LEAST_DIGITS, Stretch, Stretches};
 
 /// The fewest digits of a line that goes on in the next one, and the most of any.
@@ -46,7 +47,7 @@ impl Line {
         }
         let closed = closing(line);
         let end = closed - line[..closed].iter().rev().take(2).take_while(|byte| **byte == b'=').count();
-        let count = digits_at_end(&line[..end]);
+        let count = line[..end].iter().rev().take_while(|byte| blocks::is_digit(**byte)).count();
         let (start, padded) = (end - count, end < closed);
         if !(1..=MOST).contains(&count) || start > HEAD || line.len() - closed > TAIL {
             return None;
@@ -71,25 +72,6 @@ fn closing(line: &[u8]) -> usize {
             _ => return rest.len(),
         }
     }
-}
-
-/// How many of the last bytes are digits.
-fn digits_at_end(text: &[u8]) -> usize {
-    let mut rest = text;
-    // So many at once are one instruction or two each.
-    while let Some((before, last)) = rest.split_last_chunk::<32>() {
-        if !last.iter().fold(true, |all, byte| all & is_digit(*byte)) {
-            break;
-        }
-        rest = before;
-    }
-    text.len() - rest.len() + rest.iter().rev().take_while(|byte| is_digit(**byte)).count()
-}
-
-/// True for a base64 digit, of either alphabet.
-fn is_digit(byte: u8) -> bool {
-    let (letter, number) = ((byte | 0x20).wrapping_sub(b'a'), byte.wrapping_sub(b'0'));
-    (letter < 26) | (number < 10) | (byte == b'+') | (byte == b'/') | (byte == b'-') | (byte == b'_')
 }
 
 /// True when the next line may go on with the digits of this one, which is without its line feed.
@@ -231,12 +213,13 @@ fn lines(text: &[u8], end: usize, pieces: &mut Vec<Range<usize>>) {
 /// The digits of one line between which line ends are written, from those on that end at `end`.
 fn written(text: &[u8], end: usize, pieces: &mut Vec<Range<usize>>) {
     let Some(mut next) = written_end(text, end) else { return };
-    let start = end - digits_at_end(&text[end.saturating_sub(MOST)..end]);
+    let count = text[..end].iter().rev().take(MOST).take_while(|byte| blocks::is_digit(**byte)).count();
+    let start = end - count;
     // The letter of the escape in front of it belongs to that.
     let escape = start > 0 && text[start - 1] == b'\\' && matches!(text[start], b'n' | b'r' | b't');
     let mut piece = start + usize::from(escape)..end;
     while piece.len() >= LEAST {
-        let count = text[next..].iter().take(MOST).take_while(|byte| is_digit(**byte)).count();
+        let count = text[next..].iter().take(MOST).take_while(|byte| blocks::is_digit(**byte)).count();
         pieces.push(std::mem::replace(&mut piece, next..next + count));
         match written_end(text, piece.end) {
             Some(line) if !piece.is_empty() => next = line,

@@ -198,16 +198,6 @@ fn honest_lines_of_digits_are_no_secrets() {
     }
 }
 
-#[test]
-fn digits_are_the_same_everywhere() {
-    assert!((0..=255).all(|byte| is_digit(byte) == super::super::blocks::is_digit(byte)));
-    for count in 0..200 {
-        let text = format!("{}.{}", "a".repeat(40), "b".repeat(count));
-        assert_eq!(digits_at_end(text.as_bytes()), count);
-        assert_eq!(digits_at_end(&text.as_bytes()[41..]), count);
-    }
-}
-
 /// Nothing is held that a reader of single lines waits for.
 #[test]
 fn only_lines_of_digits_wait_for_the_next() {
