@@ -18,6 +18,7 @@ use types::{Digest, Endpoint, Field, FindingId, Kind, Record, Refusal, Target, V
 use crate::decide::{Policy, not_recorded};
 use crate::proxied::{Asked, Run};
 use crate::rules;
+pub use card::NOT_SHOWN;
 pub(crate) use waiting::Waiting;
 use waiting::{Asking, MOST_HELD};
 

@@ -32,7 +32,7 @@ mod turn;
 
 pub use catalog::{Catalog, Tool};
 pub use decide::{Decision, Policy, Reserved};
-pub use held::Held;
+pub use held::{Held, NOT_SHOWN};
 pub use manifest::Manifest;
 pub use permit::{Effect, Permit, Settlement};
 pub use proxied::{Asked, Run, Teller};

@@ -343,7 +343,9 @@ mod tests {
 
     #[test]
     fn p03_a_parameter_of_the_same_name_to_some_server_is_a_second_one() {
-        for own in ["api_key", "API_KEY", "api.key", "api%20key", "api+key", "api[key", "%61pi_key", "a=b;api_key"] {
+        for own in
+            ["api_key", "API_KEY", "api.key", "api%20key", "api+key", "api[key", "%61pi_key", "a=b;api_key"]
+        {
             let refusal = armed("query:api_key", &format!("https://a.example/v1?{own}=x"), b"v").unwrap_err();
             assert_eq!(refusal.rule.id, rules::PLACE_TAKEN.id, "{own}");
         }
