@@ -19,6 +19,7 @@ use crate::decide::{Policy, not_recorded};
 use crate::proxied::Asked;
 use crate::rules;
 use crate::run::Run;
+pub use card::NOT_SHOWN;
 pub(crate) use waiting::Waiting;
 use waiting::{Asking, MOST_HELD};
 

@@ -37,7 +37,7 @@ mod turn;
 pub use asker::{Asker, Here};
 pub use catalog::{Catalog, Tool};
 pub use decide::{Decision, Policy, Reserved};
-pub use held::Held;
+pub use held::{Held, NOT_SHOWN};
 pub use manifest::Manifest;
 pub use permit::{Earlier, Effect, Permit, Settlement};
 pub use proxied::Asked;

@@ -71,10 +71,10 @@ impl FoldedPath {
     /// `transfer.json` or `transfer,1`, not in `transfers`, `transfer-2` or `transfer_2`.
     pub fn begins_under(&self, prefix: &Self) -> bool {
         let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
-        let begins = |(own, word): (&Box<str>, &Box<str>)| {
-            own.strip_prefix(&**word).is_some_and(|rest| !rest.starts_with(is_word))
-        };
-        self.depth() >= prefix.depth() && self.0.iter().zip(&prefix.0).all(begins)
+        let begins =
+            |own: &str, word: &str| own.strip_prefix(word).is_some_and(|rest| !rest.starts_with(is_word));
+        let mut segments = self.0.iter().zip(&prefix.0);
+        self.depth() >= prefix.depth() && segments.all(|(own, word)| begins(own, word))
     }
 }
 

@@ -162,7 +162,10 @@ impl Card {
             Ok((text, report)) if report.findings.iter().any(|finding| finding.kind == Kind::Size) => {
                 Self { text: format!("{} (its end is not shown)", text.as_str()), flagged: true }
             }
-            Ok((text, _)) => Self { flagged: text.is_flagged(), text: text.into_inner() },
+            Ok((text, _)) => {
+                let is_partial = text.as_str().lines().any(|line| line.starts_with(policy::NOT_SHOWN));
+                Self { flagged: text.is_flagged() || is_partial, text: text.into_inner() }
+            }
             Err(blocked) => Self { text: format!("(not shown: {})", blocked.refusal.rule.id), flagged: true },
         }
     }

@@ -17,6 +17,9 @@ use crate::rules;
 /// The longest card. Nobody reads more, and what is not read is not approved.
 const LONGEST: Bytes = Bytes::kib(64);
 
+/// How the line of a card begins that stands for a body that was not let through to a person.
+pub const NOT_SHOWN: &str = "(the body is not shown: ";
+
 impl Policy {
     /// The card of a request: where it goes, with which keys, its headers, a line of its own each, and its body on one line.
     ///
@@ -47,7 +50,7 @@ impl Policy {
         }
         let body = match self.shown(body) {
             Ok(body) => body.ok_or_else(unseen)?,
-            Err(blocked) => format!("(the body is not shown: {})", blocked.refusal.rule.id),
+            Err(blocked) => format!("{NOT_SHOWN}{})", blocked.refusal.rule.id),
         };
         Ok(format!("{head}\n\n{body}"))
     }
