@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use safety::credential_detect::has_parameter;
-use serde_json::{Map, Value};
+use safety::validator::json;
 
 /// The parameter of Rails, Laravel, Symfony and their kind, and the header's names where they are read as one.
 const NAMES: [&str; 3] = ["_method", "x-http-method-override", "x-http-method"];
@@ -27,8 +27,8 @@ fn in_body(headers: &HeaderMap, body: &[u8]) -> bool {
             text.contains(&format!("name=\"{name}\"")) || text.contains(&format!("name={name}"))
         });
     }
-    if let Ok(members) = serde_json::from_slice::<Map<String, Value>>(body) {
-        return members.keys().any(|name| is_named(name));
+    if json::is_object(body) {
+        return json::members(body).any(|member| member.depth == 1 && is_named(&member.name));
     }
     std::str::from_utf8(body).is_ok_and(|text| NAMES.iter().any(|name| has_parameter(text, name)))
 }
