@@ -36,6 +36,9 @@ const HOP: [HeaderName; 2] = [header::PROXY_AUTHORIZATION, HeaderName::from_stat
 /// How often the grants of an exchange are looked at while it goes on.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Characters of a method: the longest that is registered has 17 (RFC 4437).
+const LONGEST_METHOD: usize = 32;
+
 /// A request as it will be decided.
 struct Read {
     target: Target,
@@ -194,6 +197,9 @@ impl Shared {
     /// Reads where a request goes and which secrets it stands for.
     fn read(&self, (scheme, to): (Scheme, Endpoint), parts: Parts) -> Result<Read, Refusal> {
         let Parts { method, uri, mut headers, .. } = parts;
+        if method.as_str().len() > LONGEST_METHOD {
+            return Err(malformed("a method that nobody defined"));
+        }
         // What the host is was agreed on; it is sent in its canonical form.
         headers.remove(header::HOST);
         HOP.iter().for_each(|name| drop(headers.remove(name)));

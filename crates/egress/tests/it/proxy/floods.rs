@@ -265,6 +265,38 @@ async fn a08_a_storm_of_refusals_is_told_by_its_number() {
     assert!(refused.iter().all(|entry| entry.record.verdict == Verdict::Block));
 }
 
+/// A method is a word of the program's own choosing (attack A08): one of 58 KB was kept in memory for each.
+#[tokio::test]
+async fn a08_methods_of_a_programs_own_fill_neither_memory_nor_log() {
+    let (upstream, world, name) = world(Bounds::default()).await;
+    let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    for number in 0..40 {
+        // Short ones are refused by the rule, long ones for what they are.
+        let method = format!("M{number}{}", "X".repeat(number % 2 * 20_000));
+        let request = format!("{method} / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\n") || !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+            answer.push(timeout(Duration::from_secs(20), stream.read_u8()).await.unwrap().unwrap());
+            if answer.ends_with(b"}\n") {
+                break;
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.len() < 2000, "{} bytes", answer.len());
+        if answer.to_ascii_lowercase().contains("connection: close") {
+            stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+        }
+    }
+    assert_eq!(upstream.requests().len(), 0);
+    let (kinds, more) = world.proxy.run().refused();
+    assert!(kinds.iter().all(|kind| kind.asked == format!("? {name}:443")), "{kinds:?}");
+    assert_eq!((kinds.iter().map(|kind| kind.count).sum::<u64>(), more), (40, 0));
+    let entries = world.close().await;
+    let longest = entries.iter().map(|entry| format!("{:?}", entry.record).len()).max().unwrap();
+    assert!(longest < 4000, "{longest}");
+}
+
 #[tokio::test]
 async fn a08_a_storm_of_headers_that_are_not_sent_is_told_by_its_number() {
     let (upstream, world, name) = world(Bounds::default()).await;
