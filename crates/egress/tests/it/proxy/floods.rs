@@ -216,6 +216,49 @@ async fn a01_ten_thousand_idle_tunnels_are_bounded_and_honest_clients_are_served
     honest(&world, &name).await;
 }
 
+/// A port on loopback is open to everyone on this machine; who knows no token cannot keep it from who does.
+#[tokio::test]
+async fn a01_m06_strangers_that_say_nothing_keep_nobody_out() {
+    let bounds = Bounds { connections: 4, ..Bounds::default() };
+    let (_upstream, world, name) = world(bounds).await;
+    let mut strangers = Vec::new();
+    for number in 0..16 {
+        let mut stream = world.dial().await;
+        if number % 2 == 0 {
+            let wrong = format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n\r\n");
+            stream.write_all(wrong.as_bytes()).await.unwrap();
+        }
+        strangers.push(stream);
+    }
+    // Its answer is waited for 20 seconds at most, and each of them may stay for ten.
+    honest(&world, &name).await;
+    // As many clients that are known stay as there are slots, whatever comes after them.
+    let mut known = Vec::new();
+    for _ in 0..bounds.connections {
+        let mut stream = world.dial().await;
+        let token = format!("Proxy-Authorization: Bearer {}", world.token);
+        let request = format!("GET http://{name}:81/ HTTP/1.1\r\nHost: {name}:81\r\n{token}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        timeout(Duration::from_secs(20), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 403");
+        known.push((stream, request));
+    }
+    for _ in 0..8 {
+        strangers.push(world.dial().await);
+    }
+    for (stream, request) in &mut known {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let mut piece = [0; 4096];
+        while answer.matches("HTTP/1.1 403").count() < 1 {
+            let read = timeout(Duration::from_secs(20), stream.read(&mut piece)).await.unwrap().unwrap();
+            assert_ne!(read, 0, "a known client was sent away");
+            answer += &String::from_utf8_lossy(&piece[..read]);
+        }
+    }
+}
+
 /// Whether a request through a tunnel was answered.
 async fn tries(world: &World, name: &HostName, request: &str) -> bool {
     let tunnel = timeout(Duration::from_secs(20), world.try_tunnel(name.as_str())).await;
