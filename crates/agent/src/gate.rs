@@ -205,6 +205,7 @@ fn parse(text: String) -> Result<Value, StaticFault> {
         text => json::read(text).map_err(|fault| match fault {
             JsonError::Syntax { .. } => UNREADABLE,
             JsonError::Depth => TOO_DEEP,
+            JsonError::Values => TOO_MANY,
             JsonError::Duplicate => TWICE,
         }),
     }
@@ -216,6 +217,8 @@ const UNREADABLE: StaticFault = StaticFault(
 );
 const TOO_DEEP: StaticFault =
     StaticFault("The last call could not be read: its arguments are nested more deeply than 64 levels.");
+const TOO_MANY: StaticFault =
+    StaticFault("The last call could not be read: its arguments hold more than 65,536 values.");
 const TWICE: StaticFault = StaticFault(
     "The last call could not be read: an object in its arguments has two members of the same name.",
 );

@@ -5,7 +5,7 @@
 //! the method, the protocol or the credential that was judged is refused.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Uri, response};
+use http::{Request, StatusCode, Uri, response};
 use types::folded::header as folded;
 use types::limits::{Bytes as Limit, MAX_REQUEST_BODY};
 use types::{Caller, Injection, Outbound, Refusal, Rule, Target};
@@ -147,10 +147,37 @@ fn admit(effect: &Outbound, name: &HeaderName, value: &HeaderValue) -> Result<bo
     if *name == header::TE {
         return Ok(value.as_bytes().eq_ignore_ascii_case(b"trailers"));
     }
-    // Two halves of an answer could each hide half of an echoed secret from the scanner, or what a token is called from
+    // Two parts of an answer could each hide a part of an echoed secret from the scanner, or what a token is called from
     // its value.
-    let halves = effect.is_watched() && is_one_of(&[header::RANGE, header::IF_RANGE]);
-    Ok(!is_one_of(&FRAMING) && !halves)
+    if effect.is_watched() && asks_for_part(&spelt) {
+        return match spelt.ends_with("source-range") {
+            // Of what a server is to copy; without it another thing would be copied.
+            true => refuse(&rules::PARTIAL),
+            false => Ok(false),
+        };
+    }
+    Ok(!is_one_of(&FRAMING))
+}
+
+/// True for a header that asks for a part of something: `Range` under every name that some server gives it
+/// (`Request-Range` in Apache, `x-ms-range` in Azure), and a difference to something else (RFC 3229). What
+/// `Content-Range` says is about the body that a request brings.
+fn asks_for_part(spelt: &str) -> bool {
+    let is_range = |word| ["range", "ranges", "byterange", "byteranges"].contains(&word);
+    spelt == "a-im" || !spelt.ends_with("content-range") && spelt.split('-').any(is_range)
+}
+
+/// True for an answer that says that it is a part of one (RFC 9110, 14 and 15.3.7; RFC 3229, 10.4.1).
+pub(crate) fn is_part(answer: &response::Parts) -> bool {
+    let has = |name: HeaderName, begins: &[&str]| {
+        let values = answer.headers.get_all(name).iter().map(|value| value.as_bytes().trim_ascii_start());
+        let mut values = values.map(<[u8]>::to_ascii_lowercase);
+        values.any(|value| begins.iter().any(|begins| value.starts_with(begins.as_bytes())))
+    };
+    [StatusCode::PARTIAL_CONTENT, StatusCode::IM_USED].contains(&answer.status)
+        // Rows and pages are counted by it, too, and are whole.
+        || has(header::CONTENT_RANGE, &["bytes"])
+        || has(header::CONTENT_TYPE, &["multipart/byteranges", "multipart/x-byteranges"])
 }
 
 /// Refuses headers by which a gateway would take a request for another one, whatever its effect will be.
@@ -437,10 +464,54 @@ mod tests {
         for name in ["content-encoding", "content_encoding", "grpc-encoding", "connect-content-encoding"] {
             assert_eq!(send(&[], &[(name, "gzip")]).unwrap_err(), "egress.encoded-body", "{name}");
         }
-        let ranged = [("range", "bytes=0-9"), ("if-range", "x")];
-        assert!(send(&[], &ranged).unwrap().headers().contains_key("range"));
-        let request = send(&[Injection::Bearer], &ranged).unwrap();
-        assert!(!request.headers().contains_key("range") && !request.headers().contains_key("if-range"));
+    }
+
+    #[test]
+    fn c11_no_part_of_an_answer_is_asked_for_where_a_key_may_be_in_it() {
+        for name in [
+            "range",
+            "if-range",
+            "request-range",
+            "x-ms-range",
+            "x-ms-range-get-content-md5",
+            "x-goog-range",
+            "x_ms_range",
+            "byterange",
+            "a-im",
+        ] {
+            let ranged = [(name, "bytes=0-9")];
+            assert!(send(&[], &ranged).unwrap().headers().contains_key(name), "{name}");
+            let watched = send(&[Injection::Bearer], &ranged).unwrap();
+            assert!(!watched.headers().contains_key(name), "{name}");
+        }
+        for name in ["content-range", "x-upload-content-range", "x-orange-id"] {
+            let brought = send(&[Injection::Bearer], &[(name, "bytes 0-9/20")]).unwrap();
+            assert!(brought.headers().contains_key(name), "{name}");
+        }
+        for name in ["x-amz-copy-source-range", "x-ms-source-range"] {
+            let copies = send(&[Injection::Bearer], &[(name, "bytes=0-9")]);
+            assert_eq!(copies.unwrap_err(), "egress.partial", "{name}");
+        }
+    }
+
+    #[test]
+    fn c11_a_part_of_an_answer_is_known_by_what_it_says() {
+        let is_part = |status: u16, name: &str, value: &str| {
+            let answer = http::Response::builder().status(status).header(name, value).body(()).unwrap();
+            super::is_part(&answer.into_parts().0)
+        };
+        for (status, name, value) in [
+            (206, "x-any", "x"),
+            (226, "im", "vcdiff"),
+            (200, "content-range", "Bytes 0-9/20"),
+            (200, "content-type", "Multipart/Byteranges; boundary=x"),
+            (200, "content-type", "multipart/x-byteranges"),
+        ] {
+            assert!(is_part(status, name, value), "{status} {name}: {value}");
+        }
+        for (name, value) in [("content-range", "0-24/*"), ("content-type", "multipart/mixed; boundary=x")] {
+            assert!(!is_part(200, name, value), "{name}: {value}");
+        }
     }
 
     #[test]

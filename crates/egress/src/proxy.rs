@@ -11,6 +11,7 @@
 
 mod answer;
 mod clients;
+mod entry;
 pub mod identity;
 mod leaf;
 mod listen;
@@ -37,6 +38,7 @@ use crate::budget::Budget;
 use crate::ca::Authority;
 use crate::limits::{RUN_MEMORY, SILENCE};
 pub use clients::environment;
+use entry::Entry;
 use leaf::Leaves;
 pub use listen::serve_tcp;
 #[cfg(unix)]
@@ -71,7 +73,8 @@ pub struct Parts {
 /// What clients may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
-    /// Connections at a time, and tunnels; more wait until one ends.
+    /// Connections of known clients at a time, and tunnels; more wait until one ends. Half as many may be of clients that
+    /// have not shown who they are.
     pub connections: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
@@ -180,7 +183,9 @@ impl Proxy {
     {
         let shared = self.shared.clone();
         match dialled {
-            Dialled::Proxy(client) => shared.serve_http(stream, Place::Front(client)).await,
+            Dialled::Proxy(client) => {
+                shared.serve_http(stream, Place::Front(client, Arc::new(Entry::open()))).await;
+            }
             Dialled::Host(scheme, endpoint) => {
                 // It counts as a tunnel does: it lasts as long.
                 let slot = timeout(shared.bounds.handshake, shared.tunnels.clone().acquire_owned()).await;
@@ -212,8 +217,8 @@ impl Shared {
 /// Where a request was read.
 #[derive(Clone, Debug)]
 enum Place {
-    /// On the proxy itself.
-    Front(Client),
+    /// On the proxy itself, by a client that comes in as soon as it is known.
+    Front(Client, Arc<Entry>),
     /// On a connection that the client takes for one to this host.
     Inside(Scheme, Endpoint),
 }
@@ -222,7 +227,7 @@ enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Front(_) => Ok(()),
+            Self::Front(..) => Ok(()),
             Self::Inside(_, endpoint) => write!(f, "CONNECT {endpoint}"),
         }
     }

@@ -26,6 +26,10 @@ pub(crate) fn screen_head(
     effect: &Outbound,
     head: &response::Parts,
 ) -> Result<Option<Encoding>, SendError> {
+    // What asks for a part is taken out of the request; a server may know another way to be asked.
+    if effect.is_watched() && headers::is_part(head) {
+        return Err(Refusal::new(&rules::PARTIAL, "an answer; it was not passed on").into());
+    }
     if let Some(mut watch) = TokenWatch::of(effect) {
         watch.read(&headers::fields(&head.headers))?;
     }

@@ -71,6 +71,13 @@ pub static DISGUISED_BODY: Rule = Rule {
     says: "the answer is compressed without saying so and cannot be scanned",
 };
 
+/// A part of an answer, or what would make a server keep a part of one as something of its own, where a key could be in the whole.
+pub static PARTIAL: Rule = Rule {
+    id: "egress.partial",
+    layer: Layer::Egress,
+    says: "of a host that a key is granted for only whole answers are read, and this is a part of one",
+};
+
 /// An answer that brings tokens, from a place other than those of its host whose tokens the owner has captured.
 pub static UNCAPTURED_TOKEN: Rule = Rule {
     id: "egress.uncaptured-token",

@@ -1,10 +1,7 @@
 //! Requests that ask to be taken for one of another method (attack P02): frameworks read it from a parameter, where no rule
 //! on methods sees it. As a header it never leaves.
 
-use std::cell::Cell;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use safety::validator::json;
 use types::folded;
 
 /// The parameter of Rails, Laravel, Symfony and their kind, and the header's names where they are read as one; folded.
@@ -25,39 +22,9 @@ fn is_named(name: &[u8]) -> bool {
     NAMES.contains(&folded::parameter(name).as_str())
 }
 
+/// What a server that goes on behind a mistake could read counts, too.
 fn is_in_json(body: &[u8]) -> bool {
-    let found = Cell::new(false);
-    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
-    // What is no JSON from some place on was read to there.
-    let _ = Members(&found).deserialize(&mut serde_json::Deserializer::from_slice(body));
-    found.get()
-}
-
-/// The names of an object's members, of which nothing else is kept.
-struct Members<'a>(&'a Cell<bool>);
-
-impl<'de> DeserializeSeed<'de> for Members<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Members<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while let Some(name) = members.next_key::<String>()? {
-            self.0.set(self.0.get() || is_named(name.as_bytes()));
-            members.next_value::<IgnoredAny>()?;
-        }
-        Ok(())
-    }
+    json::members(body).any(|member| member.depth == 1 && is_named(member.name.as_bytes()))
 }
 
 /// True when a part of a multipart body is of that name, however it is written (RFC 2183, RFC 2231), or is written so that

@@ -9,6 +9,7 @@ use audit::{ChangeError, Moment, Seq};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap};
 use safety::credential_detect::{self, Carried};
+use safety::validator::json;
 use store::SecretState;
 use types::limits;
 use types::{
@@ -391,8 +392,7 @@ fn brings(asked: &Asked, place: &Injection) -> bool {
 /// True for no body, and for one that is a JSON object. Several calls in one request are an array (JSON-RPC 2.0, 6, and what
 /// servers of GraphQL make of it); of what is no JSON, or was not read whole, nothing is known.
 fn is_single(body: Option<&[u8]>) -> bool {
-    let is_object = |body| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok();
-    body.is_some_and(|body| body.is_empty() || is_object(body))
+    body.is_some_and(|body| body.is_empty() || json::is_object(body))
 }
 
 fn refuse_target(rule: &'static types::Rule, target: &Target) -> Refusal {

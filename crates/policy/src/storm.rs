@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use types::{Refusal, RefusalId};
 
+use crate::tally::kind;
+
 /// Refusals of one kind that are recorded one by one; after that each doubling of their number is.
 const EACH: u64 = 8;
 
@@ -36,7 +38,7 @@ impl Storm {
     pub(crate) fn count(&self, refusal: &Refusal, asked: &str) -> Counted {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rule = refusal.rule.id;
-        let mut key = (rule, asked.to_owned());
+        let mut key = (rule, kind(asked).into_owned());
         if kinds.len() >= MOST_KINDS && !kinds.contains_key(&key) {
             key = (rule, String::new());
         }
@@ -64,6 +66,8 @@ mod tests {
             counted.filter(|counted| matches!(counted, Counted::Record(_))).count()
         };
         assert_eq!(recorded(&|_| "GET a.example:443".to_owned(), 100_000), 8 + 13);
+        // Words of a program's own are one method.
+        assert_eq!(recorded(&|n| format!("M{n} c.example:443"), 100_000), 8 + 13);
         // Another place is another refusal, until there are too many of them to tell apart.
         assert_eq!(recorded(&|_| "GET b.example:443".to_owned(), 1), 1);
         assert!(recorded(&|n| format!("GET n{n}.example:443"), 100_000) < 2 * MOST_KINDS);

@@ -5,6 +5,7 @@
 //! third value of a key ends the use of keys in the run: what looks like a mistake can be a program that guesses
 //! (attacks C21, M05).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,7 +27,7 @@ const MOST_VALUES: u32 = 3;
 pub struct Refused {
     /// The rule, by its id.
     pub rule: String,
-    /// What was asked, `METHOD HOST:PORT`; empty where it could not be read or must not be repeated.
+    /// What was asked, `METHOD HOST:PORT`, with `?` for a method that nobody defined; empty where it could not be read or must not be repeated.
     pub asked: String,
     /// How many there were.
     pub count: u64,
@@ -41,6 +42,35 @@ pub struct Leak {
     pub rule: String,
     /// What was found, in fixed words, numbers and parsed names.
     pub reason: String,
+}
+
+/// Methods that are told apart: those of RFC 9110 and RFC 5789, and of WebDAV (RFC 4918), as git and its kin use it.
+const METHODS: [&str; 16] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+];
+
+/// What was asked, `METHOD HOST:PORT`, as it is counted and shown: a method that a program made up is `?`, whatever it is
+/// and however long.
+pub(crate) fn kind(asked: &str) -> Cow<'_, str> {
+    match asked.split_once(' ') {
+        Some((method, rest)) if !METHODS.contains(&method) => Cow::Owned(format!("? {rest}")),
+        _ => Cow::Borrowed(asked),
+    }
 }
 
 #[derive(Default)]
@@ -64,7 +94,7 @@ impl Tally {
     /// Counts a refusal.
     pub(crate) fn note(&self, rule: &str, asked: &str, id: &str, reason: &str) {
         let mut counts = self.counts();
-        let kind = (rule.to_owned(), asked.to_owned());
+        let kind = (rule.to_owned(), kind(asked).into_owned());
         counts.values += u32::from(rule == KNOWN_VALUE.id);
         if rule.starts_with("leaks.") && counts.told.len() < MOST_TOLD && counts.told.insert(kind.clone()) {
             let leak = Leak { rule: rule.to_owned(), reason: reason.to_owned() };
@@ -131,6 +161,19 @@ mod tests {
         (0..1000).for_each(|n| tally.note("policy.not-allowed", &format!("GET n{n}.example:443"), "x", ""));
         let (kinds, more) = tally.kinds();
         assert_eq!((kinds.len(), more), (MOST_KINDS, 1000 - 62));
+    }
+
+    #[test]
+    fn a08_methods_of_a_programs_own_are_one_kind() {
+        let tally = Tally::default();
+        for n in 0..1500 {
+            let asked = format!("{n}{} a.example:443", "M".repeat(58_000));
+            tally.note("policy.not-allowed", &asked, "x", "");
+        }
+        tally.note("policy.not-allowed", "PATCH a.example:443", "x", "");
+        let (kinds, more) = tally.kinds();
+        let told: Vec<(&str, u64)> = kinds.iter().map(|kind| (&*kind.asked, kind.count)).collect();
+        assert_eq!((told, more), (vec![("? a.example:443", 1500), ("PATCH a.example:443", 1)], 0));
     }
 
     #[test]

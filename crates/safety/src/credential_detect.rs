@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, PROXY_AUTHORIZATION};
 use types::folded;
 
+use crate::validator::json;
+
 /// Where a request carries a credential.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Carried {
@@ -68,7 +70,7 @@ const QUERY_NAMES: [&str; 22] = [
     "x-goog-signature",
 ];
 
-/// The credentials that a request brings along. `query` is without its question mark.
+/// The credentials that a request brings along, each once. `query` is without its question mark.
 pub fn carried(headers: &HeaderMap, query: Option<&str>) -> Vec<Carried> {
     let secret_header = |name: &&HeaderName| {
         let folded = folded::header(name);
@@ -76,24 +78,33 @@ pub fn carried(headers: &HeaderMap, query: Option<&str>) -> Vec<Carried> {
             || HEADER_WORDS.iter().any(|word| folded.contains(word))
     };
     let mut found: Vec<_> = headers.keys().filter(secret_header).cloned().map(Carried::Header).collect();
-    found.extend(parameters(query.unwrap_or_default()).map(Carried::Query));
+    found.extend(once(parameters(query.unwrap_or_default())).into_iter().map(Carried::Query));
     found
 }
 
-/// The credentials that a body brings along: the fields of a form and the members of a JSON document, at
-/// any depth. What is neither is left to the leak detector.
+/// The credentials that a body brings along, each once: the fields of a form and the members of a JSON document that
+/// hold a text or a number, at any depth. What is neither is left to the leak detector.
 pub fn carried_in_body(content_type: Option<&str>, body: &[u8]) -> Vec<Carried> {
     let media =
         content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let Ok(text) = std::str::from_utf8(body) else { return Vec::new() };
-    if media == "application/x-www-form-urlencoded" {
-        return parameters(text).map(Carried::Body).collect();
-    }
+    let names = if media == "application/x-www-form-urlencoded" {
+        std::str::from_utf8(body).map(|text| once(parameters(text))).unwrap_or_default()
+    } else if media == "application/json" || media.ends_with("+json") {
+        let filled = json::members(body).filter(|member| member.is_filled);
+        once(filled.filter_map(|member| known(&member.name)))
+    } else {
+        Vec::new()
+    };
+    names.into_iter().map(Carried::Body).collect()
+}
+
+/// How often a name comes is for the sender to choose.
+fn once(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     let mut found = Vec::new();
-    if (media == "application/json" || media.ends_with("+json"))
-        && let Ok(value) = serde_json::from_str(text)
-    {
-        members(&value, &mut found);
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
     }
     found
 }
@@ -113,22 +124,6 @@ pub fn has_parameter(form: &[u8], name: &str) -> bool {
 fn parameters(query: &str) -> impl Iterator<Item = &'static str> {
     folded::parameters(query.as_bytes())
         .filter_map(|(name, value)| known_folded(&name).filter(|_| !value.is_empty()))
-}
-
-/// The well-known names among the members that hold a text or a number.
-fn members(value: &serde_json::Value, found: &mut Vec<Carried>) {
-    use serde_json::Value::{Array, Number, Object, String};
-    match value {
-        Array(items) => items.iter().for_each(|item| members(item, found)),
-        Object(fields) => {
-            for (name, field) in fields {
-                let filled = matches!(field, Number(_)) || matches!(field, String(text) if !text.is_empty());
-                found.extend(known(name).filter(|_| filled).map(Carried::Body));
-                members(field, found);
-            }
-        }
-        _ => {}
-    }
 }
 
 fn known(name: &str) -> Option<&'static str> {
@@ -197,5 +192,27 @@ mod tests {
         );
         assert_eq!(names("application/vnd.example+json", json).len(), 2);
         assert!(names("text/plain", "token=v").is_empty() && names("application/json", "{").is_empty());
+    }
+
+    #[test]
+    fn a_body_is_looked_at_without_being_built_anew() {
+        // Sixteen MiB that a parser makes a gigabyte of, and each name a finding.
+        let units = (16 << 20) / r#"{"key":0},"#.len();
+        let body = format!("[{}{{\"token\":1}}]", r#"{"key":0},"#.repeat(units));
+        let before = peak();
+        let found = carried_in_body(Some("application/json"), body.as_bytes());
+        assert_eq!(found, [Carried::Body("key"), Carried::Body("token")]);
+        let form = "key=0&".repeat(units);
+        let found = carried_in_body(Some("application/x-www-form-urlencoded"), form.as_bytes());
+        assert_eq!(found, [Carried::Body("key")]);
+        let grown = peak() - before;
+        assert!(grown < 64 << 10, "{grown} KiB more");
+    }
+
+    /// The most memory that this process has held, in KiB.
+    fn peak() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }

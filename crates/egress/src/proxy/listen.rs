@@ -14,19 +14,22 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use types::Digest;
 
-use super::{Client, Dialled, Proxy};
+use super::entry::{Entry, Strangers};
+use super::{Client, Dialled, Place, Proxy};
 
 /// How long to wait when the kernel has no file left for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves clients that show a token, until the listener fails. Anyone on this machine, and a web page in its owner's
-/// browser, can open a connection to a port on loopback (attack M06).
+/// browser, can open a connection to a port on loopback (attack M06): until a client has shown the token it has a place
+/// among strangers, which they cannot keep from others, and a short time.
 pub async fn serve_tcp(proxy: Arc<Proxy>, listener: &TcpListener, token: Digest) -> io::Error {
-    let slots = Arc::new(Semaphore::new(proxy.shared.bounds.connections));
-    let mut connections = JoinSet::new();
+    let bounds = proxy.shared.bounds;
+    let slots = Arc::new(Semaphore::new(bounds.connections));
+    let (mut strangers, mut connections) = (Strangers::of(bounds.connections.div_ceil(2)), JoinSet::new());
     loop {
         // What is not accepted waits with the kernel, which holds little for it.
-        let Ok(slot) = slots.clone().acquire_owned().await else { return io::ErrorKind::Other.into() };
+        let place = strangers.place().await;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) if is_passing(&error) => {
@@ -36,11 +39,10 @@ pub async fn serve_tcp(proxy: Arc<Proxy>, listener: &TcpListener, token: Digest)
             Err(error) => return error,
         };
         let _ = stream.set_nodelay(true);
-        let proxy = proxy.clone();
-        connections.spawn(async move {
-            proxy.serve(stream, Dialled::Proxy(Client::Token(token))).await;
-            drop(slot);
-        });
+        let (place, entry) = (strangers.came(place), Arc::new(Entry::to(slots.clone())));
+        let front = Place::Front(Client::Token(token), entry.clone());
+        let serving = proxy.shared.clone().serve_http(stream, front);
+        connections.spawn(async move { place.serve(&entry, bounds.handshake, serving).await });
         while connections.try_join_next().is_some() {}
     }
 }

@@ -36,6 +36,9 @@ const HOP: [HeaderName; 2] = [header::PROXY_AUTHORIZATION, HeaderName::from_stat
 /// How often an exchange is judged again while it goes on.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Characters of a method: the longest that is registered has 17 (RFC 4437).
+const LONGEST_METHOD: usize = 32;
+
 /// A request as it will be decided.
 struct Read {
     target: Target,
@@ -51,9 +54,7 @@ impl Shared {
         mut request: Request<Incoming>,
         asker: Asker,
     ) -> Response<Outward> {
-        if let Place::Front(Client::Token(token)) = &place
-            && !shows(request.headers(), token)
-        {
+        if place.turns_away(request.headers()).await {
             return self.refuse(Refusal::new(&rules::CLIENT_UNKNOWN, ""), "").await;
         }
         // With a protocol it opens no tunnel: it is a request for what its address names (RFC 8441, 4).
@@ -61,7 +62,7 @@ impl Shared {
             matches!(place, Place::Inside(..)) && request.extensions().get::<Protocol>().is_some();
         if request.method() == Method::CONNECT && !is_extended {
             return match place {
-                Place::Front(_) => self.connect(request).await,
+                Place::Front(..) => self.connect(request).await,
                 Place::Inside(_, endpoint) => {
                     let refusal = Refusal::new(&rules::NESTED_TUNNEL, format!("inside one to {endpoint}"));
                     self.refuse(refusal, &format!("CONNECT {endpoint}")).await
@@ -173,6 +174,9 @@ impl Shared {
     /// Reads where a request goes and which secrets it stands for.
     fn read(&self, (scheme, to): (Scheme, Endpoint), parts: Parts) -> Result<Read, Refusal> {
         let Parts { method, uri, mut headers, .. } = parts;
+        if method.as_str().len() > LONGEST_METHOD {
+            return Err(malformed("a method that nobody defined"));
+        }
         // What the host is was agreed on; it is sent in its canonical form.
         headers.remove(header::HOST);
         HOP.iter().for_each(|name| drop(headers.remove(name)));
@@ -250,8 +254,8 @@ fn addressed(place: &Place, uri: &Uri, headers: &HeaderMap) -> Result<(Scheme, E
     }
     let (scheme, expected) = match (place, written) {
         (Place::Inside(scheme, endpoint), _) => (*scheme, endpoint.clone()),
-        (Place::Front(_), Some((scheme, authority))) => (scheme, parsed(scheme, authority)?),
-        (Place::Front(_), None) => {
+        (Place::Front(..), Some((scheme, authority))) => (scheme, parsed(scheme, authority)?),
+        (Place::Front(..), None) => {
             return Err(malformed("an address without a host, which only a server takes"));
         }
     };
@@ -274,6 +278,20 @@ fn parsed(scheme: Scheme, authority: &str) -> Result<Endpoint, Refusal> {
 
 pub(super) fn malformed(why: &str) -> Refusal {
     Refusal::new(&rules::MALFORMED, why)
+}
+
+impl Place {
+    /// True for a request that does not show what it has to. A client whose request does is let in.
+    async fn turns_away(&self, headers: &HeaderMap) -> bool {
+        match self {
+            Self::Front(Client::Token(token), _) if !shows(headers, token) => true,
+            Self::Front(_, entry) => {
+                entry.enter().await;
+                false
+            }
+            Self::Inside(..) => false,
+        }
+    }
 }
 
 /// True when a request shows the token: as the password of Basic, under any user name, or as Bearer. Digests are

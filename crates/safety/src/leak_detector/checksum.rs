@@ -4,6 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
+use crate::validator::json;
+
 /// Which check a token format has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -48,9 +50,9 @@ fn crc32_base62(token: &[u8]) -> Option<bool> {
 
 fn jwt(token: &[u8]) -> Option<bool> {
     let head = token.split(|byte| *byte == b'.').next()?;
-    let json = URL_SAFE_NO_PAD.decode(head).ok()?;
-    let value: serde_json::Value = serde_json::from_slice(&json).ok()?;
-    Some(value.get("alg").is_some())
+    let head = URL_SAFE_NO_PAD.decode(head).ok()?;
+    let has_alg = || json::members(&head).any(|member| member.depth == 1 && member.name == "alg");
+    Some(json::is_object(&head) && has_alg())
 }
 
 /// No key in base58 is longer: an extended key has 112 characters.

@@ -1,6 +1,8 @@
 //! A body from the network on its way to whoever asked for it: decoded within bounds, read by the
 //! leak detector while it streams, and released only as far as it was read.
 
+#[cfg(test)]
+mod bombs;
 mod conversation;
 mod decode;
 mod messages;
@@ -27,9 +29,9 @@ use messages::Messages;
 pub use messages::holds_compressed_message;
 use originals::Originals;
 
-/// What one turn of reading releases at most, but for what its last 4 KiB stand for. A piece from the network may stand
-/// for two hundred times as much, which would wait in memory for a slow reader.
-const MOST_RELEASED: usize = 256 * 1024;
+/// What one turn of reading decodes at most, but for its last step. A piece from the network may stand for gigabytes,
+/// which would wait in memory for a slow reader, and keep others waiting while it is decoded.
+const MOST_DECODED: u64 = 256 * 1024;
 
 /// Why a body ended early. Quotes nothing of it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -94,6 +96,8 @@ pub struct ScreenedBody {
     inner: Pin<Box<dyn Stream<Item = Result<Bytes, BodyFault>> + Send>>,
     /// What came and was not read yet.
     unread: Bytes,
+    /// Whether the last turn was a whole one, so that others have theirs first.
+    is_tired: bool,
     safety: Arc<Safety>,
     source: Source,
     decoder: Decoder,
@@ -129,6 +133,7 @@ impl Safety {
         ScreenedBody {
             inner: Box::pin(stream),
             unread: Bytes::new(),
+            is_tired: false,
             safety: Arc::clone(self),
             leaks: LeakStream::new(self.known(), Channel::Response, origin.clone()),
             source: origin,
@@ -245,17 +250,20 @@ impl ScreenedBody {
         if let Err(fault) = self.know() {
             return (bytes, Err(fault));
         }
-        let started = Instant::now();
-        // In pieces, so that a bomb is noticed before it has unfolded.
-        let (mut length, mut result) = (0, Ok(()));
-        while result.is_ok() && length < bytes.len() && out.len() < MOST_RELEASED {
-            let piece = &bytes[length..bytes.len().min(length + 4096)];
-            length += piece.len();
-            let mut plain = Vec::new();
-            result = self.decoder.decode(piece, &mut plain).map_err(|fault| fault.of(self.limit));
+        let (started, most) = (Instant::now(), self.decoder.decoded() + MOST_DECODED);
+        // In steps, so that a bomb is noticed before it has unfolded.
+        let (mut length, mut result, mut plain) = (0, Ok(()), Vec::new());
+        while result.is_ok()
+            && (length < bytes.len() || self.decoder.has_more())
+            && self.decoder.decoded() < most
+        {
+            plain.clear();
+            let step = self.decoder.step(&bytes[length..], &mut plain);
+            result = step.map(|taken| length += taken).map_err(|fault| fault.of(self.limit));
             // What was decoded before a fault is read too: it would be released otherwise.
             result = self.read(&plain, out).and(result);
         }
+        self.is_tired = self.decoder.decoded() >= most;
         self.unread = bytes.split_off(length);
         self.spent += started.elapsed();
         (bytes, result)
@@ -315,7 +323,7 @@ impl ScreenedBody {
         let own_result = match bytes {
             Some(bytes) => {
                 let result = own.push(leaks, rules, &bytes, &mut read);
-                originals.add(bytes, self.decoder.decoded());
+                originals.add(bytes, (self.decoder.decoded(), self.decoder.reached()));
                 result
             }
             None => {
@@ -380,6 +388,10 @@ impl Stream for ScreenedBody {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if std::mem::take(&mut this.is_tired) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             if let Some(fault) = this.fault.take() {
                 return Poll::Ready(Some(Err(fault)));
@@ -389,7 +401,7 @@ impl Stream for ScreenedBody {
             }
             let mut out = Vec::new();
             let next = match std::mem::take(&mut this.unread) {
-                unread if !unread.is_empty() => Poll::Ready(Some(Ok(unread))),
+                unread if !unread.is_empty() || this.decoder.has_more() => Poll::Ready(Some(Ok(unread))),
                 _ => this.inner.as_mut().poll_next(context).map_ok(|bytes| {
                     this.received += bytes.len() as u64;
                     bytes
@@ -412,6 +424,10 @@ impl Stream for ScreenedBody {
             }
             if !out.is_empty() {
                 return Poll::Ready(Some(Ok(out.into())));
+            }
+            if std::mem::take(&mut this.is_tired) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
     }

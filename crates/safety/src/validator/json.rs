@@ -1,12 +1,19 @@
 //! JSON to the letter of RFC 8259, of bounded depth and without duplicate names. How long it may be is for the
 //! channel to say that it arrives by.
 
+mod members;
+
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use types::limits;
+
+pub use members::{Member, Members, members};
+
+/// Values in one text. A tree of so many takes ten megabytes or so; arguments of tools have a hundred.
+const MAX_VALUES: usize = 65_536;
 
 /// Why a text is not acceptable JSON. Quotes nothing of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -22,6 +29,9 @@ pub enum JsonError {
     /// Nested more deeply than [`limits::MAX_DEPTH`].
     #[error("nested more deeply than {} levels", limits::MAX_DEPTH)]
     Depth,
+    /// So many values that a tree of them would take much more room than the text.
+    #[error("more than {MAX_VALUES} values")]
+    Values,
     /// Two members of one object have the same name: programs disagree about which one counts.
     #[error("an object has two members of the same name")]
     Duplicate,
@@ -33,11 +43,18 @@ pub fn read(text: &str) -> Result<Value, JsonError> {
     serde_json::from_str(text).map_err(syntax)
 }
 
+/// True for a text that is one object, whatever is in it. Nothing is built from it, and it may be of any depth.
+pub fn is_object(text: &[u8]) -> bool {
+    text.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+}
+
 /// Checks a text without building anything from it.
 fn check(text: &str) -> Result<(), JsonError> {
-    let mut fault = None;
+    let (mut fault, mut left) = (None, MAX_VALUES);
     let mut reader = serde_json::Deserializer::from_str(text);
-    let read = Walk { depth: 0, fault: &mut fault }.deserialize(&mut reader).and_then(|()| reader.end());
+    let read = Walk { depth: 0, left: &mut left, fault: &mut fault }
+        .deserialize(&mut reader)
+        .and_then(|()| reader.end());
     match (read, fault) {
         (_, Some(fault)) => Err(fault),
         (Ok(()), None) => Ok(()),
@@ -52,6 +69,7 @@ fn syntax(error: serde_json::Error) -> JsonError {
 /// Visits every value once, counting levels and comparing names.
 struct Walk<'a> {
     depth: usize,
+    left: &'a mut usize,
     fault: &'a mut Option<JsonError>,
 }
 
@@ -61,7 +79,7 @@ impl<'a> Walk<'a> {
             *self.fault = Some(JsonError::Depth);
             return None;
         }
-        Some(Walk { depth: self.depth + 1, fault: self.fault })
+        Some(Walk { depth: self.depth + 1, left: self.left, fault: self.fault })
     }
 }
 
@@ -69,6 +87,11 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let Some(left) = self.left.checked_sub(1) else {
+            *self.fault = Some(JsonError::Values);
+            return Err(stop());
+        };
+        *self.left = left;
         deserializer.deserialize_any(self)
     }
 }
@@ -149,12 +172,26 @@ mod tests {
     }
 
     #[test]
+    fn one_object_is_told_from_everything_else() {
+        let deep = format!(" {{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        for text in ["{}", " {\"a\":[{\"b\":1}]} ", &deep] {
+            assert!(is_object(text.as_bytes()), "{}", text.len());
+        }
+        for text in ["", "[{}]", "{", "{} {}", "{a:1}", "null", "\"{}\""] {
+            assert!(!is_object(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
     fn bounds_hold() {
         let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
         assert_eq!(check(&nested(limits::MAX_DEPTH)), Ok(()));
         assert_eq!(check(&nested(limits::MAX_DEPTH + 2)), Err(JsonError::Depth));
         assert!(check(&nested(100_000)).is_err());
         assert_eq!(check(r#"{"a":1,"\u0061":2}"#), Err(JsonError::Duplicate));
+        let values = |count: usize| format!("[{}0]", r#"{},"#.repeat(count - 2));
+        assert_eq!(check(&values(MAX_VALUES)), Ok(()));
+        assert_eq!(check(&values(MAX_VALUES + 1)), Err(JsonError::Values));
     }
 
     proptest! {

@@ -30,6 +30,59 @@ async fn world(name: &HostName) -> (Loopback, World) {
     (upstream, world)
 }
 
+/// The most memory that this process has held, in MiB.
+#[cfg(target_os = "linux")]
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+/// 1 MiB of ordinary content, and then 125 MiB in 4 KiB: blocks of zstd that are one letter each (RFC 8878, 3.1.1.2).
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn c10_a_small_piece_that_stands_for_much_takes_neither_memory_nor_the_turn_of_others() {
+    // A window of 128 KiB.
+    let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
+    let text: Vec<u8> = b"the quick brown fox jumps over it\n".iter().copied().cycle().take(65536).collect();
+    for _ in 0..16 {
+        bomb.extend_from_slice(&(65536u32 << 3).to_le_bytes()[..3]);
+        bomb.extend_from_slice(&text);
+    }
+    for nth in 1..=1000 {
+        bomb.extend_from_slice(&(131_072u32 << 3 | 1 << 1 | u32::from(nth == 1000)).to_le_bytes()[..3]);
+        bomb.push(b'\n');
+    }
+    let name = host();
+    let served = Host::Name(name.clone());
+    let upstream = Loopback::https(&served, move |seen| {
+        if seen.uri().path() != "/bomb" {
+            return reply(StatusCode::OK, "ok");
+        }
+        let mut answer = reply(StatusCode::OK, bomb.clone());
+        answer.headers_mut().insert("content-encoding", "zstd".parse().unwrap());
+        answer
+    });
+    let upstream = upstream.await.unwrap();
+    let world = World::new(leads_to(&upstream, &name), reach(&[name.as_str()])).await;
+    let honest = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+    assert_eq!(world.inside(name.as_str(), &honest).await.status, 200);
+    let before = peak();
+    let mut slow = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    slow.write_all(format!("GET /bomb HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut piece = vec![0; 65536];
+    let mut came = 0;
+    while came < 2 << 20 {
+        let read = slow.read(&mut piece).await.unwrap();
+        assert_ne!(read, 0, "after {came} bytes");
+        came += read;
+    }
+    // While it goes on, and nobody takes what comes of it.
+    assert_eq!(world.inside(name.as_str(), &honest).await.status, 200);
+    let grown = peak() - before;
+    assert!(grown < 48, "{grown} MiB more");
+}
+
 /// Posts bytes under an encoding; the status, and the code of a refusal.
 async fn post(world: &World, name: &HostName, encoding: &str, body: &[u8]) -> (u16, String) {
     let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();

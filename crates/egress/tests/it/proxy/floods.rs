@@ -216,6 +216,49 @@ async fn a01_ten_thousand_idle_tunnels_are_bounded_and_honest_clients_are_served
     honest(&world, &name).await;
 }
 
+/// A port on loopback is open to everyone on this machine; who knows no token cannot keep it from who does.
+#[tokio::test]
+async fn a01_m06_strangers_that_say_nothing_keep_nobody_out() {
+    let bounds = Bounds { connections: 4, ..Bounds::default() };
+    let (_upstream, world, name) = world(bounds).await;
+    let mut strangers = Vec::new();
+    for number in 0..16 {
+        let mut stream = world.dial().await;
+        if number % 2 == 0 {
+            let wrong = format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n\r\n");
+            stream.write_all(wrong.as_bytes()).await.unwrap();
+        }
+        strangers.push(stream);
+    }
+    // Its answer is waited for 20 seconds at most, and each of them may stay for ten.
+    honest(&world, &name).await;
+    // As many clients that are known stay as there are slots, whatever comes after them.
+    let mut known = Vec::new();
+    for _ in 0..bounds.connections {
+        let mut stream = world.dial().await;
+        let token = format!("Proxy-Authorization: Bearer {}", world.token);
+        let request = format!("GET http://{name}:81/ HTTP/1.1\r\nHost: {name}:81\r\n{token}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        timeout(Duration::from_secs(20), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 403");
+        known.push((stream, request));
+    }
+    for _ in 0..8 {
+        strangers.push(world.dial().await);
+    }
+    for (stream, request) in &mut known {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let mut piece = [0; 4096];
+        while answer.matches("HTTP/1.1 403").count() < 1 {
+            let read = timeout(Duration::from_secs(20), stream.read(&mut piece)).await.unwrap().unwrap();
+            assert_ne!(read, 0, "a known client was sent away");
+            answer += &String::from_utf8_lossy(&piece[..read]);
+        }
+    }
+}
+
 /// Whether a request through a tunnel was answered.
 async fn tries(world: &World, name: &HostName, request: &str) -> bool {
     let tunnel = timeout(Duration::from_secs(20), world.try_tunnel(name.as_str())).await;
@@ -263,6 +306,38 @@ async fn a08_a_storm_of_refusals_is_told_by_its_number() {
     assert_eq!(counts, [&expected[..], &["1"]].concat());
     assert_eq!(refused.len(), counts.len());
     assert!(refused.iter().all(|entry| entry.record.verdict == Verdict::Block));
+}
+
+/// A method is a word of the program's own choosing (attack A08): one of 58 KB was kept in memory for each.
+#[tokio::test]
+async fn a08_methods_of_a_programs_own_fill_neither_memory_nor_log() {
+    let (upstream, world, name) = world(Bounds::default()).await;
+    let mut stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+    for number in 0..40 {
+        // Short ones are refused by the rule, long ones for what they are.
+        let method = format!("M{number}{}", "X".repeat(number % 2 * 20_000));
+        let request = format!("{method} / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\n") || !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+            answer.push(timeout(Duration::from_secs(20), stream.read_u8()).await.unwrap().unwrap());
+            if answer.ends_with(b"}\n") {
+                break;
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.len() < 2000, "{} bytes", answer.len());
+        if answer.to_ascii_lowercase().contains("connection: close") {
+            stream = world.secured(name.as_str(), name.as_str()).await.unwrap();
+        }
+    }
+    assert_eq!(upstream.requests().len(), 0);
+    let (kinds, more) = world.proxy.run().refused();
+    assert!(kinds.iter().all(|kind| kind.asked == format!("? {name}:443")), "{kinds:?}");
+    assert_eq!((kinds.iter().map(|kind| kind.count).sum::<u64>(), more), (40, 0));
+    let entries = world.close().await;
+    let longest = entries.iter().map(|entry| format!("{:?}", entry.record).len()).max().unwrap();
+    assert!(longest < 4000, "{longest}");
 }
 
 #[tokio::test]

@@ -430,6 +430,58 @@ async fn c10_c11_a_key_that_the_host_keeps_comes_back_neither_in_pieces_nor_in_d
     assert_eq!(rules.first().map(String::as_str), Some("egress.disguised-body"), "{rules:?}");
 }
 
+/// Servers know `Range` under other names, and some send a part that nobody asked for.
+#[tokio::test]
+async fn c11_a_key_does_not_come_back_in_pieces_by_another_name_of_range() {
+    let name = host();
+    let named = Host::Name(name.clone());
+    let upstream = Loopback::https(&named, |seen| {
+        let heads = seen.headers();
+        let whole = heads.get("authorization").map_or("none", |key| key.to_str().unwrap()).to_owned();
+        let asked = ["request-range", "x-ms-range", "range"].iter().find_map(|name| heads.get(*name));
+        let unasked = seen.uri().query().map(|query| format!("bytes={query}"));
+        let range = asked.map(|range| range.to_str().unwrap().to_owned()).or(unasked);
+        let Some(range) = range else { return reply(StatusCode::OK, "whole") };
+        let (from, to) = range[6..].split_once('-').unwrap();
+        let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+        let part = whole.get(from..whole.len().min(to + 1)).unwrap_or_default().to_owned();
+        // As up to three kinds of servers mark it.
+        let marked = seen.uri().path();
+        let mut answer =
+            reply(if marked == "/v1/206" { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK }, part);
+        if marked == "/v1/range" {
+            answer.headers_mut().insert("content-range", format!("bytes {from}-{to}/*").parse().unwrap());
+        }
+        if marked == "/v1/parts" {
+            answer.headers_mut().insert("content-type", "multipart/byteranges; boundary=x".parse().unwrap());
+        }
+        answer
+    });
+    let upstream = upstream.await.unwrap();
+    let world = world(&upstream, &name, "/v1", "bearer").await;
+    let bearer = format!("Authorization: Bearer {}", world.placeholder());
+    let mut pieces = String::new();
+    for from in (0..world.key.len() + 7).step_by(8) {
+        let to = from + 7;
+        for asked in ["Range", "Request-Range", "X-Ms-Range", "x_ms_range"] {
+            let request =
+                format!("GET /v1 HTTP/1.1\r\nHost: {name}\r\n{bearer}\r\n{asked}: bytes={from}-{to}\r\n\r\n");
+            let answer = world.inside(name.as_str(), &request).await;
+            assert!(answer.status == 200 && answer.body.contains("whole"), "{asked}: {answer:?}");
+        }
+        for path in ["/v1/206", "/v1/range", "/v1/parts"] {
+            let request = format!("GET {path}?{from}-{to} HTTP/1.1\r\nHost: {name}\r\n{bearer}\r\n\r\n");
+            let answer = world.inside(name.as_str(), &request).await;
+            assert_eq!((answer.status, &*answer.code()), (403, "egress.partial"), "{path}: {answer:?}");
+            pieces += &answer.body;
+        }
+    }
+    // Its end is random; the id of a refusal can begin as it does.
+    let end = &world.key[world.key.len() - 12..];
+    assert!(!end.as_bytes().windows(8).any(|part| pieces.contains(std::str::from_utf8(part).unwrap())));
+    assert!(world.refusals().await.iter().all(|rule| rule == "egress.partial"));
+}
+
 #[tokio::test]
 async fn c21_m05_the_third_value_of_a_key_is_the_last_that_a_run_can_ask_for() {
     let (name, free) = (host(), host());

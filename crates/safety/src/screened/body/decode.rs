@@ -1,12 +1,18 @@
-//! Content encodings, decoded piece by piece within bounds on size and growth.
+//! Content encodings, decoded step by step within bounds on size, growth and what a step may do.
+//!
+//! A few bytes can stand for gigabytes. So nobody gives a decoder a piece to be decoded whole: it is asked for its next
+//! [`Step`], takes what it needs for that, and has to be asked again for more.
+
+mod brotli;
+mod zstd;
 
 use std::io::{self, Write};
 
-use brotli_decompressor::DecompressorWriter;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use ruzstd::decoding::FrameDecoder;
 use types::limits;
 
+use self::brotli::Brotli;
+use self::zstd::Zstd;
 use super::BodyFault;
 
 /// A content encoding of RFC 9110 (gzip, deflate), RFC 7932 (br) or RFC 8878 (zstd).
@@ -16,7 +22,7 @@ pub enum Encoding {
     Gzip,
     /// RFC 1950, or RFC 1951 as some servers send it.
     Deflate,
-    /// RFC 7932.
+    /// RFC 7932, without the large windows that some encoders add to it.
     Brotli,
     /// RFC 8878, with a window of at most 8 MiB.
     Zstd,
@@ -55,9 +61,11 @@ impl Encoding {
 
     /// Undoes it for bytes that are here, within the bounds of a body.
     pub fn decode(self, bytes: &[u8], limit: limits::Bytes) -> Result<Vec<u8>, BodyFault> {
-        let (mut decoder, mut plain) = (Decoder::new(Some(self), limit), Vec::new());
-        let decoded = bytes.chunks(4096).try_for_each(|piece| decoder.decode(piece, &mut plain));
-        decoded.and_then(|()| decoder.finish(&mut plain)).map_err(|fault| fault.of(limit))?;
+        let (mut decoder, mut plain, mut rest) = (Decoder::new(Some(self), limit), Vec::new(), bytes);
+        while !rest.is_empty() || decoder.has_more() {
+            rest = &rest[decoder.step(rest, &mut plain).map_err(|fault| fault.of(limit))?..];
+        }
+        decoder.finish(&mut plain).map_err(|fault| fault.of(limit))?;
         Ok(plain)
     }
 }
@@ -85,6 +93,12 @@ const MAX_RATIO: u64 = 200;
 /// ...once it is longer than this: a short one may be all zeros.
 const RATIO_FROM: u64 = 1 << 20;
 
+/// Bytes that one step takes at most, of which it need not use all.
+const MOST_TAKEN: usize = 4096;
+
+/// Bytes that one step makes at most of what it takes, more or less: flate2 has a buffer of 32 KiB.
+const MOST_MADE: usize = 32 * 1024;
+
 /// One body on its way through its decoder.
 pub(super) struct Decoder {
     format: Format,
@@ -98,7 +112,7 @@ enum Format {
     DeflateStart(Vec<u8>, Sink),
     Zlib(Box<ZlibDecoder<Sink>>),
     Deflate(Box<DeflateDecoder<Sink>>),
-    Brotli(Box<DecompressorWriter<Sink>>),
+    Brotli(Box<Brotli>),
     Zstd(Box<Zstd>),
 }
 
@@ -109,7 +123,7 @@ impl Decoder {
             None => Format::Plain(sink),
             Some(Encoding::Gzip) => Format::Gzip(Box::new(MultiGzDecoder::new(sink))),
             Some(Encoding::Deflate) => Format::DeflateStart(Vec::new(), sink),
-            Some(Encoding::Brotli) => Format::Brotli(Box::new(DecompressorWriter::new(sink, 4096))),
+            Some(Encoding::Brotli) => Format::Brotli(Box::new(Brotli::new(sink))),
             Some(Encoding::Zstd) => Format::Zstd(Box::new(Zstd::new(sink))),
         };
         Self { format, received: 0 }
@@ -120,27 +134,62 @@ impl Decoder {
         self.sink().total
     }
 
-    /// Decodes a piece of at most a few KiB and appends what comes of it.
-    pub(super) fn decode(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        self.received += piece.len() as u64;
-        let received = self.received;
-        self.sink_mut().received = received;
-        let written = match &mut self.format {
-            Format::Plain(sink) => sink.write_all(piece),
-            Format::Gzip(decoder) => decoder.write_all(piece),
-            Format::DeflateStart(head, _) => {
-                head.extend_from_slice(piece);
-                return if head.len() < 2 { Ok(()) } else { self.start_deflate(out) };
-            }
-            Format::Zlib(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
-            Format::Deflate(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
-            Format::Brotli(decoder) => decoder.write_all(piece),
-            Format::Zstd(decoder) => decoder.write(piece),
+    /// The most bytes after decoding that there can be of what was taken: decoders hold some of them back.
+    pub(super) fn reached(&self) -> u64 {
+        let held = match &self.format {
+            // A buffer, and what its decoder has made beyond that.
+            Format::Gzip(_) => 2 * MOST_MADE as u64,
+            Format::Zstd(decoder) => decoder.held(),
+            Format::Plain(_) | Format::DeflateStart(..) | Format::Brotli(_) => 0,
+            Format::Zlib(_) | Format::Deflate(_) => 0,
         };
-        self.settle(written, out)
+        self.decoded() + held
     }
 
-    /// Ends the body.
+    /// Whether more comes of what was taken, before anything else is.
+    pub(super) fn has_more(&self) -> bool {
+        match &self.format {
+            Format::Brotli(decoder) => decoder.has_more,
+            Format::Zstd(decoder) => decoder.has_more(),
+            // They hold back 32 KiB at most, until the next step or the end.
+            Format::Plain(_) | Format::Gzip(_) | Format::DeflateStart(..) => false,
+            Format::Zlib(_) | Format::Deflate(_) => false,
+        }
+    }
+
+    /// Decodes a step further and appends what comes of it. Gives how many of the bytes were taken: none where more came
+    /// of those before.
+    pub(super) fn step(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Fault> {
+        let more = self.has_more();
+        let piece = if more { &[] } else { &bytes[..bytes.len().min(MOST_TAKEN)] };
+        let received = self.received + piece.len() as u64;
+        self.sink_mut().received = received;
+        let taken = match &mut self.format {
+            Format::Plain(sink) => sink.write(piece),
+            Format::Gzip(decoder) => decoder.write(piece),
+            Format::DeflateStart(head, _) => {
+                let taken = piece.len().min(2 - head.len());
+                head.extend_from_slice(&piece[..taken]);
+                self.received += taken as u64;
+                return if head.len() < 2 { Ok(taken) } else { self.start_deflate(out).map(|()| taken) };
+            }
+            Format::Zlib(decoder) => decoder.write(piece).and_then(|taken| decoder.flush().map(|()| taken)),
+            Format::Deflate(decoder) => {
+                decoder.write(piece).and_then(|taken| decoder.flush().map(|()| taken))
+            }
+            Format::Brotli(decoder) => decoder.step(piece),
+            Format::Zstd(decoder) => decoder.step(piece),
+        };
+        // What takes nothing and makes nothing has ended before the body did.
+        let taken = taken.and_then(|taken| match taken {
+            0 if !piece.is_empty() && !self.has_more() => Err(io::ErrorKind::WriteZero.into()),
+            taken => Ok(taken),
+        });
+        self.received += *taken.as_ref().unwrap_or(&0) as u64;
+        self.settle(taken, out)
+    }
+
+    /// Ends the body, of which nothing is left to decode.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
         // An empty body is an empty body under any encoding (a HEAD, a 304).
         if self.received == 0 {
@@ -152,7 +201,7 @@ impl Decoder {
             Format::DeflateStart(..) => Err(io::ErrorKind::UnexpectedEof.into()),
             Format::Zlib(decoder) => decoder.try_finish(),
             Format::Deflate(decoder) => decoder.try_finish(),
-            Format::Brotli(decoder) => decoder.close(),
+            Format::Brotli(decoder) => decoder.finish(),
             Format::Zstd(decoder) => decoder.finish(),
         };
         self.settle(finished, out)
@@ -168,17 +217,20 @@ impl Decoder {
             false => Format::Deflate(Box::new(DeflateDecoder::new(sink))),
         };
         self.received -= head.len() as u64;
-        self.decode(&head, out)
+        match self.step(&head, out)? {
+            taken if taken == head.len() => Ok(()),
+            _ => Err(Fault::Encoding),
+        }
     }
 
     /// Hands out what was decoded, and the fault behind an I/O error.
-    fn settle(&mut self, result: io::Result<()>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn settle<T>(&mut self, result: io::Result<T>, out: &mut Vec<u8>) -> Result<T, Fault> {
         let sink = self.sink_mut();
         out.append(&mut sink.out);
         match (sink.fault, result) {
             (Some(fault), _) => Err(fault),
             (None, Err(_)) => Err(Fault::Encoding),
-            (None, Ok(())) => Ok(()),
+            (None, Ok(done)) => Ok(done),
         }
     }
 
@@ -188,7 +240,7 @@ impl Decoder {
             Format::Gzip(decoder) => decoder.get_ref(),
             Format::Zlib(decoder) => decoder.get_ref(),
             Format::Deflate(decoder) => decoder.get_ref(),
-            Format::Brotli(decoder) => decoder.get_ref(),
+            Format::Brotli(decoder) => &decoder.sink,
             Format::Zstd(decoder) => &decoder.sink,
         }
     }
@@ -199,7 +251,7 @@ impl Decoder {
             Format::Gzip(decoder) => decoder.get_mut(),
             Format::Zlib(decoder) => decoder.get_mut(),
             Format::Deflate(decoder) => decoder.get_mut(),
-            Format::Brotli(decoder) => decoder.get_mut(),
+            Format::Brotli(decoder) => &mut decoder.sink,
             Format::Zstd(decoder) => &mut decoder.sink,
         }
     }
@@ -238,86 +290,5 @@ impl Write for Sink {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// RFC 8878, one block at a time: a block of four bytes may stand for 128 KiB.
-struct Zstd {
-    frame: FrameDecoder,
-    pending: Vec<u8>,
-    started: bool,
-    sink: Sink,
-}
-
-/// RFC 9659: what every HTTP client must support, and all it needs to.
-const ZSTD_WINDOW: u64 = 8 << 20;
-/// RFC 8878, 3.1.1: magic number and the longest frame header.
-const ZSTD_HEADER: usize = 4 + 14;
-const ZSTD_CHECKSUM: usize = 4;
-
-impl Zstd {
-    fn new(sink: Sink) -> Self {
-        let mut frame = FrameDecoder::new();
-        frame.set_max_window_size(ZSTD_WINDOW);
-        Self { frame, pending: Vec::new(), started: false, sink }
-    }
-
-    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        self.pending.extend_from_slice(piece);
-        if !self.started && self.pending.len() < ZSTD_HEADER {
-            return Ok(());
-        }
-        self.advance()
-    }
-
-    fn advance(&mut self) -> io::Result<()> {
-        let broken = |_| io::Error::from(io::ErrorKind::InvalidData);
-        if !self.started {
-            let mut rest = self.pending.as_slice();
-            self.frame.init(&mut rest).map_err(broken)?;
-            let used = self.pending.len() - rest.len();
-            self.pending.drain(..used);
-            self.started = true;
-        }
-        while !self.frame.is_finished() {
-            let Some(length) = self.block() else { return Ok(()) };
-            let (used, _) = self.frame.decode_from_to(&self.pending[..length], &mut []).map_err(broken)?;
-            if used == 0 {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            self.pending.drain(..used.min(length));
-            self.drain()?;
-        }
-        // What follows the last block is at most its checksum.
-        match self.pending.len() <= ZSTD_CHECKSUM {
-            true => Ok(()),
-            false => Err(io::ErrorKind::InvalidData.into()),
-        }
-    }
-
-    /// Length of the next block with its header, and of the checksum after the last one, when all
-    /// of it is here.
-    fn block(&self) -> Option<usize> {
-        let head = self.pending.get(..3)?;
-        let header = u32::from(head[0]) | u32::from(head[1]) << 8 | u32::from(head[2]) << 16;
-        let run_length = header >> 1 & 3 == 1;
-        let length = 3 + if run_length { 1 } else { (header >> 3) as usize };
-        (self.pending.len() >= length).then_some(length)
-    }
-
-    fn drain(&mut self) -> io::Result<()> {
-        while self.frame.can_collect() > 0 {
-            self.frame.collect_to_writer(&mut self.sink)?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        self.advance()?;
-        self.drain()?;
-        match self.frame.is_finished() {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
     }
 }
