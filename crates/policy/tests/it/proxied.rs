@@ -46,7 +46,7 @@ impl World {
         let safety = Arc::new(Safety::new(Default::default()).unwrap());
         let catalog = Catalog::new(reader.clone(), safety, Tenant::local(), Vec::new());
         let policy = Policy::new(audit.clone(), reader.clone(), catalog, Settings::default()).unwrap();
-        let reach = Reach::of_words(["api.example"].into_iter()).unwrap();
+        let reach = Reach::of_words(["api.example"]).unwrap();
         let run = Run::open(Turn::begin(Trace::off()), Site::Machine, reach, vec![key()]);
         Self { policy, run, reader, audit, drain, place, _folder: folder }
     }
