@@ -174,8 +174,11 @@ pub(crate) fn is_part(answer: &response::Parts) -> bool {
         let mut values = values.map(<[u8]>::to_ascii_lowercase);
         values.any(|value| begins.iter().any(|begins| value.starts_with(begins.as_bytes())))
     };
-    [StatusCode::PARTIAL_CONTENT, StatusCode::IM_USED].contains(&answer.status)
-        // Rows and pages are counted by it, too, and are whole.
+    // Rows and pages are counted by it, too, and are whole, also where the status says that they are a part (PostgREST).
+    let is_page =
+        answer.headers.contains_key(header::CONTENT_RANGE) && !has(header::CONTENT_RANGE, &["bytes"]);
+    answer.status == StatusCode::IM_USED
+        || answer.status == StatusCode::PARTIAL_CONTENT && !is_page
         || has(header::CONTENT_RANGE, &["bytes"])
         || has(header::CONTENT_TYPE, &["multipart/byteranges", "multipart/x-byteranges"])
 }

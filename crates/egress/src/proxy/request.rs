@@ -61,13 +61,7 @@ impl Shared {
         let is_extended =
             matches!(place, Place::Inside(..)) && request.extensions().get::<Protocol>().is_some();
         if request.method() == Method::CONNECT && !is_extended {
-            return match place {
-                Place::Front(..) => self.connect(request).await,
-                Place::Inside(_, endpoint) => {
-                    let refusal = Refusal::new(&rules::NESTED_TUNNEL, format!("inside one to {endpoint}"));
-                    self.refuse(refusal, &format!("CONNECT {endpoint}")).await
-                }
-            };
+            return self.open_tunnel(place, request).await;
         }
         let addressed = addressed(&place, request.uri(), request.headers());
         // Refusals are told apart by what was asked, so that none hides among others.
@@ -110,6 +104,16 @@ impl Shared {
         match upgrade {
             Some(upgrade) => self.open(permit, message, upgrade, share, (&asked, asker)).await,
             None => self.pass(permit, message, (share, silence), (&asked, asker)).await,
+        }
+    }
+
+    async fn open_tunnel(self: Arc<Self>, place: Place, request: Request<Incoming>) -> Response<Outward> {
+        match place {
+            Place::Front(..) => self.connect(request).await,
+            Place::Inside(_, endpoint) => {
+                let refusal = Refusal::new(&rules::NESTED_TUNNEL, format!("inside one to {endpoint}"));
+                self.refuse(refusal, &format!("CONNECT {endpoint}")).await
+            }
         }
     }
 

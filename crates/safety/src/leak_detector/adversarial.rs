@@ -157,6 +157,21 @@ fn no_text_takes_more_than_linear_time() {
     }
 }
 
+/// Each piece of a very long line, or of very many lines that go on in each other, is looked for near where it begins.
+#[test]
+fn texts_of_many_megabytes_take_linear_time() {
+    for unit in ["one word and 1234 ", "0123456789abcdef0123\n"] {
+        let time = |size: usize| {
+            let text = unit.repeat(size / unit.len());
+            let started = own_time();
+            detector().scan(text.as_bytes(), &none());
+            own_time() - started
+        };
+        let (small, large) = (time(4 << 20), time(32 << 20));
+        assert!(large < small * 12 + Duration::from_millis(40), "{unit:?}: {small:?}, then {large:?}");
+    }
+}
+
 /// A wrapped text in a wrapped text: each break is read once for each encoding around it.
 #[test]
 fn wrapped_texts_in_each_other_take_linear_time() {
