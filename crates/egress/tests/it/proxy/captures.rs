@@ -251,8 +251,16 @@ async fn c14_a_token_from_another_spelling_of_the_captured_path_does_not_reach_t
             !request.headers().contains_key("range") && !request.headers().contains_key("x-ms-range")
         }));
         let records = world.settled().await;
-        let of = |record: &&types::Record| record.field(Field::Rule) == Some("egress.uncaptured-token");
-        assert_eq!(records.iter().filter(of).count(), 4, "{records:#?}");
+        let is_schema =
+            |record: &&types::Record| record.field(Field::Target).is_some_and(|to| to.ends_with("/schema"));
+        let odd: Vec<_> = records.iter().filter(|record| !is_schema(record)).collect();
+        // Where a server may take the path for the captured one, the vault got the token; elsewhere nobody.
+        let refused = |record: &&&types::Record| record.field(Field::Rule) == Some("egress.uncaptured-token");
+        let is_kept = |record: &types::Record| {
+            record.verdict == Verdict::Block || record.field(Field::Secret).is_some()
+        };
+        assert!(odd.len() == 4 && odd.iter().all(|record| is_kept(record)), "{records:#?}");
+        assert!(odd.iter().filter(refused).count() >= 2, "{records:#?}");
     }
 }
 
