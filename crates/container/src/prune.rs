@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use audit::Audit;
-use bollard::models::{ContainerSummary, ImageSummary};
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, ImageSummary};
 use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, RemoveImageOptions};
 use policy::Earlier;
 use workspace::Surroundings;
@@ -64,7 +64,12 @@ impl Litter {
         let ended = containers(engine, &ENDED).await?.into_iter().filter_map(|container| {
             let name = name_of(&container)?;
             let is_own = label_of(&container)? == installation;
-            let goes = if is_own { alive.binary_search(&name).is_err() } else { is_orphan(&container) };
+            // Another installation's may be about to start.
+            let is_new = container.state == Some(ContainerSummaryStateEnum::CREATED);
+            let goes = match is_own {
+                true => alive.binary_search(&name).is_err(),
+                false => !is_new && is_orphan(&container),
+            };
             goes.then_some(name)
         });
         let images = match used {

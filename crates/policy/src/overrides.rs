@@ -7,6 +7,10 @@ use types::folded;
 /// The parameter of Rails, Laravel, Symfony and their kind, and the header's names where they are read as one; folded.
 const NAMES: [&str; 3] = ["_method", "x_http_method_override", "x_http_method"];
 
+/// Bytes of a field's name in a form, as it is written. One that is longer is for the sender's parser alone; and a header is a row of
+/// names that each go on to its end, if it wants to be.
+const LONGEST: usize = 256;
+
 /// The header of a part of a form that names its field (RFC 7578, 4.2).
 const DISPOSITION: &[u8] = b"content-disposition";
 
@@ -92,6 +96,9 @@ fn is_one(value: &[u8], is_extended: bool) -> bool {
     let mut name = Vec::new();
     let mut bytes = inside.iter().copied();
     while let Some(byte) = bytes.next() {
+        if name.len() > LONGEST {
+            return true;
+        }
         match byte {
             b'\\' => name.extend(bytes.next()),
             _ if Some(byte) == quote => break,
@@ -140,6 +147,15 @@ mod tests {
         }
         let quoted = part("Content-Disposition: form-data; name=\"a\"\r\n\r\nname=\"_method\"");
         assert!(!asks_for_another(None, Some(quoted.as_bytes())));
+    }
+
+    /// Each of the names goes on to the end, and half a minute it took to read 256 KiB so.
+    #[test]
+    fn p02_a_header_of_names_is_read_once() {
+        let body = part(&format!("Content-Disposition: form-data; {}", "name=".repeat(1 << 20)));
+        assert!(asks_for_another(None, Some(body.as_bytes())));
+        let body = part(&format!("Content-Disposition: form-data; {}", "name=a;".repeat(1 << 20)));
+        assert!(!asks_for_another(None, Some(body.as_bytes())));
     }
 
     #[test]

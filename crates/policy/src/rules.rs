@@ -45,7 +45,7 @@ rules! {
     HELD_UNSEEN = "policy.held-unseen", "a request that waits for the owner has to be short enough to be read whole";
     /// A request that waits for the owner and whose JSON names something twice.
     HELD_TWICE = "policy.held-twice",
-        "a request that waits for the owner has to read in one way, and its body names something twice";
+        "a request that waits for the owner has to read in one way, and its body names something twice or is no JSON after all";
     /// More requests of one run wait for the owner, or were not answered in the last minutes, than may.
     HELD_TOO_MANY = "policy.held-too-many", "as many requests of this run wait for the owner, or found no answer, as may";
     /// The owner said no.

@@ -78,7 +78,7 @@ pub fn carried(headers: &HeaderMap, query: Option<&str>) -> Vec<Carried> {
             || HEADER_WORDS.iter().any(|word| folded.contains(word))
     };
     let mut found: Vec<_> = headers.keys().filter(secret_header).cloned().map(Carried::Header).collect();
-    found.extend(once(parameters(query.unwrap_or_default())).into_iter().map(Carried::Query));
+    found.extend(once(parameters(query.unwrap_or_default().as_bytes())).into_iter().map(Carried::Query));
     found
 }
 
@@ -88,7 +88,7 @@ pub fn carried_in_body(content_type: Option<&str>, body: &[u8]) -> Vec<Carried> 
     let media =
         content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let names = if media == "application/x-www-form-urlencoded" {
-        std::str::from_utf8(body).map(|text| once(parameters(text))).unwrap_or_default()
+        once(parameters(body))
     } else if media == "application/json" || media.ends_with("+json") {
         let filled = json::members(body).filter(|member| member.is_filled);
         once(filled.filter_map(|member| known(&member.name)))
@@ -121,9 +121,8 @@ pub fn has_parameter(form: &[u8], name: &str) -> bool {
 }
 
 /// The well-known names among the parameters that have a value.
-fn parameters(query: &str) -> impl Iterator<Item = &'static str> {
-    folded::parameters(query.as_bytes())
-        .filter_map(|(name, value)| known_folded(&name).filter(|_| !value.is_empty()))
+fn parameters(form: &[u8]) -> impl Iterator<Item = &'static str> {
+    folded::parameters(form).filter_map(|(name, value)| known_folded(&name).filter(|_| !value.is_empty()))
 }
 
 fn known(name: &str) -> Option<&'static str> {

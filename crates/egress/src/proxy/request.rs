@@ -47,16 +47,13 @@ struct Read {
 }
 
 impl Shared {
-    /// Answers one request, whatever comes.
+    /// Answers one request of a client that was let in, whatever comes.
     pub(super) async fn answer(
         self: Arc<Self>,
         place: Place,
         mut request: Request<Incoming>,
         asker: Asker,
     ) -> Response<Outward> {
-        if place.turns_away(request.headers()).await {
-            return self.refuse(Refusal::new(&rules::CLIENT_UNKNOWN, ""), "").await;
-        }
         // With a protocol it opens no tunnel: it is a request for what its address names (RFC 8441, 4).
         let is_extended =
             matches!(place, Place::Inside(..)) && request.extensions().get::<Protocol>().is_some();
@@ -171,7 +168,7 @@ impl Shared {
     }
 
     /// Records a refusal of the proxy's own and makes an answer of it.
-    async fn refuse(&self, refusal: Refusal, of: &str) -> Response<Outward> {
+    pub(super) async fn refuse(&self, refusal: Refusal, of: &str) -> Response<Outward> {
         answer::refused(&self.policy.note_refused(&self.run, refusal, of).await, None)
     }
 
@@ -286,7 +283,7 @@ pub(super) fn malformed(why: &str) -> Refusal {
 
 impl Place {
     /// True for a request that does not show what it has to. A client whose request does is let in.
-    async fn turns_away(&self, headers: &HeaderMap) -> bool {
+    pub(super) async fn turns_away(&self, headers: &HeaderMap) -> bool {
         match self {
             Self::Front(Client::Token(token), _) if !shows(headers, token) => true,
             Self::Front(_, entry) => {

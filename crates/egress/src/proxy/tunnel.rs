@@ -101,13 +101,18 @@ impl Shared {
         request: Request<Incoming>,
     ) -> BoxFuture<'static, io::Result<Response<Outward>>> {
         let mut closed = self.closed.clone();
-        let (here, asker) = Asker::watched();
-        let answer = self.see_through(self.clone().answer(place, request, asker));
+        let aborted = || io::Error::from(io::ErrorKind::ConnectionAborted);
+        let answer = async move {
+            // Who leaves before it is let in leaves nothing behind.
+            if place.turns_away(request.headers()).await {
+                return Ok(self.refuse(Refusal::new(&rules::CLIENT_UNKNOWN, ""), "").await);
+            }
+            let (_here, asker) = Asker::watched();
+            self.see_through(self.clone().answer(place, request, asker)).await.map_err(|_| aborted())
+        };
         Box::pin(async move {
-            let _here = here;
-            let aborted = || io::ErrorKind::ConnectionAborted.into();
             tokio::select! {
-                answer = answer => answer.map_err(|_| aborted()),
+                answer = answer => answer,
                 _ = closed.changed() => Err(aborted()),
             }
         })

@@ -27,7 +27,10 @@ impl Policy {
     /// A request that is too long to be read, or whose body reads in two ways.
     pub(super) fn card(&self, asked: &Asked, body: &[u8]) -> Result<String, Refusal> {
         let refuse = |rule: &'static Rule| Refusal::new(rule, asked.target.endpoint.to_string());
-        if names_something_twice(body) {
+        if body.len() > LONGEST.as_usize() {
+            return Err(refuse(&rules::HELD_UNSEEN));
+        }
+        if reads_in_two_ways(body) {
             return Err(refuse(&rules::HELD_TWICE));
         }
         let query = asked.target.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -97,10 +100,13 @@ fn on_a_line(bytes: &[u8]) -> String {
 }
 
 /// True for JSON, or a row of it, in which an object has a name twice, in whatever case: of `{"to":"a","to":"b"}` some
-/// programs read the first and some the last (RFC 8259, 4), and some match names without their case.
-fn names_something_twice(body: &[u8]) -> bool {
+/// programs read the first and some the last (RFC 8259, 4), and some match names without their case. And for what begins as
+/// JSON and goes on as something that only some programs read: `NaN`, half a pair of surrogates, a hundred arrays in each other.
+fn reads_in_two_ways(body: &[u8]) -> bool {
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    let is_json = body.trim_ascii_start().first().is_some_and(|first| b"{[".contains(first));
     let values = serde_json::Deserializer::from_slice(body).into_iter::<Once>();
-    values.filter_map(Result::err).any(|error| error.is_data())
+    values.filter_map(Result::err).any(|error| is_json || error.is_data())
 }
 
 /// Any JSON, of which nothing is kept, whose objects have each name once.
@@ -184,8 +190,12 @@ mod tests {
             r#"{"a":[{"b":{"c":1,"\u0063":2}}]}"#,
             "{\"a\":1}\n{\"b\":1,\"b\":2}",
             r#"{"a":1,"a":2"#,
+            r#"{"x":NaN,"to":"alice","to":"mallory"}"#,
+            r#"{"x":1e999,"to":"alice","to":"mallory"}"#,
+            r#"{"x":"\ud800","to":"alice","to":"mallory"}"#,
+            &format!("{{\"x\":{}1{},\"to\":1,\"to\":2}}", "[".repeat(130), "]".repeat(130)),
         ] {
-            assert!(names_something_twice(twice.as_bytes()), "{twice}");
+            assert!(reads_in_two_ways(twice.as_bytes()), "{twice}");
         }
         for once in [
             r#"{"a":{"a":[{"b":1},{"b":null}]},"c":-1.5e3,"d":18446744073709551615,"e":true}"#,
@@ -194,7 +204,7 @@ mod tests {
             "[1,\"x\",\"x\"]",
             "{\"a\":1}\n{\"a\":1}",
         ] {
-            assert!(!names_something_twice(once.as_bytes()), "{once}");
+            assert!(!reads_in_two_ways(once.as_bytes()), "{once}");
         }
     }
 }

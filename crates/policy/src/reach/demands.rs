@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use http::Method;
 use types::{FoldedPath, Rule, SecretName, Target, TokensInto};
 
 use super::{Reach, ReachRule};
@@ -33,9 +34,8 @@ impl Reach {
         };
         let path = target.path.folded();
         for reads in [FoldedPath::is_under, FoldedPath::begins_under] {
-            let covers = |rule: &&&ReachRule| {
-                rule.methods.contains(&target.method) && reads(&path, rule.path.folded())
-            };
+            let covers =
+                |rule: &&&ReachRule| is_for(rule, &target.method) && reads(&path, rule.path.folded());
             for rule in deepest(here.iter().filter(covers), |rule| rule.path.folded().depth()) {
                 if !rules.contains(&rule) {
                     rules.push(rule);
@@ -52,6 +52,11 @@ impl Reach {
         }
         Ok(demands)
     }
+}
+
+/// Whether what a rule asks for is asked of this method: servers carry `HEAD` out as `GET` (RFC 9110, 9.3.2).
+fn is_for(rule: &ReachRule, method: &Method) -> bool {
+    rule.methods.contains(method) || method == Method::HEAD && rule.methods.contains(&Method::GET)
 }
 
 /// Of these rules those whose path is the longest.

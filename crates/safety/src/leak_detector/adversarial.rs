@@ -145,6 +145,10 @@ fn no_text_takes_more_than_linear_time() {
         ("maps of Kubernetes", "data:\n# kind\n"),
         ("objects on one line", "{\"kind\":{\"data\":"),
         ("findings on lines", "ghp_qWeRtY7uIoP3asdfghjklZXCVBNM12345678\n"),
+        (
+            "openings of a key behind an indentation",
+            "kty                                                                ",
+        ),
         ("lines of digits", "0123456789abcdef0123\n"),
         ("lines of text in base64", "Ym9vbSBib29tIGJvb20gYm9v\n"),
         ("lines of text in hexadecimal", "626f6f6d20626f6f6d20626f6f6d20\n"),

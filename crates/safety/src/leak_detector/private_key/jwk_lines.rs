@@ -15,8 +15,13 @@ pub(super) fn find(text: &[u8], openings: &[usize]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut done = 0;
     for at in openings.iter().copied().filter(|at| text[*at..].starts_with(JWK_TYPE.as_bytes())) {
+        if at < done {
+            continue;
+        }
         let start = memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
-        if start < done || Member::read(text, start).is_none() {
+        if Member::read(text, start).is_none() {
+            // Each line is read once, however many openings it has.
+            done = memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline + 1);
             continue;
         }
         let mut group = run_start(text, start, done);
