@@ -87,7 +87,8 @@ impl Policy {
         }
         match self.permit_as_remembered(run, &asked, since).await {
             Some(permit) => Ok(permit),
-            None => self.decide_anew(run, &asked, since).await,
+            // Rare, and large: the state of every decision would have room for it.
+            None => Box::pin(self.decide_anew(run, &asked, since)).await,
         }
     }
 

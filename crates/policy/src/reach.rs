@@ -485,8 +485,11 @@ mod tests {
                 && asked(&rules, "GET", "https://a.com/Public/x").0
         );
         // What is asked of GET is asked of HEAD.
-        let rules = ["host = \"a.com\"", "host = \"a.com\"\npath = \"/pay\"\nmethods = [\"GET\"]\nask = true"];
-        assert!(asked(&rules, "HEAD", "https://a.com/pay").0 && !asked(&rules, "POST", "https://a.com/pay").0);
+        let rules =
+            ["host = \"a.com\"", "host = \"a.com\"\npath = \"/pay\"\nmethods = [\"GET\"]\nask = true"];
+        assert!(
+            asked(&rules, "HEAD", "https://a.com/pay").0 && !asked(&rules, "POST", "https://a.com/pay").0
+        );
         // A spelling allows nothing.
         let reach = Reach::of_words(["a.com/v1"]).unwrap();
         assert_eq!(rule_for(&reach, "GET", "https://a.com/V1"), Err("policy.method-or-path"));

@@ -58,7 +58,7 @@ impl Shared {
         let is_extended =
             matches!(place, Place::Inside(..)) && request.extensions().get::<Protocol>().is_some();
         if request.method() == Method::CONNECT && !is_extended {
-            return self.open_tunnel(place, request).await;
+            return Box::pin(self.open_tunnel(place, request)).await;
         }
         let addressed = addressed(&place, request.uri(), request.headers());
         // Refusals are told apart by what was asked, so that none hides among others.
@@ -99,7 +99,8 @@ impl Shared {
         };
         let message = Message { headers, body: payload };
         match upgrade {
-            Some(upgrade) => self.open(permit, message, upgrade, share, (&asked, asker)).await,
+            // What is rare is kept elsewhere: the state of every answer has room for all of its ways.
+            Some(upgrade) => Box::pin(self.open(permit, message, upgrade, share, (&asked, asker))).await,
             None => self.pass(permit, message, (share, silence), (&asked, asker)).await,
         }
     }
@@ -127,7 +128,7 @@ impl Shared {
         if permit.effect().tokens.into_secrets().is_some() {
             // The endpoint may have replaced tokens when the client is gone: its answer is waited for and kept.
             let mut cut = Cut { refused, ..Cut::never() };
-            return self.captured(permit, message, &mut cut, asked).await;
+            return Box::pin(self.captured(permit, message, &mut cut, asked)).await;
         }
         let mut cut = Cut { refused, left: Box::pin(asker.gone()) };
         match self.egress.send_unless(permit, message, self.run.turn().trace(), &mut cut).await {
