@@ -69,8 +69,8 @@ use rules::{DIGEST, FILTERS, SHIPPED};
 /// The shipped rules by their lanes, once for the whole process.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&SHIPPED, FILTERS.clone()));
 
-/// Bytes of a text in which the ends of lines are looked for at a time: of a text that is one line, or many that go on in
-/// each other, each piece would else be looked for in all that follows.
+/// Bytes of a text in which the ends of lines are looked for at a time, once a piece of it was cut: of a text that is one
+/// line, or many that go on in each other, each piece would else be looked for in all that follows.
 const WINDOW: usize = 1 << 20;
 
 /// What looks for secrets by the shipped rules.
@@ -100,16 +100,17 @@ impl LeakDetector {
     pub(crate) fn scan(&self, text: &[u8], known: &KnownValues) -> Vec<Signal> {
         let mut signals = Vec::new();
         let mut lines = Lines::default();
-        let (mut at, mut window) = (0, WINDOW);
+        let (mut at, mut window) = (0, usize::MAX);
         while at < text.len() {
-            let end = text.len().min(at + window);
+            let end = text.len().min(at.saturating_add(window));
             let cut = lines.settled(&text[at..end], end == text.len());
             if cut.accept == 0 && end < text.len() {
-                window *= 2;
+                window = window.saturating_mul(2);
                 continue;
             }
             self.scan_lines(&text[at..at + cut.read], at, cut.accept, known, &mut signals);
-            (at, window) = (at + cut.accept, WINDOW);
+            window = if cut.accept < end - at { WINDOW } else { usize::MAX };
+            at += cut.accept;
         }
         Cursor::new().read(known, text, &mut signals);
         merge(signals)

@@ -276,7 +276,10 @@ proptest! {
     fn wrapped_texts_are_those_that_the_slow_way_finds(pieces in prop::collection::vec(piece(), 0..60)) {
         let text = pieces.concat().into_bytes();
         let ends = ENGINE.find(&SHIPPED, &text).ends;
-        let fast: Vec<_> = runs(&text, &ends).map(|(digits, run)| (digits, run.pieces)).collect();
+        // Written breaks, which pieces make by chance, are no business of the slow way.
+        let breaks = |run: &Run| text[run.pieces[0].1..run.pieces[1].1].contains(&b'\n');
+        let fast = runs(&text, &ends).filter(|(_, run)| breaks(run));
+        let fast: Vec<_> = fast.map(|(digits, run)| (digits, run.pieces)).collect();
         let slow: Vec<_> = slow(&text).iter().filter_map(|pieces| Run::of(&text, pieces)).collect();
         let slow: Vec<_> = slow.into_iter().map(|(digits, run)| (digits, run.pieces)).collect();
         prop_assert_eq!(fast, slow);
