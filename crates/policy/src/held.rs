@@ -133,7 +133,8 @@ impl Policy {
                     asking.over();
                     return refuse(&rules::ANSWERED_LATE);
                 }
-                Some(ApprovalState::Used) | None => return refuse(&rules::UNATTENDED),
+                Some(ApprovalState::Used) => return refuse(&rules::APPROVAL_USED),
+                None => return refuse(&rules::UNATTENDED),
             }
         }
     }

@@ -150,7 +150,12 @@ impl Policy {
                 Err(error) => return Err(not_recorded(error)),
             }
         }
-        Err(not_recorded(()))
+        if approval.is_none() {
+            return Err(not_recorded(()));
+        }
+        // Grants do not change so often: it is the approval that is another's by now.
+        let refusal = Refusal::new(&rules::APPROVAL_USED, asked.target.endpoint.to_string());
+        Err(self.refuse_run(run, record(Verdict::Block), refusal, &of(), since).await)
     }
 
     fn mint_proxied(
@@ -207,7 +212,9 @@ impl Policy {
         let target = &outbound.target;
         run.reach().demands(target).map_err(|rule| refuse_target(rule, target))?;
         if self.in_force().generation != generation {
-            return Err(Refusal::new(&rules::PERMIT_STALE, target.endpoint.to_string()));
+            return Err(
+                Refusal::new(&rules::PERMIT_STALE, target.endpoint.to_string()).widened_by("ask again")
+            );
         }
         run.refuse_spent(target)?;
         let Host::Name(host) = target.host() else { return Ok(()) };
@@ -227,7 +234,8 @@ impl Policy {
             let row = self.0.reader.secret(self.tenant(), secret).await;
             let row = row.map_err(|_| rules::not_read("secrets"))?;
             if row.is_none_or(|row| row.state != SecretState::Current) {
-                return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{secret} is disabled")));
+                return Err(Refusal::new(&rules::SECRET_NOT_GRANTED, format!("{secret} is disabled"))
+                    .widened_by(format!("ironclaw secret enable {secret}")));
             }
         }
         Ok(())

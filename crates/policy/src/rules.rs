@@ -52,6 +52,8 @@ rules! {
     DECLINED = "policy.declined", "the owner declined";
     /// The question was answered too late.
     ANSWERED_LATE = "policy.answered-late", "the approval came after the time limit";
+    /// Another request that asks the same has used the approval.
+    APPROVAL_USED = "policy.approval-used", "the owner's yes was for one request, and another that asks the same has used it";
     /// Whoever asked is gone.
     ASKER_GONE = "policy.asker-gone", "whoever asked was gone before the owner answered";
     /// The host is not in the tool's manifest.

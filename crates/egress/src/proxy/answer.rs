@@ -37,14 +37,14 @@ impl Shared {
     pub(super) fn passed_on(
         self: Arc<Self>,
         mut response: Response<ScreenedBody>,
-        (stopped, asked): (BoxFuture<'static, Refusal>, &str),
+        (stopped, of): (BoxFuture<'static, Refusal>, String),
         (share, silence): (Share, Option<Arc<Silence>>),
     ) -> Response<Outward> {
         let trailers = response.extensions_mut().remove::<Trailers>();
         let window = response.extensions_mut().remove::<Encoding>().map_or(0, Encoding::window);
         let open = |body| {
             let pieces = Pieces { shared: self, body, share, silence, window, passed: 0 };
-            Open { pieces, stopped, asked: asked.to_owned(), trailers }
+            Open { pieces, stopped, of, trailers }
         };
         response.map(|body| StreamBody::new(unfold(Some(open(body)), next)).boxed_unsync())
     }
@@ -54,8 +54,8 @@ impl Shared {
 struct Open {
     pieces: Pieces,
     stopped: BoxFuture<'static, Refusal>,
-    /// What was asked, for its record.
-    asked: String,
+    /// What was asked, `METHOD HOST:PORT`, for its record.
+    of: String,
     trailers: Option<Trailers>,
 }
 
@@ -77,7 +77,7 @@ async fn next(open: Option<Open>) -> Option<(Result<Frame<Bytes>, BodyFault>, Op
         piece = open.pieces.next() => piece,
         refusal = &mut open.stopped => {
             let Shared { policy, run, .. } = &*open.pieces.shared;
-            Some(Err(BodyFault::Refused(policy.note_refused(run, refusal, &open.asked).await)))
+            Some(Err(BodyFault::Refused(policy.note_refused(run, refusal, &open.of).await)))
         }
     };
     match piece {

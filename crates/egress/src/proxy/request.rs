@@ -123,6 +123,7 @@ impl Shared {
         (share, silence): (Share, Option<Arc<Silence>>),
         (asked, asker): (&str, Asker),
     ) -> Response<Outward> {
+        let of = place_of(permit.effect());
         let revoked = self.clone().revoked(&permit);
         let refused = stopped(revoked, silence.clone());
         if permit.effect().tokens.into_secrets().is_some() {
@@ -132,7 +133,7 @@ impl Shared {
         }
         let mut cut = Cut { refused, left: Box::pin(asker.gone()) };
         match self.egress.send_unless(permit, message, self.run.turn().trace(), &mut cut).await {
-            Ok(response) => self.passed_on(response, (cut.refused, asked), (share, silence)),
+            Ok(response) => self.passed_on(response, (cut.refused, of), (share, silence)),
             Err(error) => answer::unsent(&error, asked),
         }
     }
@@ -194,6 +195,11 @@ impl Shared {
         let target = Target::at(method, scheme, to, &path).map_err(|error| malformed(&error.to_string()))?;
         Ok(Read { target, claims, headers })
     }
+}
+
+/// `METHOD HOST:PORT`, by which refusals are told apart.
+pub(super) fn place_of(effect: &Outbound) -> String {
+    format!("{} {}", effect.target.method, effect.target.endpoint)
 }
 
 /// Comes about when an exchange is revoked, or says nothing for too long.

@@ -25,6 +25,7 @@ use types::{Outbound, Refusal};
 
 use super::Shared;
 use super::answer::{self, Outward};
+use super::request::place_of;
 use crate::budget::Share;
 use crate::cut::Cut;
 use crate::headers::Message;
@@ -78,12 +79,13 @@ impl Shared {
         share: Share,
         (asked, asker): (&str, Asker),
     ) -> Response<Outward> {
+        let of = place_of(permit.effect());
         let mut cut = Cut { refused: self.clone().revoked(&permit), left: Box::pin(asker.gone()) };
         let opened = self.egress.open(permit, message, self.run.turn().trace(), &mut cut).await;
         let (head, socket) = match opened {
             Ok(Opened::Socket(head, socket)) => (head, socket),
             Ok(Opened::Answer(response)) => {
-                return self.passed_on(*response, (cut.refused, asked), (share, None));
+                return self.passed_on(*response, (cut.refused, of), (share, None));
             }
             Err(error) => return answer::unsent(&error, asked),
         };

@@ -187,9 +187,9 @@ mod tests {
     #[test]
     fn a_path_becomes_a_reference() {
         assert_eq!(uri("src/a b/ä:1.rs"), "src/a%20b/%C3%A4%3A1.rs");
-        let named = |input| artifact(input, Some(Path::new("/home/me/work")))["uri"].clone();
+        let named = |input| artifact(input, Some(Path::new("/srv/project")))["uri"].clone();
         assert_eq!(named("src/a.rs"), "src/a.rs");
-        assert_eq!(named("/home/me/work/src/a.rs"), "src/a.rs");
+        assert_eq!(named("/srv/project/src/a.rs"), "src/a.rs");
         assert_eq!(named("/home/me/other/a b.rs"), "file:///home/me/other/a%20b.rs");
     }
 }
